@@ -1,0 +1,58 @@
+"""Checks of input values, made once at construction and never inside a compiled function."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike
+
+
+def is_concrete(*values: Any) -> bool:
+    """Whether no array in `values` is being traced, so that its entries can be looked at."""
+    leaves = jax.tree_util.tree_leaves(values)
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def require(ok: bool, name: str, must: str, was: object) -> None:
+    """Raise `ValueError("<name> must <must>, got <was>")` unless `ok`."""
+    if not ok:
+        raise ValueError(f"{name} must {must}, got {was}")
+
+
+def require_all(
+    values: ArrayLike, test: Callable[[np.ndarray], np.ndarray], name: str, must: str
+) -> None:
+    """`require` entry by entry on a concrete array; the message names the first bad entry."""
+    if not is_concrete(values):
+        return
+    array = np.asarray(values)
+    bad = ~test(array)
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        where = f"[{', '.join(map(str, index))}]" if index else ""
+        raise ValueError(f"{name} must {must}, got {name}{where} = {array[index]!s}")
+
+
+def check_probabilities(probs: ArrayLike, name: str, tolerance: float) -> None:
+    """Require finite, non-negative entries that sum to 1 (within `tolerance`) over the last axis."""
+    require_all(probs, lambda p: p >= 0, name, "be non-negative and not NaN")
+    if is_concrete(probs):
+        total = np.asarray(probs, dtype=float).sum(axis=-1)
+        require_all(
+            total,
+            lambda s: np.abs(s - 1) <= tolerance,
+            f"the sum of {name} over patterns",
+            f"be 1 (within {tolerance:g})",
+        )
+
+
+
+
+def as_float(values: ArrayLike) -> Array:
+    """`values` as a floating-point array: their own precision if they have one, else JAX's default."""
+    array = jnp.asarray(values)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return array
+    return array.astype(jnp.result_type(float))

@@ -1,0 +1,139 @@
+"""Clocks: the variable a solver steps in, and how it is related to the flow's time.
+
+A clock never mentions policies. Near the start all of them resolve times of order `1/|v0|`, the
+inverse of the initial speed; they differ in how fast they may then run.
+"""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+# Beyond exp(50) a stage is a trial step that will be rejected: it must not overflow on the way.
+_MAX_EXPONENT = 50.0
+
+_Scalar = Float[Array, ""]
+
+
+def _log_expm1(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`log(exp(x) - 1)` for x >= 0; `-inf` with gradient 0 at x = 0."""
+    started = x > 0
+    safe = jnp.where(started, x, 1)
+    return jnp.where(started, safe + jnp.log(-jnp.expm1(-safe)), -jnp.inf)
+
+
+def reading_at(log_time: Float[Array, "..."], start: _Scalar) -> Float[Array, "..."]:
+    """The reading of any clock at `log_time`, `log(1 + |v0| t)`."""
+    return jnp.logaddexp(log_time + start, jnp.zeros_like(log_time))
+
+
+class AbstractClock(eqx.Module):
+    """A change of the independent variable, from flow time t to solver time s.
+
+    `log_speed` is the logarithm of the norm |v| of the flow's velocity, `start` its value at
+    t = 0.
+    """
+
+    @abc.abstractmethod
+    def init(self, start: _Scalar) -> PyTree:
+        """The clock's own state at t = 0, integrated beside the flow."""
+
+    @abc.abstractmethod
+    def rates(
+        self, s: _Scalar, state: PyTree, log_speed: _Scalar, start: _Scalar
+    ) -> tuple[_Scalar, PyTree]:
+        """`(log |d theta/ds|, d state/ds)`."""
+
+    @abc.abstractmethod
+    def reading(
+        self, s: Float[Array, "..."], state: PyTree, start: _Scalar
+    ) -> Float[Array, "..."]:
+        """The time read off the clock, as `log(1 + |v0| t)`."""
+
+    def log_time(
+        self, s: Float[Array, "..."], state: PyTree, start: _Scalar
+    ) -> Float[Array, "..."]:
+        """`log t`, `-inf` at t = 0."""
+        return _log_expm1(self.reading(s, state, start)) - start
+
+    @abc.abstractmethod
+    def solver_time(
+        self, log_time: Float[Array, "..."], start: _Scalar
+    ) -> Float[Array, "..."] | None:
+        """The s at which `log t` is `log_time`, or None where only the solution can tell."""
+
+
+class Time(AbstractClock):
+    """s = t. Cannot resolve a jump that happens long after the start (past t of about 1e15)."""
+
+    def init(self, start: _Scalar) -> PyTree:
+        return jnp.zeros_like(start)
+
+    def rates(
+        self, s: _Scalar, state: PyTree, log_speed: _Scalar, start: _Scalar
+    ) -> tuple[_Scalar, PyTree]:
+        return log_speed, jnp.zeros_like(s)
+
+    def reading(
+        self, s: Float[Array, "..."], state: PyTree, start: _Scalar
+    ) -> Float[Array, "..."]:
+        started = s > 0
+        log_time = jnp.log(jnp.where(started, s, 1))
+        return jnp.where(started, reading_at(log_time, start), 0)
+
+    def solver_time(
+        self, log_time: Float[Array, "..."], start: _Scalar
+    ) -> Float[Array, "..."] | None:
+        return jnp.exp(log_time)
+
+
+class LogTime(AbstractClock):
+    r"""$s = \log(1 + |v_0| t)$. Same limit as `Time`, with steps that grow in proportion to t."""
+
+    def init(self, start: _Scalar) -> PyTree:
+        return jnp.zeros_like(start)
+
+    def rates(
+        self, s: _Scalar, state: PyTree, log_speed: _Scalar, start: _Scalar
+    ) -> tuple[_Scalar, PyTree]:
+        return jnp.minimum(log_speed + s - start, _MAX_EXPONENT), jnp.zeros_like(s)
+
+    def reading(
+        self, s: Float[Array, "..."], state: PyTree, start: _Scalar
+    ) -> Float[Array, "..."]:
+        return s
+
+    def solver_time(
+        self, log_time: Float[Array, "..."], start: _Scalar
+    ) -> Float[Array, "..."] | None:
+        return reading_at(log_time, start)
+
+
+class ArcLength(AbstractClock):
+    r"""$ds = |\dot\theta| dt$, with $u = \log(1 + |v_0| t)$ carried beside the flow.
+
+    The path stays short, and its speed 1, however long the flow takes:
+    $du/ds = |v_0| e^{-u} / |\dot\theta|$.
+
+    Source: derived in docs.
+    """
+
+    def init(self, start: _Scalar) -> PyTree:
+        return jnp.zeros_like(start)
+
+    def rates(
+        self, s: _Scalar, state: PyTree, log_speed: _Scalar, start: _Scalar
+    ) -> tuple[_Scalar, PyTree]:
+        rate = jnp.exp(jnp.minimum(start - state - log_speed, _MAX_EXPONENT))
+        return jnp.zeros_like(log_speed), rate
+
+    def reading(
+        self, s: Float[Array, "..."], state: PyTree, start: _Scalar
+    ) -> Float[Array, "..."]:
+        return state
+
+    def solver_time(
+        self, log_time: Float[Array, "..."], start: _Scalar
+    ) -> Float[Array, "..."] | None:
+        return None

@@ -1,0 +1,220 @@
+"""Events: when to stop a solve. Each is a number that crosses 0 from below when it happens."""
+
+import abc
+from collections.abc import Callable
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from ._checks import as_float, require, require_all
+from ._flow import GradientFlow
+from ._policy import AbstractPolicy
+from ._reward import AbstractReward, Verifiable
+
+_Scalar = Float[Array, ""]
+
+
+class FlowState(eqx.Module):
+    """A point of a trajectory, as an event sees it.
+
+    `velocity` is a function without arguments that returns `(direction, log_speed)`: the unit
+    vector of the motion in the structure of the trainable leaves, and the logarithm of its speed.
+    """
+
+    flow: GradientFlow
+    policy: AbstractPolicy
+    log_time: _Scalar
+    velocity: Callable[[], tuple[PyTree, _Scalar]] = eqx.field(static=True)
+
+
+class AbstractEvent(eqx.Module):
+    """A condition on which a solve stops."""
+
+    @abc.abstractmethod
+    def value(self, state: FlowState) -> _Scalar:
+        """Negative before the event, 0 at it. At least 0 at the start: it has happened already."""
+
+
+class ValueReaches(AbstractEvent):
+    r"""The expected reward of one question, $V_q$, reaches a level.
+
+    **Arguments:** `level`: in units of the reward; `question`: its index, or None for the mean
+    over questions by weight; `direction`: `"rising"` (from below) or `"falling"`; `reward`: the
+    reward meant, that of the flow's objective if None.
+
+    **Raises:** `ValueError` if `direction` is unknown or the level NaN.
+    """
+
+    level: Float[Array, ""]
+    question: Array | int | None
+    direction: Literal["rising", "falling"] = eqx.field(static=True)
+    reward: AbstractReward | None
+
+    def __init__(
+        self,
+        level: ArrayLike,
+        question: ArrayLike | None = None,
+        direction: Literal["rising", "falling"] = "rising",
+        reward: AbstractReward | None = None,
+    ):
+        known = ("rising", "falling")
+        require(direction in known, "direction", f"be one of {known}", repr(direction))
+        self.level = as_float(level)
+        require_all(self.level, lambda x: x == x, "level", "not be NaN")
+        self.question = None if question is None else jnp.asarray(question)
+        self.direction = direction
+        self.reward = reward
+
+    def value(self, state: FlowState) -> _Scalar:
+        problem = state.flow.problem
+        reward = state.flow.objective.reward if self.reward is None else self.reward
+        level = jnp.broadcast_to(self.level, problem.correct.shape)
+        excess = state.policy.excess(
+            reward, problem, level.astype(_float_dtype(state.policy))
+        )
+        if self.question is None:
+            excess = jnp.sum(problem.weights.astype(excess.dtype) * excess)
+        else:
+            excess = excess[self.question]
+        return excess if self.direction == "rising" else -excess
+
+
+def _float_dtype(policy: AbstractPolicy):
+    return jnp.result_type(*jax.tree_util.tree_leaves(eqx.filter(policy, eqx.is_inexact_array)))
+
+
+def AccuracyReaches(
+    level: ArrayLike,
+    question: ArrayLike | None = None,
+    direction: Literal["rising", "falling"] = "rising",
+) -> ValueReaches:
+    r"""Accuracy, the probability of the correct answer, reaches a level, whatever is trained on.
+
+    **Arguments:** `level`: in [0, 1]; `question`: its index, or None for the mean over questions
+    by weight; `direction`: `"rising"` or `"falling"`.
+
+    **Returns:** an event.
+
+    **Raises:** `ValueError` if the level lies outside [0, 1] or `direction` is unknown.
+    """
+    require_all(jnp.asarray(level), lambda x: (x >= 0) & (x <= 1), "level", "lie in [0, 1]")
+    return ValueReaches(level, question, direction, Verifiable())
+
+
+class PatternReaches(AbstractEvent):
+    r"""The probability of a pattern (or of a set of patterns) rises to a level,
+    $\sum_{r \in S} \pi(r|q) = 1 - \epsilon$.
+
+    **Arguments:** `pattern`: an index, or a boolean mask `(R,)` of a set S; `level`: the
+    probability, strictly between 0 and 1; `question`: the question's index; `shortfall`: the
+    distance $\epsilon$ of the level from 1, in place of `level` where it is tiny.
+
+    **Raises:** `ValueError` unless exactly one of `level` and `shortfall` is given, strictly
+    between 0 and 1.
+    """
+
+    pattern: Array
+    log_odds: Float[Array, ""]
+    question: Array
+
+    def __init__(
+        self,
+        pattern: ArrayLike,
+        level: ArrayLike | None = None,
+        question: ArrayLike = 0,
+        *,
+        shortfall: ArrayLike | None = None,
+    ):
+        require(
+            (level is None) != (shortfall is None),
+            "level",
+            "be given, or shortfall, and not both",
+            f"level={level}, shortfall={shortfall}",
+        )
+        given, name = (level, "level") if shortfall is None else (shortfall, "shortfall")
+        amount = as_float(given)
+        require_all(amount, lambda x: (x > 0) & (x < 1), name, "lie strictly between 0 and 1")
+        odds = jnp.log(amount) - jnp.log1p(-amount)
+        self.log_odds = odds if shortfall is None else -odds
+        self.pattern = jnp.asarray(pattern)
+        self.question = jnp.asarray(question)
+
+    def value(self, state: FlowState) -> _Scalar:
+        probs, _ = state.policy.pattern_table(state.flow.problem)
+        probs = probs[self.question]
+        if self.pattern.dtype == bool:
+            inside = self.pattern
+        else:
+            inside = jnp.arange(probs.shape[0]) == self.pattern
+        # Log odds, since 1 - pi cancels; tiny keeps the logarithm of an underflowed sum finite.
+        tiny = jnp.finfo(probs.dtype).tiny
+        log_in = jnp.log(jnp.maximum(jnp.sum(jnp.where(inside, probs, 0)), tiny))
+        log_out = jnp.log(jnp.maximum(jnp.sum(jnp.where(inside, 0, probs)), tiny))
+        return log_in - log_out - self.log_odds.astype(probs.dtype)
+
+
+class LogitPeaks(AbstractEvent):
+    """The logit of a pattern stops rising (its probability peaks earlier).
+
+    **Arguments:** `pattern`: its index; `question`: the question's index.
+    """
+
+    pattern: Array
+    question: Array
+
+    def __init__(self, pattern: ArrayLike, question: ArrayLike = 0):
+        self.pattern = jnp.asarray(pattern)
+        self.question = jnp.asarray(question)
+
+    def value(self, state: FlowState) -> _Scalar:
+        direction, _ = state.velocity()
+        return -direction.pattern_logits[self.question, self.pattern]
+
+
+class TimeReached(AbstractEvent):
+    """Flow time reaches `exp(log_time)`.
+
+    **Arguments:** `log_time`: the natural logarithm of the time.
+
+    **Raises:** `ValueError` if `log_time` is NaN.
+    """
+
+    log_time: Float[Array, ""]
+
+    def __init__(self, log_time: ArrayLike):
+        self.log_time = as_float(log_time)
+        require_all(self.log_time, lambda x: x == x, "log_time", "not be NaN")
+
+    def value(self, state: FlowState) -> _Scalar:
+        return state.log_time - self.log_time.astype(state.log_time.dtype)
+
+
+class Stationary(AbstractEvent):
+    r"""The norm of the velocity falls to `tol`: $|\dot\theta| \le$ `tol`.
+
+    Added by default to flows that can come to rest inside the simplex (KL penalty, SFT). A flow
+    without one slows down for ever, and on an entangled plateau long before it has converged.
+
+    **Arguments:** `tol`: in units of the logits per unit of time, above 0; 1e-9 in float64 and
+    1e-5 in float32 if not given.
+
+    **Raises:** `ValueError` if `tol` is not above 0.
+    """
+
+    tol: Float[Array, ""] | None
+
+    def __init__(self, tol: ArrayLike | None = None):
+        self.tol = None if tol is None else as_float(tol)
+        if tol is not None:
+            require_all(self.tol, lambda x: x > 0, "tol", "be above 0")
+
+    def value(self, state: FlowState) -> _Scalar:
+        _, log_speed = state.velocity()
+        if self.tol is None:
+            tol = jnp.asarray(1e-9 if log_speed.dtype == jnp.float64 else 1e-5, log_speed.dtype)
+        else:
+            tol = self.tol.astype(log_speed.dtype)
+        return jnp.log(tol) - log_speed

@@ -1,0 +1,296 @@
+"""Objectives: one number whose gradient is the flow."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from ._checks import as_float, check_probabilities, is_concrete, require, require_all
+from ._policy import AbstractPolicy, RewardFunction, TabularPolicy
+from ._problem import Problem
+from ._reward import AbstractReward, SelfCertainty, Verifiable, as_reward
+
+
+class AbstractRegulariser(eqx.Module):
+    """A penalty on the policy, subtracted from each question's utility."""
+
+    @abc.abstractmethod
+    def __call__(self, policy: Any, reference: Any) -> Float[Array, " Q"]:
+        """The penalty of each question, `(Q,)`, in units of the reward."""
+
+
+class ReverseKL(AbstractRegulariser):
+    r"""$\beta \, \mathrm{KL}(\pi \| \pi_{ref})$.
+
+    **Arguments:** `beta`: the strength, at least 0, in units of the reward.
+
+    **Raises:** `ValueError` if `beta` is negative or not finite.
+
+    Source: arXiv 2506.04695, section 3.
+    """
+
+    beta: Float[Array, ""]
+
+    def __init__(self, beta: ArrayLike):
+        self.beta = as_float(beta)
+        require(self.beta.ndim == 0, "beta", "be a scalar", self.beta.shape)
+        require_all(self.beta, lambda b: (b >= 0) & (b < jnp.inf), "beta", "be at least 0, finite")
+
+    def __call__(self, policy: AbstractPolicy, reference: AbstractPolicy) -> Float[Array, " Q"]:
+        divergence = policy.kl(reference)
+        return self.beta.astype(divergence.dtype) * divergence
+
+
+class AbstractObjective(eqx.Module):
+    """What is maximised. The flow is the gradient of `surrogate` in its first argument."""
+
+    reward: eqx.AbstractVar[AbstractReward]
+
+    @abc.abstractmethod
+    def surrogate(
+        self,
+        policy: AbstractPolicy,
+        problem: Problem,
+        reference: AbstractPolicy,
+        held: AbstractPolicy | None = None,
+    ) -> Float[Array, ""]:
+        """The objective $J$, as a function of `policy`.
+
+        **Arguments:**
+
+        - `policy`, `problem`: what is trained, and on what.
+        - `reference`: the policy that regularisers compare with.
+        - `held`: the policy at which rewards are evaluated, equal to `policy` but constant in its
+          gradient; `stop_gradient(policy)` if not given. A flow passes it, so that derivatives
+          *of the flow* still see how rewards depend on the policy.
+
+        **Returns:** a scalar, in units of the utility.
+        """
+
+    @property
+    @abc.abstractmethod
+    def has_interior_optimum(self) -> bool:
+        """Whether the flow can come to rest at a policy that is not a vertex of the simplex."""
+
+    @abc.abstractmethod
+    def validate(
+        self, policy: AbstractPolicy, problem: Problem, reference: AbstractPolicy
+    ) -> None:
+        """Raise `ValueError` where the objective is not defined; looks at concrete values only."""
+
+
+class _Held(eqx.Module):
+    """A reward that ignores the policy it is asked about and answers for the held one."""
+
+    reward: AbstractReward
+    policy: AbstractPolicy
+
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "..."]:
+        return self.reward(self.policy, problem)
+
+
+def _mean_utility(value: Float[Array, " Q"]) -> Float[Array, " Q"]:
+    return value
+
+
+def _weighted(problem: Problem, per_question: Float[Array, " Q"]) -> Float[Array, ""]:
+    return jnp.sum(problem.weights.astype(per_question.dtype) * per_question)
+
+
+class Objective(AbstractObjective):
+    r"""$J = \sum_q D(q) \big[ f(V_q) - \sum_i \mathrm{penalty}_i \big]$, $V_q$ the expected reward.
+
+    The reward is a constant in the gradient: $\partial J$ differentiates probabilities only.
+
+    **Arguments:**
+
+    - `reward`: an `AbstractReward` or a plain JAX function of `(policy, problem)`.
+    - `utility`: a plain JAX function $f$ from `(Q,)` expected rewards to `(Q,)`.
+    - `regularisers`: penalties, functions of `(policy, reference)` to `(Q,)`.
+
+    ??? example
+
+        ```python
+        import jax.numpy as jnp
+        import qra_jax as qra
+
+        def prefers_short(policy, problem):  # one value a pattern, (1, R, 1)
+            return jnp.asarray([1.0, 0.5, 0.0])[None, :, None]
+
+        flow_objective = qra.Objective(prefers_short, utility=jnp.log)
+        ```
+
+    Source: arXiv 2506.04695, section 3, for the mean utility with reverse KL.
+    """
+
+    reward: AbstractReward
+    utility: Callable[[Float[Array, " Q"]], Float[Array, " Q"]] = eqx.field(static=True)
+    regularisers: tuple[AbstractRegulariser, ...]
+
+    def __init__(
+        self,
+        reward: RewardFunction,
+        utility: Callable[[Float[Array, " Q"]], Float[Array, " Q"]] = _mean_utility,
+        regularisers: tuple[AbstractRegulariser, ...] = (),
+    ):
+        self.reward = as_reward(reward)
+        self.utility = utility
+        self.regularisers = tuple(regularisers)
+
+    def surrogate(
+        self,
+        policy: AbstractPolicy,
+        problem: Problem,
+        reference: AbstractPolicy,
+        held: AbstractPolicy | None = None,
+    ) -> Float[Array, ""]:
+        held = jax.lax.stop_gradient(policy) if held is None else held
+        value = self.utility(policy.expectation(_Held(self.reward, held), problem))
+        for regulariser in self.regularisers:
+            value = value - regulariser(policy, reference)
+        return _weighted(problem, value)
+
+    @property
+    def has_interior_optimum(self) -> bool:
+        return bool(self.regularisers)
+
+    def validate(
+        self, policy: AbstractPolicy, problem: Problem, reference: AbstractPolicy
+    ) -> None:
+        self.reward.validate(policy, problem)
+        if self.regularisers and is_concrete(policy, reference):
+            divergence = policy.kl(reference)
+            require_all(
+                divergence,
+                lambda d: d < jnp.inf,
+                "reference",
+                "give every pattern and answer of the policy a probability above 0 (the KL "
+                "divergence is infinite otherwise)",
+            )
+
+
+def _regularised(reward: RewardFunction, beta: ArrayLike) -> Objective:
+    # beta = 0 leaves the penalty out, so that the flow is known to have no interior optimum.
+    without = is_concrete(beta) and jnp.ndim(beta) == 0 and float(beta) == 0
+    return Objective(reward, regularisers=() if without else (ReverseKL(beta),))
+
+
+def RLVR(beta: ArrayLike = 0.0) -> Objective:
+    r"""Reinforcement learning with verifiable rewards, $J = V - \beta \mathrm{KL}(\pi \| \pi_{ref})$.
+
+    **Arguments:** `beta`: strength of the reverse KL penalty, at least 0.
+
+    **Returns:** an `Objective` with the reward `Verifiable`.
+
+    **Raises:** `ValueError` if `beta` is negative or not finite.
+
+    ??? example
+
+        ```python
+        import qra_jax as qra
+        policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
+        flow = qra.GradientFlow(qra.RLVR(beta=0.1), problem)
+        ```
+
+    Source: arXiv 2506.04695, section 3.
+    """
+    return _regularised(Verifiable(), beta)
+
+
+def RLIF(reward: RewardFunction = SelfCertainty(), beta: ArrayLike = 0.0) -> Objective:
+    r"""Reinforcement learning with internal feedback, $J = E[R] - \beta \mathrm{KL}(\pi \| \pi_{ref})$.
+
+    **Arguments:** `reward`: the internal reward, self-certainty if not given; `beta`: strength of
+    the reverse KL penalty, at least 0.
+
+    **Returns:** an `Objective`.
+
+    **Raises:** `ValueError` if `beta` is negative or not finite; `TypeError` if `reward` is not
+    callable.
+
+    ??? example
+
+        ```python
+        import qra_jax as qra
+        policy, problem = qra.two_stage([0.5, 0.5], [0.9, 0.05])
+        flow = qra.GradientFlow(qra.RLIF(), problem)  # the wrong pattern is the more certain one
+        ```
+
+    Source: arXiv 2506.04695 v2, section 3.
+    """
+    return _regularised(reward, beta)
+
+
+class SFT(AbstractObjective):
+    r"""Supervised fine-tuning on pattern shares $\mu$: $J = \sum_q D(q) \sum_r \mu_r \log \pi(r|q)$.
+
+    Its Euclidean flow is $\dot\theta_r = D(q) (\mu_r - \pi_r)$.
+
+    **Arguments:** `pattern_targets`: `(R,)` or `(Q, R)`, the shares $\mu$ of the data set,
+    non-negative and summing to 1.
+
+    **Raises:** `ValueError` if a share is negative or NaN, or they do not sum to 1.
+
+    ??? example
+
+        ```python
+        import qra_jax as qra
+        policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
+        flow = qra.GradientFlow(qra.SFT([0.5, 0.5, 0.0]), problem)
+        tuned = qra.solve_flow(flow, policy, log_times=[0.0]).final_policy
+        ```
+
+    Source: arXiv 2506.04695 v1 (SFT before RLVR); the flow is derived in docs.
+    """
+
+    pattern_targets: Float[Array, "..."]
+    reward: AbstractReward
+
+    def __init__(self, pattern_targets: ArrayLike):
+        targets = as_float(pattern_targets)
+        require(
+            targets.ndim in (1, 2), "pattern_targets", "have shape (R,) or (Q, R)", targets.shape
+        )
+        check_probabilities(targets, "pattern_targets", 1e-5)
+        self.pattern_targets = targets
+        self.reward = Verifiable()
+
+    def surrogate(
+        self,
+        policy: TabularPolicy,
+        problem: Problem,
+        reference: AbstractPolicy,
+        held: AbstractPolicy | None = None,
+    ) -> Float[Array, ""]:
+        log_patterns, _ = policy.log_probs()
+        targets = self.pattern_targets.astype(log_patterns.dtype)
+        wanted = jnp.broadcast_to(targets, log_patterns.shape)
+        log_patterns = jnp.where(policy.exists, log_patterns, 0)
+        return _weighted(problem, jnp.sum(wanted * log_patterns, axis=-1))
+
+    @property
+    def has_interior_optimum(self) -> bool:
+        return True
+
+    def validate(
+        self, policy: AbstractPolicy, problem: Problem, reference: AbstractPolicy
+    ) -> None:
+        probs, _ = policy.pattern_table(problem)
+        shape = self.pattern_targets.shape
+        require(
+            shape in (probs.shape, probs.shape[1:]),
+            "pattern_targets",
+            f"have shape {probs.shape} or {probs.shape[1:]}",
+            shape,
+        )
+        if is_concrete(policy, self.pattern_targets):
+            require_all(
+                jnp.where(probs == 0, self.pattern_targets, 0),
+                lambda share: share == 0,
+                "pattern_targets",
+                "be 0 where the pattern does not exist (probability 0)",
+            )

@@ -1,0 +1,104 @@
+"""Rewards: what a (question, pattern, answer) earns under a policy."""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from ._checks import require_all
+from ._policy import AbstractPolicy, RewardFunction, TabularPolicy
+from ._problem import Problem
+
+
+class AbstractReward(eqx.Module):
+    """A reward, called as `reward(policy, problem)`; its values broadcast to `(Q, R, A)`.
+
+    A plain JAX function of the same two arguments serves just as well.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "..."]:
+        """The values, in the reward's own unit, broadcasting to `(Q, R, A)`."""
+
+    @abc.abstractmethod
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """Raise `ValueError` where the reward is not defined; looks at concrete values only."""
+
+
+class Verifiable(AbstractReward):
+    r"""The verifiable reward $1[a = a^*(q)]$; the value of a pattern is its success rate $p(r)$.
+
+    Source: arXiv 2506.04695 (RLVR).
+    """
+
+    def __call__(self, policy: TabularPolicy, problem: Problem) -> Float[Array, "Q 1 A"]:
+        """**Returns:** `(Q, 1, A)`, 1 at the correct answer and 0 elsewhere."""
+        return problem.correctness(policy.answer_logits.shape[-1])
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        pass
+
+
+class SelfCertainty(AbstractReward):
+    r"""Self-certainty, $\mathrm{KL}(U \| \pi(\cdot|q,r)) = -\frac1A \sum_a \log \pi(a|q,r) - \log A$.
+
+    It measures how far the answers of a pattern are from uniform and cannot tell right from wrong.
+
+    Source: Intuitor (arXiv 2505.19590); up to the constant, RLIF in arXiv 2506.04695 v2.
+    """
+
+    def __call__(self, policy: TabularPolicy, problem: Problem) -> Float[Array, "Q R 1"]:
+        """**Returns:** `(Q, R, 1)` in nats, the same for all answers of a pattern."""
+        _, log_answers = policy.log_probs()
+        return -jnp.mean(log_answers, axis=-1, keepdims=True) - jnp.log(log_answers.shape[-1])
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if an existing pattern gives some answer probability 0, such
+        as a success rate of exactly 0 or 1."""
+        if isinstance(policy, TabularPolicy):
+            rates = policy.pattern_table(problem)[1]
+            certain = jnp.any(jnp.isneginf(policy.answer_logits), axis=-1) & policy.exists
+            require_all(
+                jnp.where(certain, rates, 0.5),
+                lambda p: (p > 0) & (p < 1),
+                "success_rates",
+                "lie strictly between 0 and 1 for a self-certainty reward (infinite otherwise)",
+            )
+            require_all(
+                certain,
+                lambda c: ~c,
+                "answer probability 0",
+                "not occur with a self-certainty reward (infinite otherwise)",
+            )
+
+
+class FunctionReward(AbstractReward):
+    """A user's own reward, a JAX function of `(policy, problem)`.
+
+    `Objective`, `RLVR` and `RLIF` wrap a plain function in this by themselves.
+
+    **Arguments:** `function`: returns values that broadcast to `(Q, R, A)`.
+    """
+
+    function: Callable[[AbstractPolicy, Problem], ArrayLike] = eqx.field(static=True)
+
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "..."]:
+        """The function's values."""
+        return jnp.asarray(self.function(policy, problem))
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        pass
+
+
+def as_reward(reward: RewardFunction) -> AbstractReward:
+    """`reward` itself if it is one, otherwise the function wrapped.
+
+    **Raises:** `TypeError` if it is not callable.
+    """
+    if isinstance(reward, AbstractReward):
+        return reward
+    if not callable(reward):
+        raise TypeError(f"reward must be a function of (policy, problem), got {reward!r}")
+    return FunctionReward(reward)
