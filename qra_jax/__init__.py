@@ -15,6 +15,9 @@ from ._flow import AbstractGeometry as AbstractGeometry
 from ._flow import Euclidean as Euclidean
 from ._flow import GradientFlow as GradientFlow
 from ._flow import Natural as Natural
+from ._metrics import accuracy as accuracy
+from ._metrics import mean_accuracy as mean_accuracy
+from ._metrics import pass_at_k as pass_at_k
 from ._objective import RLIF as RLIF
 from ._objective import RLVR as RLVR
 from ._objective import SFT as SFT
@@ -28,6 +31,15 @@ from ._policy import AbstractPolicy as AbstractPolicy
 from ._policy import TabularPolicy as TabularPolicy
 from ._policy import two_stage as two_stage
 from ._problem import Problem as Problem
+from ._regime import Regime as Regime
+from ._regime import convergence as convergence
+from ._regime import entanglement as entanglement
+from ._regime import entanglement_ratio as entanglement_ratio
+from ._regime import log_convergence_time as log_convergence_time
+from ._regime import log_entanglement_time as log_entanglement_time
+from ._regime import log_time_to_accuracy as log_time_to_accuracy
+from ._regime import optimal_policy as optimal_policy
+from ._regime import regime as regime
 from ._reward import AbstractReward as AbstractReward
 from ._reward import SelfCertainty as SelfCertainty
 from ._reward import Verifiable as Verifiable

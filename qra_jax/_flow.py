@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 from jaxtyping import PyTree
 
-from ._checks import is_concrete, require
+from ._checks import require, require_all
 from ._objective import RLVR, AbstractObjective
 from ._policy import AbstractPolicy, TabularPolicy
 from ._problem import Problem
@@ -114,6 +114,11 @@ class GradientFlow(eqx.Module):
         self.trainable = trainable
         self.geometry = geometry
 
+    @property
+    def freezes_answers(self) -> bool:
+        """Whether the answer layer is known not to move (Assumption 5.1)."""
+        return self.trainable is _patterns
+
     def split(self, policy: AbstractPolicy) -> tuple[PyTree, PyTree]:
         """The policy's trainable and frozen leaves, each with None in place of the other."""
         return eqx.partition(policy, self.trainable(policy))
@@ -147,13 +152,12 @@ class GradientFlow(eqx.Module):
                 f"have as many questions as the problem, {self.problem.num_questions}",
                 num_questions,
             )
-            if is_concrete(correct):
-                require(
-                    int(correct.max()) < num_answers,
-                    "problem.correct",
-                    f"index one of the policy's {num_answers} answers",
-                    int(correct.max()),
-                )
+            require_all(
+                correct,
+                lambda index: index < num_answers,
+                "problem.correct",
+                f"index one of the policy's {num_answers} answers",
+            )
         self.objective.validate(policy, self.problem, reference)
 
 

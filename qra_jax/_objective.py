@@ -155,6 +155,11 @@ class Objective(AbstractObjective):
         return _weighted(problem, value)
 
     @property
+    def is_mean(self) -> bool:
+        """Whether the utility is the expected reward itself."""
+        return self.utility is _mean_utility
+
+    @property
     def has_interior_optimum(self) -> bool:
         return bool(self.regularisers)
 

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import equinox as eqx
 import jax
@@ -24,6 +24,14 @@ class AbstractPolicy(eqx.Module):
     A policy is a PyTree of its parameters. Whatever is downstream uses only these methods, so
     that a policy need not be a table.
     """
+
+    independent_questions: eqx.AbstractClassVar[bool]
+    """Whether no two questions share a parameter, so that each moves by itself."""
+
+    @property
+    @abc.abstractmethod
+    def exists(self) -> Bool[Array, "Q R"]:
+        """Which patterns have a probability above 0 (False where padded)."""
 
     @abc.abstractmethod
     def expectation(self, reward: RewardFunction, problem: Problem) -> Float[Array, " Q"]:
@@ -161,6 +169,7 @@ import numpy as np
 
     pattern_logits: Float[Array, "Q R"]
     answer_logits: Float[Array, "Q R A"]
+    independent_questions: ClassVar[bool] = True
 
     def __init__(self, pattern_logits: ArrayLike, answer_logits: ArrayLike):
         patterns, answers = as_float(pattern_logits), as_float(answer_logits)
@@ -181,8 +190,8 @@ import numpy as np
             require_all(logits, lambda x: x < jnp.inf, name, "be finite or -inf")
             if is_concrete(logits):
                 require_all(
-                    logits.max(axis=-1),
-                    lambda x: x > -jnp.inf,
+                    np.max(logits, axis=-1),
+                    lambda x: x > -np.inf,
                     f"{name}.max(axis=-1)",
                     "be finite (something must have a probability above 0)",
                 )
@@ -191,7 +200,6 @@ import numpy as np
 
     @property
     def exists(self) -> Bool[Array, "Q R"]:
-        """Which patterns have a probability above 0 (False where padded)."""
         return self.pattern_logits > -jnp.inf
 
     def log_probs(self) -> tuple[Float[Array, "Q R"], Float[Array, "Q R A"]]:

@@ -15,10 +15,10 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from ._checks import as_float, is_concrete, require, require_all
 from ._event import AbstractEvent
 from ._flow import GradientFlow, as_flow
+from ._metrics import mean_accuracy
 from ._ode import ODE, AbstractMethod, Path
 from ._policy import AbstractPolicy
 from ._problem import Problem
-from ._reward import Verifiable
 
 if TYPE_CHECKING:
     import xarray
@@ -148,8 +148,7 @@ def _solve(flow, policy, reference, until, log_times, method) -> Trajectory:
     def observe(params):
         row = eqx.combine(params, frozen)
         probs, _ = row.pattern_table(flow.problem)
-        accuracy = row.expectation(Verifiable(), flow.problem)
-        return probs, jnp.sum(flow.problem.weights.astype(accuracy.dtype) * accuracy)
+        return probs, mean_accuracy(row, flow.problem)
 
     probs, accuracy = jax.vmap(observe)(path.params)
     return Trajectory(
@@ -228,8 +227,14 @@ def solve_flow(
     return _solve(flow, policy, reference, events, log_times, ODE() if method is None else method)
 
 
-@eqx.filter_jit
-def _event_time(flow, policy, reference, until, method) -> EventTime:
+def first_event(
+    flow: GradientFlow,
+    policy: AbstractPolicy,
+    reference: AbstractPolicy | None,
+    until: tuple[AbstractEvent, ...],
+    method: AbstractMethod,
+) -> EventTime:
+    """`event_time` without checks, to be called from compiled code."""
     reference = policy if reference is None else reference
     path: Path = method.integrate(flow, policy, reference, until, None, rows=False)
     _, frozen = flow.split(policy)
@@ -240,6 +245,9 @@ def _event_time(flow, policy, reference, until, method) -> EventTime:
         event=path.event,
         num_steps=path.num_steps,
     )
+
+
+_first_event = eqx.filter_jit(first_event)
 
 
 def event_time(
@@ -272,7 +280,7 @@ def event_time(
     flow = check_solve(flow, policy, reference)
     events = _as_events(until)
     require(len(events) > 0, "until", "hold at least one event", until)
-    return _event_time(flow, policy, reference, events, ODE() if method is None else method)
+    return _first_event(flow, policy, reference, events, ODE() if method is None else method)
 
 
 @eqx.filter_jit
