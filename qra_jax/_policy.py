@@ -134,8 +134,7 @@ def snapped_difference(
 ) -> Float[Array, "..."]:
     """`values - level`, exactly 0 where the two agree up to rounding; gradients are kept."""
     difference = values - level
-    scale = jnp.maximum(1, jnp.maximum(jnp.abs(values), jnp.abs(level)))
-    noise = jnp.abs(difference) <= rounding(values) * scale
+    noise = jnp.abs(difference) <= rounding(values) * jnp.maximum(1, jnp.abs(values))
     return jnp.where(noise, difference - jax.lax.stop_gradient(difference), difference)
 
 

@@ -1,0 +1,245 @@
+"""What every map shares: settings, claims, the files it writes, and how it is run."""
+
+import abc
+import dataclasses
+import json
+import math
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+import qra_jax as qra
+
+Progress = Callable[[int], Any]
+OUTSIDE = -1
+"""Status of a grid point that stands for no policy, such as probabilities that sum to over 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One statement, what was predicted for it and what was measured."""
+
+    claim: str
+    source: str
+    predicted: float
+    measured: float
+    standard_error: float | None
+    agrees: bool
+
+
+def value_claim(
+    claim: str, source: str, predicted: float, measured: float, *, rtol: float = 0.0, atol: float = 0.0
+) -> Claim:
+    """A claim on a computed number: it agrees within the given tolerances."""
+    agrees = bool(abs(measured - predicted) <= atol + rtol * abs(predicted))
+    return Claim(claim, source, float(predicted), float(measured), None, agrees)
+
+
+def wilson_interval(successes: int, draws: int, z: float = 2.5758293035489004) -> tuple[float, float]:
+    """The Wilson score interval of a probability; z of its two-sided level, 99 % by default."""
+    share = successes / draws
+    centre = (share + z**2 / (2 * draws)) / (1 + z**2 / draws)
+    half = z / (1 + z**2 / draws) * math.sqrt(share * (1 - share) / draws + z**2 / (4 * draws**2))
+    return centre - half, centre + half
+
+
+def probability_claim(
+    claim: str, source: str, predicted: float, successes: int, draws: int
+) -> Claim:
+    """A claim on a probability: it agrees if the prediction lies in the 99 % Wilson interval."""
+    low, high = wilson_interval(successes, draws)
+    share = successes / draws
+    error = math.sqrt(share * (1 - share) / draws)
+    return Claim(claim, source, float(predicted), share, error, bool(low <= predicted <= high))
+
+
+@dataclasses.dataclass(frozen=True)
+class Map(abc.ABC):
+    """A map of the lab: settings, and how to compute, judge and draw it."""
+
+    out: Path = Path("results")
+    """folder that the map's own folder is written into"""
+    quick: bool = False
+    """a small version, for a first look and for tests"""
+    redraw: bool = False
+    """make figure and summary again from the stored data, computing nothing"""
+    seed: int = 0
+    """seed of all random draws, a whole number of at least 0"""
+    quiet: bool = False
+    """no progress bar"""
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
+
+    @abc.abstractmethod
+    def shrunk(self) -> "Map":
+        """The settings of the `quick` version."""
+
+    @abc.abstractmethod
+    def ticks(self) -> int:
+        """How many units of work `compute` reports to its progress."""
+
+    @abc.abstractmethod
+    def compute(self, progress: Progress) -> xr.Dataset:
+        """The data of the map. Variables named `status` or `*_status` hold `qra.Status` codes."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def claims(data: xr.Dataset) -> list[Claim]:
+        """The claims that the data bear on."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def draw(data: xr.Dataset) -> Figure:
+        """The figure, from the stored data alone."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the map's files are."""
+        return self.out / self.name
+
+    def run(self) -> "MapResult":
+        """Compute (or with `redraw` read), judge, draw and write the map.
+
+        **Raises:** `ValueError` if the folder cannot be written or, with `redraw`, holds no data.
+        """
+        require_writable(self.out)
+        if self.redraw:
+            data = read_data(self.folder)
+        else:
+            settings = self.shrunk() if self.quick else self
+            with tqdm(
+                total=settings.ticks(), desc=self.name, unit="cell", disable=self.quiet, leave=True
+            ) as bar:
+                data = settings.compute(bar.update)
+            data.attrs.update(provenance(settings))
+        return write_map(self, data)
+
+
+@dataclasses.dataclass(frozen=True)
+class MapResult:
+    """What a map wrote, and what it found."""
+
+    folder: Path
+    failed: dict[str, int]
+    claims: list[Claim]
+
+
+def require_writable(out: Path) -> None:
+    """Raise `ValueError` unless `out` is, or can be made, a folder that can be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"out must be a folder that can be written, got {out} ({reason})") from None
+
+
+def read_data(folder: Path) -> xr.Dataset:
+    """The stored data of a map."""
+    store = folder / "data.zarr"
+    if not store.is_dir():
+        raise ValueError(f"redraw must find the data of an earlier run, got none at {store}")
+    try:
+        return xr.open_zarr(store, chunks=None).load()
+    except Exception as error:
+        raise ValueError(f"redraw must find readable data, got {store} ({error})") from None
+
+
+def provenance(settings: Map) -> dict[str, str]:
+    """Versions, device, seed and settings, as attributes of the data."""
+    device = jax.devices()[0]
+    versions = {
+        name: sys.modules[name].__version__ for name in ("jax", "diffrax", "equinox", "numpy")
+    }
+    kept = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in dataclasses.asdict(settings).items()
+        if key not in ("out", "quick", "redraw", "quiet")
+    }
+    return {
+        "map": settings.name,
+        "version": qra.__version__,
+        "versions": json.dumps(versions),
+        "python": platform.python_version(),
+        "device": f"{device.platform} ({device.device_kind})",
+        "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
+        "seed": str(settings.seed),
+        "settings": json.dumps(kept),
+    }
+
+
+def failures(data: xr.Dataset) -> dict[str, int]:
+    """How many cells failed, by the name of their status."""
+    counts: dict[str, int] = {}
+    for name, variable in data.data_vars.items():
+        if str(name).endswith("status"):
+            for status in qra.Status:
+                number = int(np.sum(variable.values == status))
+                if not status.success and number:
+                    counts[status.name] = counts.get(status.name, 0) + number
+    return counts
+
+
+def _plain(value: float | None) -> float | str | None:
+    # JSON knows no infinities; a string says what the number was.
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def write_map(settings: Map, data: xr.Dataset) -> MapResult:
+    """Write data, figures and summary: all of them, or none where something fails on the way."""
+    claims, failed = settings.claims(data), failures(data)
+    summary = {
+        "map": settings.name,
+        "settings": json.loads(data.attrs["settings"]),
+        "failed_cells": sum(failed.values()),
+        "claims": [
+            {key: _plain(x) if isinstance(x, float) else x for key, x in vars(claim).items()}
+            for claim in claims
+        ],
+    }
+    figure = settings.draw(data)
+    folder = settings.folder
+    fresh = Path(tempfile.mkdtemp(prefix=f".{settings.name}-", dir=settings.out))
+    try:
+        os.chmod(fresh, 0o755)
+        data.to_zarr(fresh / "data.zarr", mode="w", consolidated=False)
+        for suffix in ("png", "pdf"):
+            figure.savefig(fresh / f"figure.{suffix}")
+        (fresh / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{settings.name}-old-", dir=settings.out))
+            os.replace(folder, old / folder.name)
+            os.replace(fresh, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(fresh, folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"out must be a folder that can be written, got {folder} ({reason})") from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return MapResult(folder, failed, claims)
+
+
+def require_setting(ok: bool, name: str, must: str, was: object) -> None:
+    """Raise `ValueError` unless a setting is what it must be."""
+    if not ok:
+        raise ValueError(f"{name} must {must}, got {was}")
+
+

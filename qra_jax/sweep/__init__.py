@@ -1,0 +1,3 @@
+"""Sweeps: many problems through one function."""
+
+from ._chunks import map_chunks as map_chunks
