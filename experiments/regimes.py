@@ -1,0 +1,270 @@
+"""The map of the two regimes: convergence and entanglement times over the initial policy."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+import qra_jax as qra
+from qra_jax.sweep import map_chunks
+
+from ._map import OUTSIDE, Claim, Map, Progress, require_setting, value_claim
+from ._measured import measure
+from ._regimes_figure import draw_regimes
+from .patterns import PatternTable, read_patterns
+
+# The paper's entangled case (gamma = 6), a strong start, and a cascade of two misleading patterns.
+CASES = {
+    "strong": ((0.45, 0.35, 0.2), (0.9, 0.7, 0.1)),
+    "entangled": ((0.05, 0.70, 0.25), (0.9, 0.7, 0.1)),
+    "cascade": ((1e-5, 1e-3, 0.5, 0.499 - 1e-5), (0.9, 0.75, 0.55, 0.1)),
+}
+_TAIL = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Regimes(Map):
+    """Times over initial probabilities: where RLVR is fast, and where it is entangled first."""
+
+    resolution: int = 128
+    """grid points along each axis, at least 2"""
+    success_rates: tuple[float, float, float] = (0.9, 0.7, 0.1)
+    """success rates of the best, the misleading and the remaining pattern, falling, in [0, 1]"""
+    lowest: float = 1e-12
+    """lowest initial probability of the best pattern, above 0 and below 0.1"""
+    eps: float = 0.01
+    """converged means that the best pattern has probability 1 - eps, in (0, 0.1]"""
+    patterns: Path | None = None
+    """CSV file of a measured base model to put on the map (and to take its success rates from):
+    columns pattern,probability,success_rate or pattern,samples,correct"""
+    draws: int = 1000
+    """posterior draws for a measured base model that states counts, at least 100"""
+
+    name: ClassVar[str] = "regimes"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_setting(self.resolution >= 2, "resolution", "be at least 2", self.resolution)
+        rates = self.success_rates
+        falling = 1 >= rates[0] > rates[1] > rates[2] >= 0
+        require_setting(falling, "success_rates", "fall strictly and lie in [0, 1]", rates)
+        require_setting(0 < self.lowest < 0.1, "lowest", "lie between 0 and 0.1", self.lowest)
+        require_setting(self.lowest >= 1e-100, "lowest", "be at least 1e-100", self.lowest)
+        require_setting(0 < self.eps <= 0.1, "eps", "lie in (0, 0.1]", self.eps)
+        require_setting(self.draws >= 100, "draws", "be at least 100", self.draws)
+
+    def shrunk(self) -> "Regimes":
+        return dataclasses.replace(
+            self, resolution=min(self.resolution, 24), draws=min(self.draws, 200)
+        )
+
+    def ticks(self) -> int:
+        return self.resolution**2 + len(CASES)
+
+    def compute(self, progress: Progress) -> xr.Dataset:
+        table = None if self.patterns is None else read_patterns(self.patterns)
+        plane = _Plane.of(self, table)
+        best, misleading = plane.axes(self.lowest, self.resolution)
+        probs, inside = plane.points(best, misleading)
+        rates = np.broadcast_to(plane.rates, probs.shape)
+
+        extra_probs, extra_rates = _padded(CASES.values(), probs.shape[-1])
+        width = extra_probs.shape[-1]
+        grid = _pad(probs[inside], width), _pad(rates[inside], width)
+        batch = tuple(
+            np.concatenate([a, b]) for a, b in zip(grid, (extra_probs, extra_rates), strict=True)
+        )
+        times = map_chunks(
+            lambda x: start_times(*x, self.eps), batch, cost=-batch[0][:, 0], progress=progress
+        )
+        progress(int((~inside).sum()))
+        cases = {key: value[-len(CASES) :] for key, value in times.items()}
+
+        data = xr.Dataset(
+            coords={
+                "misleading": ("misleading", misleading, {"long_name": plane.misleading_label}),
+                "best": ("best", best, {"long_name": plane.best_label}),
+                "case": list(CASES),
+            }
+        )
+        for key, value in times.items():
+            fill = OUTSIDE if key.endswith("status") else np.nan
+            whole = np.full(inside.shape, fill, value.dtype)
+            whole[inside] = value[: -len(CASES)]
+            data[key] = ("misleading", "best"), whole, _ATTRS[key]
+            data[f"case_{key}"] = "case", cases[key], _ATTRS[key]
+        data["boundary"] = "best", plane.boundary(best), {
+            "long_name": "misleading probability at which V = p(r')"
+        }
+        _add_trajectories(data, extra_probs, extra_rates)
+        data.attrs["rates"] = json.dumps(plane.rates.tolist())
+        data.attrs["eps"] = self.eps
+        if table is not None:
+            data = data.merge(measure(table, self.eps, self.draws, self.seed))
+            data.attrs["note"] = table.note
+            data.attrs["measured"] = json.dumps(table.names)
+        return data
+
+    @staticmethod
+    def claims(data: xr.Dataset) -> list[Claim]:
+        return _claims(data)
+
+    @staticmethod
+    def draw(data: xr.Dataset) -> Figure:
+        return draw_regimes(data)
+
+
+_LOG_TIME = {"units": "ln(1/reward)"}
+_ATTRS = {
+    "log_entanglement_time": {"long_name": "entanglement time T0, natural log", **_LOG_TIME},
+    "log_convergence_time": {"long_name": "convergence time, natural log", **_LOG_TIME},
+    "entanglement_status": {"long_name": "qra.Status of the solve for T0; -1: no policy"},
+    "convergence_status": {"long_name": "qra.Status of the solve for convergence; -1: no policy"},
+    "regime": {"long_name": "qra.Regime; -1: no policy"},
+    "gamma": {"long_name": "entanglement ratio gamma"},
+}
+
+
+def start_times(probs: jnp.ndarray, rates: jnp.ndarray, eps: float) -> dict[str, jnp.ndarray]:
+    """What RLVR will do from one initial policy, `(R,)` probabilities and success rates."""
+    policy, problem = qra.two_stage(probs, rates)
+    entangled = qra.entanglement(policy, problem)
+    converged = qra.convergence(policy, problem, eps)
+    return {
+        "log_entanglement_time": entangled.log_time[0],
+        "log_convergence_time": converged.log_time[0],
+        "entanglement_status": entangled.status[0],
+        "convergence_status": converged.status[0],
+        "regime": qra.regime(policy, problem)[0],
+        "gamma": qra.entanglement_ratio(policy, problem)[0],
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plane:
+    """The plane of the map: two groups of patterns vary, the others share what is left.
+
+    Patterns tied for best (or second best) vary together, and the patterns of a group keep their
+    proportions, so that a measured model lies on its own map.
+    """
+
+    rates: np.ndarray
+    shares: np.ndarray  # (3, R): proportions within the best, the misleading and the other group
+    best_label: str
+    misleading_label: str
+
+    @staticmethod
+    def of(settings: Regimes, table: PatternTable | None) -> "_Plane":
+        best, misleading = "initial probability of the best pattern", "of the misleading pattern"
+        if table is None:
+            return _Plane(np.array(settings.success_rates), np.eye(3), best, f"initial {misleading}")
+        exists = table.probs > 0
+        levels = np.unique(table.rates[exists])[::-1]
+        if len(levels) < 2:
+            raise ValueError(
+                f"patterns must differ in success rate, got {levels[0]:g} for all of them"
+            )
+        groups = np.stack(
+            [
+                exists & (table.rates == levels[0]),
+                exists & (table.rates == levels[1]),
+                exists & (table.rates < levels[1]),
+            ]
+        )
+        rates, probs = table.rates, table.probs
+        if not groups[2].any():
+            # Nothing else was seen: what is in neither group goes to a pattern that always fails.
+            rates, probs = np.append(rates, 0.0), np.append(probs, 1.0)
+            groups = np.pad(groups, ((0, 0), (0, 1)))
+            groups[2, -1] = True
+        shares = groups * probs
+        named = [" + ".join(np.array(table.names)[group[: len(table.names)]]) for group in groups]
+        return _Plane(
+            rates,
+            shares / shares.sum(axis=1, keepdims=True),
+            f"{best} ({named[0]})",
+            f"{misleading} ({named[1]})",
+        )
+
+    def axes(self, lowest: float, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.geomspace(lowest, 0.9, resolution), np.linspace(0.01, 0.99, resolution)
+
+    def points(self, best: np.ndarray, misleading: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities `(Y, X, R)`, and which points are policies with all three groups."""
+        y, x = np.meshgrid(misleading, best, indexing="ij")
+        rest = 1 - x - y
+        inside = rest > 1e-9
+        return np.stack([x, y, np.maximum(rest, 0)], axis=-1) @ self.shares, inside
+
+    def boundary(self, best: np.ndarray) -> np.ndarray:
+        """Misleading probability at which V equals the misleading rate; NaN outside (0, 1)."""
+        top, second, rest = self.shares @ self.rates
+        y = 1 - best * (top - rest) / (second - rest)
+        return np.where((y > 0) & (y + best <= 1), y, np.nan)
+
+
+def _pad(rows: np.ndarray, width: int) -> np.ndarray:
+    return np.pad(rows, ((0, 0), (0, width - rows.shape[-1])))
+
+
+def _padded(cases, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cases of different numbers of patterns in one array, padded with probability 0."""
+    cases = list(cases)
+    width = max(width, *(len(probs) for probs, _ in cases))
+    rows = [[_pad(np.array([row]), width)[0] for row in case] for case in cases]
+    probs, rates = np.array(rows).transpose(1, 0, 2)
+    return probs, rates
+
+
+def _add_trajectories(data: xr.Dataset, probs: np.ndarray, rates: np.ndarray) -> None:
+    """The trajectories of the cases, to a tail much closer to 1 than `eps`."""
+
+    def follow(x):
+        policy, problem = qra.two_stage(*x)
+        traj = qra.solve_flow(
+            problem, policy, until=qra.PatternReaches(0, shortfall=_TAIL)
+        )
+        return traj.log_times, traj.pattern_probs[:, 0], traj.accuracy, traj.status
+
+    log_time, pattern_prob, accuracy, status = map_chunks(follow, (probs, rates), width=len(probs))
+    rows = ("case", "row")
+    data["case_log_time"] = rows, log_time, _LOG_TIME
+    data["case_pattern_prob"] = (*rows, "pattern"), pattern_prob
+    data["case_accuracy"] = rows, accuracy
+    data["case_trajectory_status"] = "case", status
+    data["case_initial_prob"] = ("case", "pattern"), probs
+    data["case_success_rate"] = ("case", "pattern"), rates
+
+
+def _claims(data: xr.Dataset) -> list[Claim]:
+    paper, derived = "Thm. {} of arXiv 2506.04695, as summarised", "derived in docs"
+    entangled, strong = data.sel(case="entangled"), data.sel(case="strong")
+    t0 = data["log_entanglement_time"].values
+    inside = data["regime"].values != OUTSIDE
+    below = (data["misleading"] < data["boundary"].fillna(-1)).values | (
+        data["boundary"].isnull() & (data["best"] < 0.1)
+    ).values
+    del below
+    rates = np.array(json.loads(data.attrs["rates"]))
+    claims = [
+        value_claim(
+            "gamma of the paper's entangled case",
+            paper.format("5.4"),
+            6.0,
+            float(entangled["case_gamma"]),
+            atol=1e-9,
+        ),
+        value_claim(
+            "T0 of that case, p = (.9, .7, .1)",
+            derived,
+            94.30486,
+            float(np.exp(entangled["case_log_entanglement_time"])),
+            atol=5e-6,
+        ),
+    ]
+    return claims

@@ -1,0 +1,327 @@
+"""The map of RLIF: how often self-certainty raises accuracy at first, and lowers it in the end."""
+
+import dataclasses
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Int
+from matplotlib.figure import Figure
+
+import qra_jax as qra
+from qra_jax.sweep import map_chunks
+
+from ._map import Claim, Map, Progress, probability_claim, require_setting, value_claim
+from ._rlif_figure import draw_rlif
+from ._rlif_theory import (
+    draw_rates,
+    ends,
+    observe,
+    predict_drop,
+    predict_end_above_given_mean,
+    predict_rise,
+    predict_rise_given_majority,
+)
+
+LOG10_SCALED_TIMES = np.concatenate(
+    [[-1.5, -1.1, -0.8], np.linspace(-0.7, 0.5, 25), [0.7, 1, 1.5, 2, 3]]
+)
+"""Rows of the curves, log10 of t/R: from a uniform start of R patterns all happens at t ~ R."""
+_PADDED = 1000
+"""Curves of up to so many patterns share a program, padded with patterns of probability 0 (the
+first R of more random numbers are those of R: the padding changes no draw)."""
+_METHOD = qra.ODE(clock=qra.LogTime(), rtol=1e-5, atol=1e-5, max_steps=256)
+_MAX_DRAWS = 1_000_000
+_ENSEMBLES, _CURVES = 0, 1  # streams of random numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Rlif(Map):
+    """Ensembles of two-answer questions whose patterns start equally likely, under RLIF."""
+
+    sizes: tuple[int, ...] = (10, 100, 1000, 10000)
+    """numbers of patterns R of an ensemble, rising, from 2 to 100000"""
+    tilts: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+    """tilts delta of the density 1 + delta (2p - 1) of success rates p on (0, 1), rising from 0,
+    below 1"""
+    draws: int = 2000
+    """draws of an ensemble for each R and tilt, from 100 to 1000000"""
+    curves: int = 100
+    """solved accuracy curves for each R, at least 10"""
+    curve_tilt: float = 0.1
+    """tilt of the solved curves, in [0, 1)"""
+
+    name: ClassVar[str] = "rlif"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes, tilts = self.sizes, self.tilts
+        rising = len(sizes) > 0 and list(sizes) == sorted(set(sizes))
+        require_setting(rising, "sizes", "be rising numbers", sizes)
+        fit = min(sizes) >= 2 and max(sizes) <= 100_000
+        require_setting(fit, "sizes", "lie between 2 and 100000", sizes)
+        rising = len(tilts) > 0 and list(tilts) == sorted(set(tilts))
+        fit = rising and min(tilts) == 0 and max(tilts) < 1
+        require_setting(fit, "tilts", "rise from 0 and stay below 1", tilts)
+        fit = 100 <= self.draws <= _MAX_DRAWS
+        require_setting(fit, "draws", "be from 100 to 1000000", self.draws)
+        require_setting(self.curves >= 10, "curves", "be at least 10", self.curves)
+        fit = 0 <= self.curve_tilt < 1
+        require_setting(fit, "curve_tilt", "lie in [0, 1)", self.curve_tilt)
+
+    def shrunk(self) -> "Rlif":
+        return dataclasses.replace(
+            self,
+            sizes=tuple(size for size in self.sizes if size <= 100) or self.sizes[:1],
+            draws=min(self.draws, 500),
+            curves=min(self.curves, 20),
+        )
+
+    def ticks(self) -> int:
+        return len(self.sizes) * (len(self.tilts) * self.draws + self.curves)
+
+    def compute(self, progress: Progress) -> xr.Dataset:
+        small = tuple(size for size in self.sizes if size <= _PADDED)
+        groups = [small, *((size,) for size in self.sizes if size > _PADDED)]
+        # Two at a time, the longest first: one compiles while another runs.
+        with ThreadPoolExecutor(2) as pool:
+            large = [pool.submit(self._curves, group, progress) for group in groups[:0:-1]]
+            ensembles = [pool.submit(self._ensemble, size, progress) for size in self.sizes[::-1]]
+            padded = pool.submit(self._curves, small, progress)
+            curves = [future.result() for future in (padded, *large[::-1])]
+            looks = [future.result() for future in ensembles[::-1]]
+        results = {**_joined(looks), **_joined([found for found in curves if found])}
+        data = xr.Dataset(
+            coords={
+                "patterns": ("patterns", list(self.sizes), _ATTRS["patterns"]),
+                "tilt": ("tilt", list(self.tilts), _ATTRS["tilt"]),
+                "log_scaled_time": ("log_scaled_time", LOG10_SCALED_TIMES, _ATTRS["time"]),
+            }
+        )
+        for key, value in results.items():
+            kind = ("patterns", "tilt", "draw")
+            if key.startswith("curve"):
+                kind = ("patterns", "curve", "log_scaled_time")[: value.ndim]
+            data[key] = kind, value, _ATTRS[key]
+        peak = data["curve_accuracy"].max("log_scaled_time")
+        gain = peak - np.maximum(data["curve_start"], data["curve_accuracy"][..., -1])
+        data["example"] = gain.argmax("curve").assign_attrs(_ATTRS["example"])
+        data.attrs["curve_tilt"] = self.curve_tilt
+        return _with_predictions(data)
+
+    def _key(self, stream: int, size: int | Int[Array, ""], index: Int[Array, ""]) -> Array:
+        """A key that depends on nothing but the seed, what it is for, R and `index`."""
+        key = jax.random.fold_in(jax.random.key(self.seed), stream)
+        return jax.random.fold_in(jax.random.fold_in(key, size), index)
+
+    def _ensemble(self, size: int, progress: Progress) -> dict[str, np.ndarray]:
+        """What is known without a solve, of all draws at all tilts, as `(1, tilt, draw)`."""
+        tilts = jnp.array(self.tilts)
+
+        def look(index):
+            tilt, draw = index
+            key = self._key(_ENSEMBLES, size, tilt * _MAX_DRAWS + draw)
+            return observe(draw_rates(key, size, tilts[tilt]))
+
+        shape = len(self.tilts), self.draws
+        indices = tuple(grid.ravel() for grid in np.indices(shape))
+        width = min(max(1, 2**18 // size), 4096)
+        found = map_chunks(look, indices, width=width, workers=1, progress=progress)
+        return {key: value.reshape(1, *shape) for key, value in found.items()}
+
+    def _curves(self, sizes: tuple[int, ...], progress: Progress) -> dict[str, np.ndarray]:
+        """Solved accuracy curves, `(size, curve)`, of sizes padded to one number of patterns."""
+        if not sizes:
+            return {}
+        padded = max(_PADDED, sizes[-1])
+
+        def follow(task):
+            size, draw = task
+            exists = jnp.arange(padded) < size
+            key = self._key(_CURVES, size, draw)
+            rates = jnp.where(exists, draw_rates(key, padded, self.curve_tilt), 0.5)
+            policy, problem = qra.two_stage(jnp.where(exists, 1 / size, 0), rates)
+            flow = qra.GradientFlow(qra.RLIF(), problem)
+            log_times = jnp.array(LOG10_SCALED_TIMES * math.log(10)) + jnp.log(size)
+            path = qra.solve_flow(flow, policy, log_times=log_times, method=_METHOD)
+            return path.accuracy, path.status, *ends(rates, exists)
+
+        shape = len(sizes), self.curves
+        tasks = np.repeat(sizes, self.curves), np.tile(np.arange(self.curves), len(sizes))
+        # Rows keep max_steps x R numbers a lane.
+        width = max(1, 20_000 // padded)
+        found = map_chunks(follow, tasks, width=width, workers=1, progress=progress)
+        names = ("curve_accuracy", "curve_status", "curve_start", "curve_end")
+        return {
+            key: value.reshape(*shape, *value.shape[1:])
+            for key, value in zip(names, found, strict=True)
+        }
+
+    @staticmethod
+    def claims(data: xr.Dataset) -> list[Claim]:
+        return [
+            *_ensemble_claims(data),
+            *_majority_claims(data),
+            *_theory_claims(data),
+            *_curve_claims(data),
+        ]
+
+    @staticmethod
+    def draw(data: xr.Dataset) -> Figure:
+        return draw_rlif(data)
+
+
+_ATTRS = {
+    "patterns": {"long_name": "number of patterns R", "units": "1"},
+    "tilt": {"long_name": "tilt delta of the success rates", "units": "1"},
+    "time": {"long_name": "log10 of t/R", "units": "log10(1/reward)"},
+    "initial_slope": {"long_name": "dV/dt at t = 0", "units": "reward"},
+    "start_accuracy": {"long_name": "accuracy at t = 0", "units": "1"},
+    "end_accuracy": {"long_name": "accuracy as t -> infinity", "units": "1"},
+    "share_above_half": {"long_name": "share of patterns with p > 1/2", "units": "1"},
+    "ends_at_worst": {"long_name": "the most certain pattern is the worst", "units": "1"},
+    "curve_accuracy": {"long_name": "accuracy", "units": "1"},
+    "curve_status": {"long_name": "qra.Status of the solve", "units": "1"},
+    "curve_start": {"long_name": "accuracy at t = 0", "units": "1"},
+    "curve_end": {"long_name": "accuracy as t -> infinity", "units": "1"},
+    "example": {"long_name": "the curve whose peak exceeds both its ends by most", "units": "1"},
+    "predicted_rise": {"long_name": "predicted probability of an early rise", "units": "1"},
+    "predicted_drop": {
+        "long_name": "predicted probability of an end below the start",
+        "units": "1",
+    },
+    "rise_by_mean": {"long_name": "limit of P(rise | mean p > 1/2)", "units": "1"},
+    "rise_by_count": {"long_name": "limit of P(rise | most p > 1/2)", "units": "1"},
+}
+
+
+def _joined(results: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Results by rising size, with a leading axis of sizes each, as one."""
+    return {key: np.concatenate([result[key] for result in results]) for key in results[0]}
+
+
+def _with_predictions(data: xr.Dataset) -> xr.Dataset:
+    """The data with the predictions for each R and tilt, and for a correct majority."""
+    sizes, tilts = data["patterns"].values, np.linspace(0, float(data["tilt"][-1]), 51)
+    tilts = np.union1d(tilts, data["tilt"].values)
+    data = data.assign_coords(theory_tilt=("theory_tilt", tilts, _ATTRS["tilt"]))
+    both = ("patterns", "theory_tilt")
+    for name, predict in (("predicted_rise", predict_rise), ("predicted_drop", predict_drop)):
+        values = np.stack([predict(sizes, tilt) for tilt in tilts], axis=1)
+        data[name] = both, values, _ATTRS[name]
+    limits = predict_rise_given_majority()
+    for name, limit in zip(("rise_by_mean", "rise_by_count"), limits, strict=True):
+        data[name] = (), limit, _ATTRS[name]
+    return data
+
+
+_PAPER = "Thm. 5.6 of arXiv 2506.04695 v2, as summarised"
+_SIMULATED = "simulation of arXiv 2506.04695 v2, as summarised"
+_DERIVED, _HERE = "derived in docs", "derived in this map"
+_SIMULATED_SIZES = (1000, 10_000)
+_CLAIMED_TILTS = (0.0, 0.1, 0.5)
+# Theory to its digits: P(rise) at tilt 0.1 by R, and the two limits for a correct majority.
+_KNOWN_RISE = {10: 0.5385, 100: 0.6199, 1000: 0.8329, 10_000: 0.9989}
+_KNOWN_LIMITS = {"rise_by_mean": (0.6768, 5e-5), "rise_by_count": (0.585, 5e-4)}
+
+
+def _share(claim: str, source: str, predicted: float, happens: xr.DataArray) -> Claim:
+    values = happens.values
+    return probability_claim(claim, source, predicted, int(values.sum()), values.size)
+
+
+def _rises(data: xr.Dataset) -> xr.DataArray:
+    return data["initial_slope"] > 0
+
+
+def _drops(data: xr.Dataset) -> xr.DataArray:
+    return data["end_accuracy"] < data["start_accuracy"]
+
+
+def _ensemble_claims(data: xr.Dataset) -> list[Claim]:
+    """Early rise and final drop, against the predictions for finite R."""
+    tilts = [tilt for tilt in _CLAIMED_TILTS if tilt in data["tilt"]]
+    claims = []
+    for name, source, happens, text in (
+        ("predicted_rise", _DERIVED, _rises(data), "P(rises at first), {}: normal approximation"),
+        ("predicted_drop", _HERE, _drops(data), "P(end below start), {}"),
+    ):
+        for tilt in tilts:
+            for size in data["patterns"].values:
+                predicted = float(data[name].sel(patterns=size, theory_tilt=tilt))
+                where = happens.sel(patterns=size, tilt=tilt)
+                claim = text.format(f"R = {size}, tilt {tilt:g}")
+                claims.append(_share(claim, source, predicted, where))
+    largest = data.isel(patterns=-1)
+    for tilt in tilts:
+        text = f"P(argmax is the worst), R = {int(largest.patterns)}, tilt {tilt:g}: large-R limit"
+        where = largest["ends_at_worst"].sel(tilt=tilt)
+        claims.append(_share(text, _DERIVED, (1 - tilt) / 2, where))
+    same = float((_drops(data) == data["ends_at_worst"]).mean())
+    text = "share of draws that end below their start exactly if the argmax is the worst pattern"
+    return [*claims, value_claim(text, _HERE, 1.0, same)]
+
+
+def _majority_claims(data: xr.Dataset) -> list[Claim]:
+    """No tilt, given a correct majority in two readings, against theory and against the paper."""
+    level = data.sel(tilt=0.0)
+    majority = {
+        "rise_by_mean": ("mean p > 1/2", level["start_accuracy"] > 0.5),
+        "rise_by_count": ("most patterns p > 1/2", level["share_above_half"] > 0.5),
+    }
+    size = int(level["patterns"][-1])
+    claims = []
+    for name, (reading, correct) in majority.items():
+        last, right = level.isel(patterns=-1), correct.isel(patterns=-1).values
+        rises, drops = _rises(last)[right], _drops(last)[right]
+        given, where = f"{reading}: majority right", f"R = {size}, tilt 0"
+        rise, limit = f"P(rises at first | {given}), {where}", float(data[name])
+        claims += [
+            _share(f"{rise}: large-R limit", _DERIVED, limit, rises),
+            _share(f"{rise}: large-R limit", _PAPER, 1.0, rises),
+            _share(f"P(end below start | {given}), {where}: large-R limit", _PAPER, 0.5, drops),
+        ]
+    for size in _SIMULATED_SIZES:
+        if size in level["patterns"]:
+            at = level.sel(patterns=size)
+            improves = ~_drops(at)[(at["start_accuracy"] > 0.5).values]
+            text = f"P(end above start | mean p > 1/2: majority right), R = {size}, tilt 0"
+            predicted = predict_end_above_given_mean(size)
+            claims.append(_share(text, _SIMULATED, 0.487, improves))
+            claims.append(_share(f"{text}: normal approximation", _HERE, predicted, improves))
+    return claims
+
+
+def _theory_claims(data: xr.Dataset) -> list[Claim]:
+    """The predictions computed here, against those of theory."""
+    claims = []
+    for size in data["patterns"].values:
+        if size in _KNOWN_RISE and 0.1 in data["theory_tilt"]:
+            computed = float(data["predicted_rise"].sel(patterns=size, theory_tilt=0.1))
+            text = f"normal approximation of P(rise), R = {size}, tilt 0.1"
+            claims.append(value_claim(text, _DERIVED, _KNOWN_RISE[size], computed, atol=5e-5))
+    for name, (known, atol) in _KNOWN_LIMITS.items():
+        text = data[name].attrs["long_name"]
+        claims.append(value_claim(text, _DERIVED, known, float(data[name]), atol=atol))
+    return claims
+
+
+def _curve_claims(data: xr.Dataset) -> list[Claim]:
+    """The solved curves against what is known of them without a solve."""
+    last = data["curve_accuracy"].isel(log_scaled_time=-1)
+    below, expected = last < data["curve_start"], data["curve_end"] < data["curve_start"]
+    text = "share of solved curves on the side of their start that the argmax says"
+    claims = [value_claim(text, _HERE, 1.0, float((below == expected).mean()))]
+    tilt, size = data.attrs["curve_tilt"], int(data["patterns"][-1])
+    if tilt in data["tilt"]:
+        at = data.sel(patterns=size, tilt=tilt)
+        both = _rises(at) & _drops(at)
+        known = data.sel(patterns=size, theory_tilt=tilt)
+        predicted = float(known["predicted_rise"] * known["predicted_drop"])
+        text = f"P(rises, then ends below start), R = {size}, tilt {tilt:g}: product, large R"
+        claims.append(_share(text, _HERE, predicted, both))
+    return claims

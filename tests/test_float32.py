@@ -1,0 +1,121 @@
+"""Single precision, with float64 switched on: results stay float32 and are as good as it allows."""
+
+import functools
+
+import compiled
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import systems
+
+import qra_jax as qra
+
+SINGLE = np.float32
+
+
+def check_case():
+    """The check case in float32."""
+    return qra.two_stage(
+        *(jnp.asarray(x, SINGLE) for x in (systems.CHECK_PROBS, systems.CHECK_RATES))
+    )
+
+
+def floats(tree):
+    """The floating-point types in a tree."""
+    return {
+        leaf.dtype
+        for leaf in jax.tree_util.tree_leaves(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    }
+
+
+@functools.cache
+def gradient():
+    """Engine `(probs, rates)`: log T0 and its gradient, in float32."""
+
+    def function(probs, rates):
+        return qra.log_entanglement_time(*qra.two_stage(probs, rates))[0]
+
+    return compiled.batched(jax.value_and_grad(function, argnums=(0, 1)), SINGLE)
+
+
+def test_policies_and_metrics():
+    """Everything computed from a float32 policy is float32."""
+    policy, problem = check_case()
+    flow = qra.GradientFlow(qra.RLVR(jnp.asarray(0.1, SINGLE)), problem)
+    results = (
+        policy,
+        policy.log_probs(),
+        policy.kl(policy),
+        policy.entropy(),
+        qra.accuracy(policy, problem),
+        qra.mean_accuracy(policy, problem),
+        qra.pass_at_k(policy, problem, 4),
+        qra.entanglement_ratio(policy, problem),
+        qra.optimal_policy(policy, flow),
+        qra.Objective(qra.SelfCertainty()).surrogate(policy, problem, policy),
+    )
+    assert floats(results) == {np.dtype(SINGLE)}
+    assert qra.regime(policy, problem)[0] == qra.Regime.ENTANGLED
+    assert float(qra.accuracy(policy, problem)[0]) == pytest.approx(0.56, abs=1e-6)
+
+
+def test_double_weights_do_not_widen():
+    """A problem made without thought about precision leaves a float32 policy in float32."""
+    policy, _ = check_case()
+    problem = qra.Problem(np.array([0]), np.array([1.0]))
+    assert problem.weights.dtype == np.float64
+    assert floats(qra.accuracy(policy, problem)) == {np.dtype(SINGLE)}
+    flow = qra.GradientFlow(qra.RLVR(0.1), problem)
+    velocity = flow.velocity(*flow.split(policy), policy)
+    assert floats(velocity) == {np.dtype(SINGLE)}
+
+
+def test_entanglement_times():
+    """log T0 to 1e-3 down to pi_* = 1e-17; beyond e^85 a status, not a number."""
+    rare = ("1e-2", "1e-8", "1e-12", "1e-17", "1e-20", "1e-25", "1e-36")
+    probs = np.array([systems.rare_probs(float(r)) for r in rare])
+    found = compiled.entanglement(dtype=SINGLE)(probs, np.array([systems.RARE_RATES] * 7))
+    assert floats(found) == {np.dtype(SINGLE)}
+    exact = [systems.exact_t0_derivatives(r)[0] for r in rare[:4]]
+    np.testing.assert_allclose(found["log_time"][:4], exact, rtol=0, atol=1e-3)
+    assert found["status"][4:].tolist() == [qra.Status.OVERFLOW] * 3
+    assert np.isnan(found["log_time"][4:]).all()
+    assert found["regime"].tolist() == [qra.Regime.ENTANGLED] * 7
+
+
+def test_gradient():
+    """d log T0 / d log pi_* = -2 in the rare case; 0 and finite in degenerate lanes."""
+    probs = np.array([systems.rare_probs(1e-8), (0.6, 0.2, 0.2), (0.0, 1.0, 0.0)])
+    values, (by_probs, by_rates) = gradient()(probs, np.array([systems.RARE_RATES] * 3))
+    assert floats((values, by_probs, by_rates)) == {np.dtype(SINGLE)}
+    assert (by_probs[0, 0] - by_probs[0, 2]) * 1e-8 == pytest.approx(-2, abs=2e-3)
+    assert not by_probs[1:].any()
+    assert not by_rates[1:].any()
+    assert np.all(values[1:] == -np.inf)
+
+
+def test_trajectories():
+    """Rows against DOP853 to 1e-4, in float32 whatever the type of the requested times."""
+    probs, rates = systems.random_problems(5, 3, 4)
+    log_times = np.tile(compiled.log_time_rows(1e-2, 1e3), (3, 1))
+    engine = compiled.follow(method=qra.ODE(), dtype=SINGLE)
+    found = engine(probs, rates, log_times)
+    assert floats(found) == {np.dtype(SINGLE)}
+    for lane in range(3):
+        expected = systems.euclidean_probs(probs[lane], rates[lane], np.exp(log_times[lane]))
+        np.testing.assert_allclose(found["probs"][lane, :, :4], expected, rtol=0, atol=1e-4)
+
+
+def test_rest():
+    """A KL flow stops at its optimum, at the resolution of float32."""
+    policy, problem = check_case()
+    flow = qra.GradientFlow(qra.RLVR(0.1), problem)
+    traj = qra.solve_flow(flow, policy, log_times=np.linspace(-2, 60, 5))
+    assert traj.status == qra.Status.STATIONARY
+    assert floats((traj.pattern_probs, traj.accuracy, traj.log_times)) == {np.dtype(SINGLE)}
+    weights = np.array(systems.CHECK_PROBS) * np.exp(np.array(systems.CHECK_RATES) / 0.1)
+    np.testing.assert_allclose(
+        traj.pattern_probs[-1, 0], weights / weights.sum(), rtol=0, atol=1e-3
+    )

@@ -1,0 +1,140 @@
+"""The library as a user meets it, each time in a fresh process: no float64, no run-time types."""
+
+import subprocess
+import sys
+
+import pytest
+
+import qra_jax as qra
+
+FIXED_NAMES = [
+    "Problem",
+    "TabularPolicy",
+    "two_stage",
+    "Verifiable",
+    "SelfCertainty",
+    "RLVR",
+    "RLIF",
+    "SFT",
+    "Objective",
+    "GradientFlow",
+    "solve_flow",
+    "ODE",
+    "Time",
+    "LogTime",
+    "ArcLength",
+    "log_entanglement_time",
+    "log_convergence_time",
+    "log_time_to_accuracy",
+    "regime",
+    "Regime",
+    "entanglement_ratio",
+    "optimal_policy",
+    "accuracy",
+    "pass_at_k",
+    "Status",
+    "AccuracyReaches",
+    "PatternReaches",
+    "LogitPeaks",
+    "TimeReached",
+    "Stationary",
+    "AbstractPolicy",
+    "AbstractObjective",
+    "__version__",
+]
+
+
+def run(script: str) -> list[str]:
+    """The lines a script prints in its own process; it must end well."""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", FIXED_NAMES)
+def test_public_name(name):
+    """The names that the design fixes exist."""
+    assert hasattr(qra, name)
+
+
+def test_import_is_light():
+    """Plotting, labelled data and the command line load on use."""
+    script = "import sys, qra_jax; print(*sorted(m.partition('.')[0] for m in sys.modules))"
+    loaded = set(run(script)[0].split())
+    assert "qra_jax" in loaded
+    assert not loaded & {"matplotlib", "xarray", "zarr", "tyro", "tqdm", "pandas"}
+
+
+FLOAT32 = """
+import warnings
+import qra_jax as qra
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
+    print(len(caught))
+    for _ in range(2):
+        log_time = qra.log_entanglement_time(policy, problem)
+    qra.regime(policy, problem)
+print(log_time.dtype, float(log_time[0]))
+print(*(str(w.message) for w in caught if "jax_enable_x64" in str(w.message)), sep="\\n")
+print("others:", [str(w.message) for w in caught if "jax_enable_x64" not in str(w.message)])
+"""
+
+
+def test_without_float64():
+    """It works in float32, from plain lists, and says exactly once how to switch float64 on."""
+    before, result, *advice, others = run(FLOAT32)
+    assert before == "0"
+    dtype, log_time = result.split()
+    assert dtype == "float32"
+    assert float(log_time) == pytest.approx(4.5465327, abs=1e-3)
+    assert len(advice) == 1
+    assert 'jax.config.update("jax_enable_x64", True)' in advice[0]
+    assert others == "others: []"
+
+
+WRONG_KIND = """
+import jax
+jax.config.update("jax_enable_x64", True)
+import qra_jax as qra
+policy, problem = qra.two_stage([0.5, 0.5], [0.9, 0.1])
+qra.Problem([0, 1], [0.25, 0.75]), qra.SFT([0.5, 0.5])
+qra.TabularPolicy([[0.0, 1.0]], [[[0.0, 1.0], [2.0, 0.0]]])
+for name, call in {
+    "flow": lambda: qra.regime(policy, policy),
+    "policy": lambda: qra.regime(problem, problem),
+    "objective": lambda: qra.GradientFlow("RLVR", problem),
+    "problem": lambda: qra.GradientFlow(qra.RLVR(), policy),
+    "reward": lambda: qra.RLIF(3.0),
+    "until": lambda: qra.event_time(problem, policy, "never"),
+    "direction": lambda: qra.AccuracyReaches(0.5, direction="up"),
+    "trainable": lambda: qra.GradientFlow(qra.RLVR(), problem, "x"),
+    "geometry": lambda: qra.GradientFlow(qra.RLVR(), problem, geometry="flat"),
+}.items():
+    try:
+        call()
+    except (TypeError, ValueError) as error:
+        print(name, "|", type(error).__name__, "|", str(error).replace("\\n", "  NEWLINE  "))
+"""
+
+
+def test_wrong_kind_of_argument():
+    """Lists are arrays; an argument of another kind raises one line that names it and shows it."""
+    lines = run(WRONG_KIND)
+    assert len(lines) == 9
+    of_value = ("direction", "trainable", "geometry")
+    for line in lines:
+        name, kind, message = line.split(" | ", maxsplit=2)
+        assert kind == ("ValueError" if name in of_value else "TypeError")
+        assert message.startswith(f"{name} must be ")
+        assert ", got " in message
+        assert "NEWLINE" not in message
+
+
+@pytest.mark.parametrize("name", FIXED_NAMES)
+def test_documented(name):
+    """Every public function and class says what it is."""
+    thing = getattr(qra, name)
+    assert name == "__version__" or (thing.__doc__ or "").strip()
