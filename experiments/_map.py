@@ -51,7 +51,9 @@ def wilson_interval(successes: int, draws: int, z: float = 2.5758293035489004) -
     share = successes / draws
     centre = (share + z**2 / (2 * draws)) / (1 + z**2 / draws)
     half = z / (1 + z**2 / draws) * math.sqrt(share * (1 - share) / draws + z**2 / (4 * draws**2))
-    return centre - half, centre + half
+    # The ends are exactly 0 and 1 there; rounding would put a certain prediction outside.
+    low = 0.0 if successes == 0 else centre - half
+    return low, 1.0 if successes == draws else centre + half
 
 
 def probability_claim(
@@ -107,6 +109,11 @@ class Map(abc.ABC):
     def draw(data: xr.Dataset) -> Figure:
         """The figure, from the stored data alone."""
 
+    @staticmethod
+    def notes(data: xr.Dataset) -> list[str]:
+        """Lines for the console beside the claims."""
+        return []
+
     @property
     def folder(self) -> Path:
         """Where the map's files are."""
@@ -137,6 +144,7 @@ class MapResult:
     folder: Path
     failed: dict[str, int]
     claims: list[Claim]
+    notes: list[str]
 
 
 def require_writable(out: Path) -> None:
@@ -156,7 +164,7 @@ def read_data(folder: Path) -> xr.Dataset:
     if not store.is_dir():
         raise ValueError(f"redraw must find the data of an earlier run, got none at {store}")
     try:
-        return xr.open_zarr(store, chunks=None).load()
+        return xr.open_zarr(store, chunks=None, consolidated=False).load()
     except Exception as error:
         raise ValueError(f"redraw must find readable data, got {store} ({error})") from None
 
@@ -201,6 +209,18 @@ def _plain(value: float | None) -> float | str | None:
     return value if value is None or math.isfinite(value) else str(value)
 
 
+def _portable(data: xr.Dataset) -> xr.Dataset:
+    """The data with labels as strings of variable length, which zarr's format specifies."""
+    labels = {
+        name: variable.astype(object)
+        for name, variable in data.variables.items()
+        if variable.dtype.kind == "U"
+    }
+    return data.assign({name: labels[name] for name in labels if name in data.data_vars}).assign_coords(
+        {name: labels[name] for name in labels if name in data.coords}
+    )
+
+
 def write_map(settings: Map, data: xr.Dataset) -> MapResult:
     """Write data, figures and summary: all of them, or none where something fails on the way."""
     claims, failed = settings.claims(data), failures(data)
@@ -218,7 +238,7 @@ def write_map(settings: Map, data: xr.Dataset) -> MapResult:
     fresh = Path(tempfile.mkdtemp(prefix=f".{settings.name}-", dir=settings.out))
     try:
         os.chmod(fresh, 0o755)
-        data.to_zarr(fresh / "data.zarr", mode="w", consolidated=False)
+        _portable(data).to_zarr(fresh / "data.zarr", mode="w", consolidated=False)
         for suffix in ("png", "pdf"):
             figure.savefig(fresh / f"figure.{suffix}")
         (fresh / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -234,7 +254,7 @@ def write_map(settings: Map, data: xr.Dataset) -> MapResult:
         raise ValueError(f"out must be a folder that can be written, got {folder} ({reason})") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return MapResult(folder, failed, claims)
+    return MapResult(folder, failed, claims, settings.notes(data))
 
 
 def require_setting(ok: bool, name: str, must: str, was: object) -> None:

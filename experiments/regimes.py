@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -14,7 +13,7 @@ import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
 from ._map import OUTSIDE, Claim, Map, Progress, require_setting, value_claim
-from ._measured import measure
+from ._measured import describe, measure, start_times
 from ._regimes_figure import draw_regimes
 from .patterns import PatternTable, read_patterns
 
@@ -93,7 +92,7 @@ class Regimes(Map):
             }
         )
         for key, value in times.items():
-            fill = OUTSIDE if key.endswith("status") else np.nan
+            fill = OUTSIDE if np.issubdtype(value.dtype, np.integer) else np.nan
             whole = np.full(inside.shape, fill, value.dtype)
             whole[inside] = value[: -len(CASES)]
             data[key] = ("misleading", "best"), whole, _ATTRS[key]
@@ -115,6 +114,13 @@ class Regimes(Map):
         return _claims(data)
 
     @staticmethod
+    def notes(data: xr.Dataset) -> list[str]:
+        if "measured" not in data.attrs:
+            return []
+        note = [data.attrs["note"]] if data.attrs["note"] else []
+        return [*note, *(f"measured model: {line}" for line in describe(data))]
+
+    @staticmethod
     def draw(data: xr.Dataset) -> Figure:
         return draw_regimes(data)
 
@@ -128,21 +134,6 @@ _ATTRS = {
     "regime": {"long_name": "qra.Regime; -1: no policy"},
     "gamma": {"long_name": "entanglement ratio gamma"},
 }
-
-
-def start_times(probs: jnp.ndarray, rates: jnp.ndarray, eps: float) -> dict[str, jnp.ndarray]:
-    """What RLVR will do from one initial policy, `(R,)` probabilities and success rates."""
-    policy, problem = qra.two_stage(probs, rates)
-    entangled = qra.entanglement(policy, problem)
-    converged = qra.convergence(policy, problem, eps)
-    return {
-        "log_entanglement_time": entangled.log_time[0],
-        "log_convergence_time": converged.log_time[0],
-        "entanglement_status": entangled.status[0],
-        "convergence_status": converged.status[0],
-        "regime": qra.regime(policy, problem)[0],
-        "gamma": qra.entanglement_ratio(policy, problem)[0],
-    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,10 +193,9 @@ class _Plane:
         return np.stack([x, y, np.maximum(rest, 0)], axis=-1) @ self.shares, inside
 
     def boundary(self, best: np.ndarray) -> np.ndarray:
-        """Misleading probability at which V equals the misleading rate; NaN outside (0, 1)."""
+        """Misleading probability at which V equals the misleading rate (below 0: V is above it)."""
         top, second, rest = self.shares @ self.rates
-        y = 1 - best * (top - rest) / (second - rest)
-        return np.where((y > 0) & (y + best <= 1), y, np.nan)
+        return 1 - best * (top - rest) / (second - rest)
 
 
 def _pad(rows: np.ndarray, width: int) -> np.ndarray:
@@ -246,11 +236,14 @@ def _claims(data: xr.Dataset) -> list[Claim]:
     entangled, strong = data.sel(case="entangled"), data.sel(case="strong")
     t0 = data["log_entanglement_time"].values
     inside = data["regime"].values != OUTSIDE
-    below = (data["misleading"] < data["boundary"].fillna(-1)).values | (
-        data["boundary"].isnull() & (data["best"] < 0.1)
-    ).values
-    del below
-    rates = np.array(json.loads(data.attrs["rates"]))
+    above = data["misleading"].values[:, None] > data["boundary"].values
+    rises = np.diff(strong["case_pattern_prob"].values[:, 0])
+    end = strong.isel(row=-1)
+    time, value = np.exp(float(end["case_log_time"])), float(end["case_accuracy"])
+    # The two lowest columns, away from the edges of the map.
+    rows = slice(len(t0) // 4, 3 * len(t0) // 4)
+    slope = np.diff(t0[rows, :2], axis=1)[:, 0] / np.diff(np.log(data["best"].values[:2]))
+    patterns = len(json.loads(data.attrs["rates"]))
     claims = [
         value_claim(
             "gamma of the paper's entangled case",
@@ -266,5 +259,34 @@ def _claims(data: xr.Dataset) -> list[Claim]:
             float(np.exp(entangled["case_log_entanglement_time"])),
             atol=5e-6,
         ),
+        value_claim(
+            "share of cells with T0 > 0 exactly on the weak side of V = p(r')",
+            paper.format("5.4"),
+            1.0,
+            float(np.mean(((t0 > -np.inf) == ~above)[inside])),
+        ),
+        value_claim(
+            "share of the strong trajectory along which pi(r*) rises",
+            paper.format("5.3"),
+            1.0,
+            float(np.mean(rises > 0)),
+        ),
+        value_claim(
+            "t (p* - V) at the end of the strong trajectory, against (K-1)/K",
+            derived,
+            2 / 3,
+            time * (0.9 - value),
+            rtol=1e-2,
+        ),
     ]
+    if "measured" not in data.attrs:
+        claims.append(
+            value_claim(
+                f"d log T0 / d log pi(r*) where pi(r*) is lowest, K = {patterns}",
+                derived,
+                -(patterns - 1.0),
+                float(np.median(slope)),
+                atol=1e-2,
+            )
+        )
     return claims

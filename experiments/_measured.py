@@ -1,0 +1,96 @@
+"""A measured base model: its regime, gamma, times and trajectory, with posterior bands."""
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+import qra_jax as qra
+from qra_jax.sweep import map_chunks
+
+from .patterns import PatternTable
+
+_ROWS = 160
+_LEVELS = (0.05, 0.5, 0.95)
+
+
+def start_times(probs: jnp.ndarray, rates: jnp.ndarray, eps: float) -> dict[str, jnp.ndarray]:
+    """What RLVR will do from one initial policy, `(R,)` probabilities and success rates."""
+    policy, problem = qra.two_stage(probs, rates)
+    entangled = qra.entanglement(policy, problem)
+    converged = qra.convergence(policy, problem, eps)
+    return {
+        "log_entanglement_time": entangled.log_time[0],
+        "log_convergence_time": converged.log_time[0],
+        "entanglement_status": entangled.status[0],
+        "convergence_status": converged.status[0],
+        "regime": qra.regime(policy, problem)[0],
+        "gamma": qra.entanglement_ratio(policy, problem)[0],
+    }
+
+
+def measure(table: PatternTable, eps: float, draws: int, seed: int) -> xr.Dataset:
+    """The model itself (entry 0: posterior means or the stated values) and posterior draws.
+
+    **Arguments:** `table`; `eps`: converged means a best pattern of probability 1 - eps; `draws`
+    from the posterior and their `seed`; a table of stated shares has one draw, itself.
+
+    **Returns:** variables `model_*` over `draw`, and accuracy and pattern shares over `log_time`.
+    """
+    probs, rates = table.draw(draws, seed)
+    probs = np.concatenate([table.probs[None], probs])
+    rates = np.concatenate([table.rates[None], rates])
+    times = map_chunks(lambda x: start_times(*x, eps), (probs, rates), cost=-probs.min(axis=1))
+
+    latest = times["log_convergence_time"]
+    last = np.nanquantile(latest[np.isfinite(latest)], 0.75) + 2.0
+    log_times = np.linspace(-1.0, max(last, 4.0), _ROWS)
+
+    def follow(x):
+        policy, problem = qra.two_stage(*x)
+        traj = qra.solve_flow(problem, policy, log_times=jnp.asarray(log_times))
+        return traj.accuracy, traj.pattern_probs[:, 0], traj.status
+
+    accuracy, shares, status = map_chunks(follow, (probs, rates), width=32)
+    data = xr.Dataset(coords={"model_log_time": log_times, "model_pattern": list(table.names)})
+    for key, value in times.items():
+        data[f"model_{key}"] = "draw", value
+    data["model_prob"] = ("draw", "model_pattern"), probs
+    data["model_rate"] = ("draw", "model_pattern"), rates
+    data["model_accuracy"] = "model_log_time", accuracy[0]
+    data["model_share"] = ("model_log_time", "model_pattern"), shares[0]
+    data["model_trajectory_status"] = "draw", status
+    over = accuracy[1:] if len(accuracy) > 2 else accuracy
+    bands = np.quantile(over, _LEVELS, axis=0)
+    data["model_accuracy_band"] = ("level", "model_log_time"), bands
+    return data.assign_coords(level=list(_LEVELS))
+
+
+def describe(data: xr.Dataset) -> list[str]:
+    """The measured model in words: regime, gamma and times with 90 % posterior intervals."""
+    kinds = data["model_regime"].values
+    draws = kinds[1:] if len(kinds) > 2 else kinds[:1]
+    shares = [
+        f"{kind.name} {np.mean(draws == kind):.2f}" for kind in qra.Regime if (draws == kind).any()
+    ]
+    lines = [f"regime {qra.Regime(int(kinds[0])).name}"]
+    if len(kinds) > 2:
+        lines[0] += f" at the posterior mean; posterior: {', '.join(shares)}"
+    for key, name in (
+        ("gamma", "gamma"),
+        ("log_entanglement_time", "log10 T0"),
+        ("log_convergence_time", "log10 convergence time"),
+    ):
+        values = data[f"model_{key}"].values / (1 if key == "gamma" else np.log(10))
+        text = f"{name} {_number(values[0])}"
+        if len(values) > 2 and not np.isnan(values[1:]).all():
+            known = values[1:][~np.isnan(values[1:])]
+            low, high = np.quantile(known, [0.05, 0.95], method="nearest")
+            text += f" (90 %: {_number(low)} to {_number(high)})"
+        lines.append(text)
+    return lines
+
+
+def _number(value: float) -> str:
+    if np.isnan(value):
+        return "does not apply"
+    return "-inf (at once)" if value == -np.inf else f"{value:.2f}"

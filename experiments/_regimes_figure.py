@@ -1,0 +1,143 @@
+"""The figure of the regimes map, from its stored data."""
+
+import json
+import textwrap
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from qra_jax import plot
+
+from ._measured import describe
+
+_STRONG = "#E3ECF4"
+_TITLES = {
+    "strong": "(c) strong start",
+    "entangled": r"(d) entangled, $\gamma = 6$",
+    "cascade": "(e) cascade of two",
+}
+
+
+def draw_regimes(data: xr.Dataset) -> Figure:
+    """Both times over the initial policy, three trajectories, and the measured model if any."""
+    measured = "measured" in data.attrs
+    with plot.style():
+        figure = Figure(figsize=(7.4, 7.8 if measured else 5.6))
+        grid = figure.add_gridspec(3 if measured else 2, 6, height_ratios=[1.15, 1, 1][: 2 + measured])
+        maps = figure.add_subplot(grid[0, :3]), figure.add_subplot(grid[0, 3:])
+        _draw_map(maps[0], data, "entanglement", r"$\log_{10} T_0$ (1/reward)")
+        maps[0].set_title("(a) entanglement time")
+        eps = data.attrs["eps"]
+        _draw_map(maps[1], data, "convergence", rf"$\log_{{10}} T_\epsilon$ (1/reward)")
+        maps[1].set_title(rf"(b) time to $\pi(r^*) = 1 - {eps:g}$")
+        for index, case in enumerate(_TITLES):
+            ax = figure.add_subplot(grid[1, 2 * index : 2 * index + 2])
+            _draw_case(ax, data, case)
+            if index:
+                ax.set_ylabel("")
+        if measured:
+            _draw_measured(figure.add_subplot(grid[2, :3]), data)
+            _write_measured(figure.add_subplot(grid[2, 3:]), data)
+    return figure
+
+
+def _draw_map(ax: Axes, data: xr.Dataset, kind: str, label: str) -> None:
+    values = data[f"log_{kind}_time"] / plot.LN10
+    finite = values.values[np.isfinite(values.values)]
+    low = float(finite.min()) if finite.size else 0.0
+    # T0 = 0 has no logarithm: shown in a colour of its own, below the scale.
+    shown = xr.where(values == -np.inf, low - 1.0, values).transpose("misleading", "best")
+    shown["best"].attrs, shown["misleading"].attrs = data["best"].attrs, data["misleading"].attrs
+    colours = matplotlib.colormaps["viridis"].with_extremes(under=_STRONG)
+    top = float(finite.max()) if finite.size else 1.0
+    plot.heatmap(
+        ax,
+        shown,
+        data[f"{kind}_status"],
+        label=label,
+        log_x=True,
+        cmap=colours,
+        vmin=low,
+        vmax=max(top, low + 1e-6),
+    )
+    ax.plot(data["best"], data["boundary"], color=plot.THEORY, ls="--", label="predicted $V = p(r')$")
+    if "measured" in data.attrs:
+        _mark_measured(ax, data)
+    ax.legend(loc="lower left", facecolor="white", framealpha=0.85, frameon=True)
+    ax.set_xlim(float(data["best"].min()), float(data["best"].max()))
+    ax.set_ylim(0, 1)
+
+
+def _draw_case(ax: Axes, data: xr.Dataset, case: str) -> None:
+    one = data.sel(case=case)
+    exists = one["case_initial_prob"].values > 0
+    names = ["$r^*$", "$r'$", "rest"] if exists.sum() == 3 else ["$r^*$", "$r'$", "$r''$", "rest"]
+    t0, t_eps = (float(one[f"case_log_{kind}_time"]) for kind in ("entanglement", "convergence"))
+    plot.trajectory(
+        ax,
+        one["case_log_time"].values,
+        one["case_pattern_prob"].values[:, exists],
+        one["case_accuracy"].values,
+        names,
+        [(t0, "$T_0$"), (t_eps, r"$T_\epsilon$")],
+    )
+    ax.set_title(_TITLES[case], pad=14)
+    start = -1.0 if t0 == -np.inf else min(0.0, t0 / plot.LN10 - 1)
+    ax.set_xlim(start, t_eps / plot.LN10 + 0.6)
+    if case != "entangled":
+        ax.legend(loc="center left" if case == "cascade" else "right")
+
+
+def _mark_measured(ax: Axes, data: xr.Dataset) -> None:
+    rates = data["model_rate"].values[0]
+    exists = data["model_prob"].values[0] > 0
+    levels = np.unique(rates[exists])[::-1]
+    share = [
+        data["model_prob"].values[:, exists & (rates == level)].sum(axis=1) for level in levels[:2]
+    ]
+    low, high = (np.quantile(share, level, axis=1) for level in (0.05, 0.95))
+    x, y = share[0][0], share[1][0]
+    ax.errorbar(
+        x,
+        y,
+        xerr=[[max(x - low[0], 0)], [max(high[0] - x, 0)]],
+        yerr=[[max(y - low[1], 0)], [max(high[1] - y, 0)]],
+        fmt="*",
+        ms=11,
+        color="#E69F00",
+        mec="black",
+        mew=0.6,
+        label="measured model",
+    )
+
+
+def _draw_measured(ax: Axes, data: xr.Dataset) -> None:
+    time = data["model_log_time"].values
+    marks = [
+        (float(data[f"model_log_{kind}_time"][0]), text)
+        for kind, text in (("entanglement", "$T_0$"), ("convergence", r"$T_\epsilon$"))
+    ]
+    plot.trajectory(
+        ax,
+        time,
+        data["model_share"].values,
+        data["model_accuracy"].values,
+        json.loads(data.attrs["measured"]),
+        marks,
+    )
+    if data.sizes["draw"] > 2:
+        low, _, high = data["model_accuracy_band"].values
+        ax.fill_between(time / plot.LN10, low, high, color="0.5", alpha=0.3, lw=0,
+                        label="accuracy, 90 % posterior")  # fmt: skip
+    ax.set_title("(f) the measured model", pad=14)
+    ax.legend(loc="best")
+
+
+def _write_measured(ax: Axes, data: xr.Dataset) -> None:
+    ax.axis("off")
+    lines = [row for line in describe(data) for row in textwrap.wrap(line, 50)]
+    text = ax.text(0.1, 0.98, "\n".join(lines), va="top", ha="left", transform=ax.transAxes)
+    text.set_in_layout(False)

@@ -1,0 +1,99 @@
+"""The maps of the lab from the command line: `python -m experiments.sweep [map] [options]`."""
+
+import dataclasses
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+
+from ._map import Claim, Map, MapResult
+from .regimes import Regimes
+from .rlif import Rlif
+from .sft import Sft
+
+MAPS: tuple[type[Map], ...] = (Regimes, Sft, Rlif)
+
+
+@dataclasses.dataclass(frozen=True)
+class All:
+    """All three maps with their defaults."""
+
+    out: Path = Path("results")
+    """folder that each map's own folder is written into"""
+    quick: bool = False
+    """small versions, for a first look and for tests"""
+    redraw: bool = False
+    """make figures and summaries again from the stored data, computing nothing"""
+    seed: int = 0
+    """seed of all random draws, a whole number of at least 0"""
+    quiet: bool = False
+    """no progress bars"""
+
+    def maps(self) -> list[Map]:
+        """The three maps with these settings."""
+        return [kind(**vars(self)) for kind in MAPS]
+
+
+Choice = (
+    Annotated[All, tyro.conf.subcommand("all")]
+    | Annotated[Regimes, tyro.conf.subcommand("regimes")]
+    | Annotated[Sft, tyro.conf.subcommand("sft")]
+    | Annotated[Rlif, tyro.conf.subcommand("rlif")]
+)
+
+
+def _table(claims: Sequence[Claim]) -> str:
+    rows = []
+    for claim in claims:
+        error = "" if claim.standard_error is None else f" ± {claim.standard_error:.2g}"
+        verdict = "agrees" if claim.agrees else "DISAGREES"
+        figures = f"predicted {claim.predicted:.6g}, measured {claim.measured:.6g}{error}"
+        statement = textwrap.wrap(claim.claim, 92)
+        rows.append(f"  {verdict:<10} {statement[0]}")
+        rows += [f"{'':13}{line}" for line in statement[1:]]
+        rows.append(f"{'':13}{figures}  [{claim.source}]")
+    return "\n".join(rows)
+
+
+def _report(settings: Map, result: MapResult) -> str:
+    agree = sum(claim.agrees for claim in result.claims)
+    lines = [f"\n{settings.name}: {agree} of {len(result.claims)} claims agree"]
+    lines.append(_table(result.claims))
+    lines += [f"  {line}" for line in result.notes]
+    if result.failed:
+        why = ", ".join(f"{number} x {name}" for name, number in result.failed.items())
+        lines.append(f"  failed cells: {sum(result.failed.values())} ({why})")
+    else:
+        lines.append("  failed cells: 0")
+    lines += [f"  wrote {path}" for path in sorted(result.folder.iterdir())]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the maps asked for; returns the exit code (2 for bad input)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Without a map's name, all of them: the options of `all` need no name before them.
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["all", *arguments]
+    jax.config.update("jax_enable_x64", True)
+    try:
+        # tyro reports what a settings object raises in a box of its own; build it here instead.
+        chosen = tyro.cli(
+            Choice, args=arguments, prog="python -m experiments.sweep", description=__doc__
+        )
+        maps = chosen.maps() if isinstance(chosen, All) else [chosen]
+        results = [(settings, settings.run()) for settings in maps]
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for settings, result in results:
+        print(_report(settings, result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
