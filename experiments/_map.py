@@ -39,14 +39,22 @@ class Claim:
 
 
 def value_claim(
-    claim: str, source: str, predicted: float, measured: float, *, rtol: float = 0.0, atol: float = 0.0
+    claim: str,
+    source: str,
+    predicted: float,
+    measured: float,
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
 ) -> Claim:
     """A claim on a computed number: it agrees within the given tolerances."""
     agrees = bool(abs(measured - predicted) <= atol + rtol * abs(predicted))
     return Claim(claim, source, float(predicted), float(measured), None, agrees)
 
 
-def wilson_interval(successes: int, draws: int, z: float = 2.5758293035489004) -> tuple[float, float]:
+def wilson_interval(
+    successes: int, draws: int, z: float = 2.5758293035489004
+) -> tuple[float, float]:
     """The Wilson score interval of a probability; z of its two-sided level, 99 % by default."""
     share = successes / draws
     centre = (share + z**2 / (2 * draws)) / (1 + z**2 / draws)
@@ -155,7 +163,9 @@ def require_writable(out: Path) -> None:
             pass
     except OSError as error:
         reason = error.strerror or error
-        raise ValueError(f"out must be a folder that can be written, got {out} ({reason})") from None
+        raise ValueError(
+            f"out must be a folder that can be written, got {out} ({reason})"
+        ) from None
 
 
 def read_data(folder: Path) -> xr.Dataset:
@@ -216,9 +226,9 @@ def _portable(data: xr.Dataset) -> xr.Dataset:
         for name, variable in data.variables.items()
         if variable.dtype.kind == "U"
     }
-    return data.assign({name: labels[name] for name in labels if name in data.data_vars}).assign_coords(
-        {name: labels[name] for name in labels if name in data.coords}
-    )
+    return data.assign(
+        {name: labels[name] for name in labels if name in data.data_vars}
+    ).assign_coords({name: labels[name] for name in labels if name in data.coords})
 
 
 def write_map(settings: Map, data: xr.Dataset) -> MapResult:
@@ -251,7 +261,9 @@ def write_map(settings: Map, data: xr.Dataset) -> MapResult:
             os.replace(fresh, folder)
     except OSError as error:
         reason = error.strerror or error
-        raise ValueError(f"out must be a folder that can be written, got {folder} ({reason})") from None
+        raise ValueError(
+            f"out must be a folder that can be written, got {folder} ({reason})"
+        ) from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return MapResult(folder, failed, claims, settings.notes(data))
@@ -261,5 +273,3 @@ def require_setting(ok: bool, name: str, must: str, was: object) -> None:
     """Raise `ValueError` unless a setting is what it must be."""
     if not ok:
         raise ValueError(f"{name} must {must}, got {was}")
-
-

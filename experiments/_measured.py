@@ -39,7 +39,9 @@ def measure(table: PatternTable, eps: float, draws: int, seed: int) -> xr.Datase
     probs, rates = table.draw(draws, seed)
     probs = np.concatenate([table.probs[None], probs])
     rates = np.concatenate([table.rates[None], rates])
-    times = map_chunks(lambda x: start_times(*x, eps), (probs, rates), cost=-probs.min(axis=1))
+    times = map_chunks(
+        lambda x: start_times(x[0], x[1], eps), (probs, rates), cost=-probs.min(axis=1)
+    )
 
     latest = times["log_convergence_time"]
     last = np.nanquantile(latest[np.isfinite(latest)], 0.75) + 2.0

@@ -26,18 +26,23 @@ def draw_regimes(data: xr.Dataset) -> Figure:
     measured = "measured" in data.attrs
     with plot.style():
         figure = Figure(figsize=(7.4, 7.8 if measured else 5.6))
-        grid = figure.add_gridspec(3 if measured else 2, 6, height_ratios=[1.15, 1, 1][: 2 + measured])
+        grid = figure.add_gridspec(
+            3 if measured else 2, 6, height_ratios=[1.15, 1, 1][: 2 + measured]
+        )
         maps = figure.add_subplot(grid[0, :3]), figure.add_subplot(grid[0, 3:])
         _draw_map(maps[0], data, "entanglement", r"$\log_{10} T_0$ (1/reward)")
         maps[0].set_title("(a) entanglement time")
         eps = data.attrs["eps"]
-        _draw_map(maps[1], data, "convergence", rf"$\log_{{10}} T_\epsilon$ (1/reward)")
+        _draw_map(maps[1], data, "convergence", r"$\log_{10} T_\epsilon$ (1/reward)")
         maps[1].set_title(rf"(b) time to $\pi(r^*) = 1 - {eps:g}$")
         for index, case in enumerate(_TITLES):
             ax = figure.add_subplot(grid[1, 2 * index : 2 * index + 2])
             _draw_case(ax, data, case)
             if index:
                 ax.set_ylabel("")
+        # The last case has the most patterns.
+        handles, labels = figure.axes[-1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         if measured:
             _draw_measured(figure.add_subplot(grid[2, :3]), data)
             _write_measured(figure.add_subplot(grid[2, 3:]), data)
@@ -63,7 +68,9 @@ def _draw_map(ax: Axes, data: xr.Dataset, kind: str, label: str) -> None:
         vmin=low,
         vmax=max(top, low + 1e-6),
     )
-    ax.plot(data["best"], data["boundary"], color=plot.THEORY, ls="--", label="predicted $V = p(r')$")
+    ax.plot(
+        data["best"], data["boundary"], color=plot.THEORY, ls="--", label="predicted $V = p(r')$"
+    )
     if "measured" in data.attrs:
         _mark_measured(ax, data)
     ax.legend(loc="lower left", facecolor="white", framealpha=0.85, frameon=True)
@@ -82,13 +89,11 @@ def _draw_case(ax: Axes, data: xr.Dataset, case: str) -> None:
         one["case_pattern_prob"].values[:, exists],
         one["case_accuracy"].values,
         names,
-        [(t0, "$T_0$"), (t_eps, r"$T_\epsilon$")],
+        [(t0, "$T_0$"), (t_eps, r"  $T_\epsilon$")],
     )
     ax.set_title(_TITLES[case], pad=14)
     start = -1.0 if t0 == -np.inf else min(0.0, t0 / plot.LN10 - 1)
     ax.set_xlim(start, t_eps / plot.LN10 + 0.6)
-    if case != "entangled":
-        ax.legend(loc="center left" if case == "cascade" else "right")
 
 
 def _mark_measured(ax: Axes, data: xr.Dataset) -> None:

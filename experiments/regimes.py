@@ -19,7 +19,7 @@ from .patterns import PatternTable, read_patterns
 
 # The paper's entangled case (gamma = 6), a strong start, and a cascade of two misleading patterns.
 CASES = {
-    "strong": ((0.45, 0.35, 0.2), (0.9, 0.7, 0.1)),
+    "strong": ((0.6, 0.3, 0.1), (0.9, 0.7, 0.1)),
     "entangled": ((0.05, 0.70, 0.25), (0.9, 0.7, 0.1)),
     "cascade": ((1e-5, 1e-3, 0.5, 0.499 - 1e-5), (0.9, 0.75, 0.55, 0.1)),
 }
@@ -79,7 +79,10 @@ class Regimes(Map):
             np.concatenate([a, b]) for a, b in zip(grid, (extra_probs, extra_rates), strict=True)
         )
         times = map_chunks(
-            lambda x: start_times(*x, self.eps), batch, cost=-batch[0][:, 0], progress=progress
+            lambda x: start_times(x[0], x[1], self.eps),
+            batch,
+            cost=-batch[0][:, 0],
+            progress=progress,
         )
         progress(int((~inside).sum()))
         cases = {key: value[-len(CASES) :] for key, value in times.items()}
@@ -97,9 +100,11 @@ class Regimes(Map):
             whole[inside] = value[: -len(CASES)]
             data[key] = ("misleading", "best"), whole, _ATTRS[key]
             data[f"case_{key}"] = "case", cases[key], _ATTRS[key]
-        data["boundary"] = "best", plane.boundary(best), {
-            "long_name": "misleading probability at which V = p(r')"
-        }
+        data["boundary"] = (
+            "best",
+            plane.boundary(best),
+            {"long_name": "misleading probability at which V = p(r')"},
+        )
         _add_trajectories(data, extra_probs, extra_rates)
         data.attrs["rates"] = json.dumps(plane.rates.tolist())
         data.attrs["eps"] = self.eps
@@ -151,9 +156,9 @@ class _Plane:
 
     @staticmethod
     def of(settings: Regimes, table: PatternTable | None) -> "_Plane":
-        best, misleading = "initial probability of the best pattern", "of the misleading pattern"
+        best, misleading = "initial probability of best", "initial probability of misleading"
         if table is None:
-            return _Plane(np.array(settings.success_rates), np.eye(3), best, f"initial {misleading}")
+            return _Plane(np.array(settings.success_rates), np.eye(3), best, misleading)
         exists = table.probs > 0
         levels = np.unique(table.rates[exists])[::-1]
         if len(levels) < 2:
@@ -216,9 +221,7 @@ def _add_trajectories(data: xr.Dataset, probs: np.ndarray, rates: np.ndarray) ->
 
     def follow(x):
         policy, problem = qra.two_stage(*x)
-        traj = qra.solve_flow(
-            problem, policy, until=qra.PatternReaches(0, shortfall=_TAIL)
-        )
+        traj = qra.solve_flow(problem, policy, until=qra.PatternReaches(0, shortfall=_TAIL))
         return traj.log_times, traj.pattern_probs[:, 0], traj.accuracy, traj.status
 
     log_time, pattern_prob, accuracy, status = map_chunks(follow, (probs, rates), width=len(probs))

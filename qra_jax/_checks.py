@@ -6,13 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
 
 
 def is_concrete(*values: Any) -> bool:
     """Whether no array in `values` is being traced, so that its entries can be looked at."""
     leaves = jax.tree_util.tree_leaves(values)
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    return not any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
 def require(ok: bool, name: str, must: str, was: object) -> None:
@@ -36,7 +37,7 @@ def require_all(
 
 
 def check_probabilities(probs: ArrayLike, name: str, tolerance: float) -> None:
-    """Require finite, non-negative entries that sum to 1 (within `tolerance`) over the last axis."""
+    """Require non-negative entries that sum to 1 (within `tolerance`) over the last axis."""
     require_all(probs, lambda p: p >= 0, name, "be non-negative and not NaN")
     if is_concrete(probs):
         total = np.asarray(probs, dtype=float).sum(axis=-1)
@@ -48,10 +49,8 @@ def check_probabilities(probs: ArrayLike, name: str, tolerance: float) -> None:
         )
 
 
-
-
 def as_float(values: ArrayLike) -> Array:
-    """`values` as a floating-point array: their own precision if they have one, else JAX's default."""
+    """`values` as a floating-point array, of their own precision or else JAX's default."""
     array = jnp.asarray(values)
     if jnp.issubdtype(array.dtype, jnp.floating):
         return array

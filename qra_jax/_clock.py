@@ -46,9 +46,7 @@ class AbstractClock(eqx.Module):
         """`(log |d theta/ds|, d state/ds)`."""
 
     @abc.abstractmethod
-    def reading(
-        self, s: Float[Array, "..."], state: PyTree, start: _Scalar
-    ) -> Float[Array, "..."]:
+    def reading(self, s: Float[Array, "..."], state: PyTree, start: _Scalar) -> Float[Array, "..."]:
         """The time read off the clock, as `log(1 + |v0| t)`."""
 
     def log_time(
@@ -75,9 +73,7 @@ class Time(AbstractClock):
     ) -> tuple[_Scalar, PyTree]:
         return log_speed, jnp.zeros_like(s)
 
-    def reading(
-        self, s: Float[Array, "..."], state: PyTree, start: _Scalar
-    ) -> Float[Array, "..."]:
+    def reading(self, s: Float[Array, "..."], state: PyTree, start: _Scalar) -> Float[Array, "..."]:
         started = s > 0
         log_time = jnp.log(jnp.where(started, s, 1))
         return jnp.where(started, reading_at(log_time, start), 0)
@@ -99,9 +95,7 @@ class LogTime(AbstractClock):
     ) -> tuple[_Scalar, PyTree]:
         return jnp.minimum(log_speed + s - start, _MAX_EXPONENT), jnp.zeros_like(s)
 
-    def reading(
-        self, s: Float[Array, "..."], state: PyTree, start: _Scalar
-    ) -> Float[Array, "..."]:
+    def reading(self, s: Float[Array, "..."], state: PyTree, start: _Scalar) -> Float[Array, "..."]:
         return s
 
     def solver_time(
@@ -128,9 +122,7 @@ class ArcLength(AbstractClock):
         rate = jnp.exp(jnp.minimum(start - state - log_speed, _MAX_EXPONENT))
         return jnp.zeros_like(log_speed), rate
 
-    def reading(
-        self, s: Float[Array, "..."], state: PyTree, start: _Scalar
-    ) -> Float[Array, "..."]:
+    def reading(self, s: Float[Array, "..."], state: PyTree, start: _Scalar) -> Float[Array, "..."]:
         return state
 
     def solver_time(

@@ -72,9 +72,7 @@ class ValueReaches(AbstractEvent):
         problem = state.flow.problem
         reward = state.flow.objective.reward if self.reward is None else self.reward
         level = jnp.broadcast_to(self.level, problem.correct.shape)
-        excess = state.policy.excess(
-            reward, problem, level.astype(_float_dtype(state.policy))
-        )
+        excess = state.policy.excess(reward, problem, level.astype(_float_dtype(state.policy)))
         if self.question is None:
             excess = jnp.sum(problem.weights.astype(excess.dtype) * excess)
         else:
@@ -134,7 +132,8 @@ class PatternReaches(AbstractEvent):
             "be given, or shortfall, and not both",
             f"level={level}, shortfall={shortfall}",
         )
-        given, name = (level, "level") if shortfall is None else (shortfall, "shortfall")
+        given, name = (level, "level") if level is not None else (shortfall, "shortfall")
+        assert given is not None
         amount = as_float(given)
         require_all(amount, lambda x: (x > 0) & (x < 1), name, "lie strictly between 0 and 1")
         odds = jnp.log(amount) - jnp.log1p(-amount)
@@ -207,8 +206,10 @@ class Stationary(AbstractEvent):
     tol: Float[Array, ""] | None
 
     def __init__(self, tol: ArrayLike | None = None):
-        self.tol = None if tol is None else as_float(tol)
-        if tol is not None:
+        if tol is None:
+            self.tol = None
+        else:
+            self.tol = as_float(tol)
             require_all(self.tol, lambda x: x > 0, "tol", "be above 0")
 
     def value(self, state: FlowState) -> _Scalar:

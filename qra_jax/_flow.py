@@ -45,7 +45,7 @@ class Natural(AbstractGeometry):
 _GEOMETRIES = {"euclidean": Euclidean(), "natural": Natural()}
 
 
-def _part_filter(name: Literal["patterns", "all"]) -> Filter:
+def _part_filter(name: str) -> Filter:
     # Module-level functions, so that equal flows are equal and share a compilation.
     return {"patterns": _patterns, "all": _all}[name]
 
@@ -108,11 +108,13 @@ class GradientFlow(eqx.Module):
         if isinstance(geometry, str):
             known = tuple(_GEOMETRIES)
             require(geometry in known, "geometry", f"be one of {known}", repr(geometry))
-            geometry = _GEOMETRIES[geometry]
+            chosen = _GEOMETRIES[geometry]
+        else:
+            chosen = geometry
         self.objective = objective
         self.problem = problem
         self.trainable = trainable
-        self.geometry = geometry
+        self.geometry = chosen
 
     @property
     def freezes_answers(self) -> bool:

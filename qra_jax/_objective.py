@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._checks import as_float, check_probabilities, is_concrete, require, require_all
@@ -77,9 +78,7 @@ class AbstractObjective(eqx.Module):
         """Whether the flow can come to rest at a policy that is not a vertex of the simplex."""
 
     @abc.abstractmethod
-    def validate(
-        self, policy: AbstractPolicy, problem: Problem, reference: AbstractPolicy
-    ) -> None:
+    def validate(self, policy: AbstractPolicy, problem: Problem, reference: AbstractPolicy) -> None:
         """Raise `ValueError` where the objective is not defined; looks at concrete values only."""
 
 
@@ -163,9 +162,7 @@ class Objective(AbstractObjective):
     def has_interior_optimum(self) -> bool:
         return bool(self.regularisers)
 
-    def validate(
-        self, policy: AbstractPolicy, problem: Problem, reference: AbstractPolicy
-    ) -> None:
+    def validate(self, policy: AbstractPolicy, problem: Problem, reference: AbstractPolicy) -> None:
         self.reward.validate(policy, problem)
         if self.regularisers and is_concrete(policy, reference):
             divergence = policy.kl(reference)
@@ -180,12 +177,12 @@ class Objective(AbstractObjective):
 
 def _regularised(reward: RewardFunction, beta: ArrayLike) -> Objective:
     # beta = 0 leaves the penalty out, so that the flow is known to have no interior optimum.
-    without = is_concrete(beta) and jnp.ndim(beta) == 0 and float(beta) == 0
+    without = is_concrete(beta) and not np.any(np.asarray(beta) != 0)
     return Objective(reward, regularisers=() if without else (ReverseKL(beta),))
 
 
 def RLVR(beta: ArrayLike = 0.0) -> Objective:
-    r"""Reinforcement learning with verifiable rewards, $J = V - \beta \mathrm{KL}(\pi \| \pi_{ref})$.
+    r"""RL with verifiable rewards, $J = V - \beta \mathrm{KL}(\pi \| \pi_{ref})$.
 
     **Arguments:** `beta`: strength of the reverse KL penalty, at least 0.
 
@@ -207,7 +204,7 @@ def RLVR(beta: ArrayLike = 0.0) -> Objective:
 
 
 def RLIF(reward: RewardFunction = SelfCertainty(), beta: ArrayLike = 0.0) -> Objective:
-    r"""Reinforcement learning with internal feedback, $J = E[R] - \beta \mathrm{KL}(\pi \| \pi_{ref})$.
+    r"""RL with internal feedback, $J = E[R] - \beta \mathrm{KL}(\pi \| \pi_{ref})$.
 
     **Arguments:** `reward`: the internal reward, self-certainty if not given; `beta`: strength of
     the reverse KL penalty, at least 0.
@@ -231,7 +228,7 @@ def RLIF(reward: RewardFunction = SelfCertainty(), beta: ArrayLike = 0.0) -> Obj
 
 
 class SFT(AbstractObjective):
-    r"""Supervised fine-tuning on pattern shares $\mu$: $J = \sum_q D(q) \sum_r \mu_r \log \pi(r|q)$.
+    r"""Fine-tuning on pattern shares $\mu$: $J = \sum_q D(q) \sum_r \mu_r \log \pi(r|q)$.
 
     Its Euclidean flow is $\dot\theta_r = D(q) (\mu_r - \pi_r)$.
 
@@ -266,11 +263,13 @@ class SFT(AbstractObjective):
 
     def surrogate(
         self,
-        policy: TabularPolicy,
+        policy: AbstractPolicy,
         problem: Problem,
         reference: AbstractPolicy,
         held: AbstractPolicy | None = None,
     ) -> Float[Array, ""]:
+        if not isinstance(policy, TabularPolicy):
+            raise TypeError(f"policy must be a TabularPolicy for SFT, got {policy!r}")
         log_patterns, _ = policy.log_probs()
         targets = self.pattern_targets.astype(log_patterns.dtype)
         wanted = jnp.broadcast_to(targets, log_patterns.shape)
@@ -281,9 +280,7 @@ class SFT(AbstractObjective):
     def has_interior_optimum(self) -> bool:
         return True
 
-    def validate(
-        self, policy: AbstractPolicy, problem: Problem, reference: AbstractPolicy
-    ) -> None:
+    def validate(self, policy: AbstractPolicy, problem: Problem, reference: AbstractPolicy) -> None:
         probs, _ = policy.pattern_table(problem)
         shape = self.pattern_targets.shape
         require(

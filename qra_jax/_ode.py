@@ -3,6 +3,7 @@
 import abc
 import math
 from collections.abc import Callable
+from typing import Any, cast
 
 import diffrax
 import equinox as eqx
@@ -263,8 +264,10 @@ class ODE(AbstractMethod):
         system = lane.system
         solution = self._solve(lane, log_times, rows, dtype)
         stopped = solution.result == diffrax.RESULTS.event_occurred
-        s_last = solution.ts["final"][0]
-        y_last = jtu.tree_map(lambda x: x[0], solution.ys["final"])
+        times: Any = solution.ts
+        states: Any = solution.ys
+        s_last = times["final"][0]
+        y_last = jtu.tree_map(lambda x: x[0], states["final"])
         tableau = _tableau(self.solver)
         zero = jnp.zeros((), dtype)
         s_end, y_end, landed = _land(
@@ -294,24 +297,24 @@ class ODE(AbstractMethod):
                 steps,
             )
 
-        knots = solution.ts["knots"], solution.ys["knots"]
+        knots = times["knots"], states["knots"]
         if log_times is None:
             valid = jnp.ones(DEFAULT_ROWS, bool)
             s_rows = s_end * jnp.linspace(0, 1, DEFAULT_ROWS, dtype=dtype)
-            states = jax.vmap(lambda s: _state_at(system, tableau, knots, s))(s_rows)
-            log_times = jnp.where(system.active, jax.vmap(system.log_time)(s_rows, states[1]), -jnp.inf)
+            found = jax.vmap(lambda s: _state_at(system, tableau, knots, s))(s_rows)
+            log_times = jnp.where(
+                system.active, jax.vmap(system.log_time)(s_rows, found[1]), -jnp.inf
+            )
         else:
             valid = (status == Status.COMPLETED) | (log_times <= final_log_time)
-            states = jax.vmap(lambda t, ok: _state_when(system, tableau, knots, t, ok))(
+            found = jax.vmap(lambda t, ok: _state_when(system, tableau, knots, t, ok))(
                 log_times, valid
             )
         theta = jtu.tree_map(
-            lambda row, last: jnp.where(_like(valid, row), row, last), states[0], y_end[0]
+            lambda row, last: jnp.where(_like(valid, row), row, last), found[0], y_end[0]
         )
         params = jax.vmap(lambda theta: self._params(lane, theta))(theta)
-        return Path(
-            log_times, valid, params, final_log_time, final_params, status, event, steps
-        )
+        return Path(log_times, valid, params, final_log_time, final_params, status, event, steps)
 
     def _events(self, flow, until, log_times, dtype):
         """All events a solve stops at, and the status that each stands for."""
@@ -328,14 +331,16 @@ class ODE(AbstractMethod):
 
     def _solve(self, lane, log_times, rows, dtype) -> diffrax.Solution:
         system = lane.system
-        first = self.clock.solver_time(jnp.log(jnp.asarray(0.01, dtype)) - system.start, system.start)
+        first = self.clock.solver_time(
+            jnp.log(jnp.asarray(0.01, dtype)) - system.start, system.start
+        )
         closed_form = first is not None
         subs = {"final": diffrax.SubSaveAt(t1=True)}
         if rows:
             subs["knots"] = diffrax.SubSaveAt(t0=True, steps=True)
         end = jnp.asarray(_ENDLESS, dtype)
         if closed_form and log_times is not None:
-            end = self.clock.solver_time(log_times[-1], system.start)
+            end = cast(Array, self.clock.solver_time(log_times[-1], system.start))
         elif isinstance(self.clock, Time):
             end = jnp.asarray(jnp.finfo(dtype).max / 2, dtype)
         tolerance = default_tolerance(dtype)

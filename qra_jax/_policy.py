@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -15,7 +15,6 @@ from ._problem import Problem
 
 Part = Literal["patterns", "all"]
 RewardFunction = Callable[["AbstractPolicy", Problem], ArrayLike]
-_Policy = TypeVar("_Policy", bound="AbstractPolicy")
 
 
 class AbstractPolicy(eqx.Module):
@@ -69,7 +68,7 @@ class AbstractPolicy(eqx.Module):
         """
 
     @abc.abstractmethod
-    def kl(self: _Policy, reference: _Policy) -> Float[Array, " Q"]:
+    def kl(self, reference: Any) -> Float[Array, " Q"]:
         r"""Reverse KL divergence $\mathrm{KL}(\pi \| \pi_{ref})$ over patterns and answers.
 
         **Arguments:** `reference`: a policy of the same kind and shape.
@@ -94,7 +93,7 @@ class AbstractPolicy(eqx.Module):
         """
 
     @abc.abstractmethod
-    def natural(self: _Policy, gradient: _Policy) -> _Policy:
+    def natural(self, gradient: Any) -> Any:
         """The gradient preconditioned by the inverse Fisher matrix of each question.
 
         **Arguments:** `gradient`: a policy whose leaves are Euclidean gradients, or None where
@@ -157,7 +156,6 @@ class TabularPolicy(AbstractPolicy):
 
         ```python
         import jax.numpy as jnp
-import numpy as np
         import qra_jax as qra
         policy = qra.TabularPolicy(jnp.zeros((1, 3)), jnp.zeros((1, 3, 2)))
         log_patterns, log_answers = policy.log_probs()
@@ -168,7 +166,7 @@ import numpy as np
 
     pattern_logits: Float[Array, "Q R"]
     answer_logits: Float[Array, "Q R A"]
-    independent_questions: ClassVar[bool] = True
+    independent_questions: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, pattern_logits: ArrayLike, answer_logits: ArrayLike):
         patterns, answers = as_float(pattern_logits), as_float(answer_logits)
@@ -285,9 +283,7 @@ def log_of_probability(probs: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(zero, -jnp.inf, jnp.log(jnp.where(zero, 1, probs)))
 
 
-def two_stage(
-    pattern_probs: ArrayLike, success_rates: ArrayLike
-) -> tuple[TabularPolicy, Problem]:
+def two_stage(pattern_probs: ArrayLike, success_rates: ArrayLike) -> tuple[TabularPolicy, Problem]:
     r"""A tabular policy with the given $\pi(r|q)$ and $p(r)$, and the problem it answers.
 
     Two answers, of which answer 0 is correct with probability $p(r)$; questions weigh the same.

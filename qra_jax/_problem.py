@@ -41,10 +41,7 @@ class Problem(eqx.Module):
             jnp.issubdtype(index.dtype, jnp.integer), "correct", "hold integers", index.dtype.name
         )
         require_all(index, lambda i: i >= 0, "correct", "be non-negative")
-        if weights is None:
-            share = jnp.full(index.shape, 1 / index.size)
-        else:
-            share = as_float(weights)
+        share = as_float(jnp.full(index.shape, 1 / index.size) if weights is None else weights)
         require(
             share.shape == index.shape,
             "weights",

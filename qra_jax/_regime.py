@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ._checks import as_float, require, require_all
-from ._event import AbstractEvent, AccuracyReaches, PatternReaches, ValueReaches
+from ._event import AbstractEvent, PatternReaches, ValueReaches
 from ._flow import GradientFlow
 from ._metrics import accuracy
 from ._objective import Objective, ReverseKL
@@ -134,9 +134,7 @@ def regime(policy: AbstractPolicy, flow: GradientFlow | Problem) -> Int[Array, "
     return jnp.where(land.valid, kind, -1).astype(jnp.int32)
 
 
-def entanglement_ratio(
-    policy: AbstractPolicy, flow: GradientFlow | Problem
-) -> Float[Array, " Q"]:
+def entanglement_ratio(policy: AbstractPolicy, flow: GradientFlow | Problem) -> Float[Array, " Q"]:
     r"""The ratio $\gamma = \sum_{r \ne r'} \pi(r) / \pi(r^*)$ that bounds the entangled phase.
 
     $r'$ is the second best pattern and $r^*$ the best; ties are taken together.
@@ -429,24 +427,27 @@ def optimal_policy(reference: TabularPolicy, flow: GradientFlow | Problem) -> Ta
     flow = check_solve(flow, reference, None)
     objective = flow.objective
     regularisers = objective.regularisers if isinstance(objective, Objective) else ()
-    known = (
-        isinstance(objective, Objective)
-        and objective.is_mean
-        and len(regularisers) == 1
-        and isinstance(regularisers[0], ReverseKL)
-    )
-    require(known, "flow.objective", "be a mean reward with one ReverseKL", objective)
-    beta = regularisers[0].beta
+    penalty = regularisers[0] if len(regularisers) == 1 else None
+    mean = isinstance(objective, Objective) and objective.is_mean
+    if not (mean and isinstance(penalty, ReverseKL)):
+        raise ValueError(
+            f"flow.objective must be a mean reward with one ReverseKL, got {objective}"
+        )
+    beta = penalty.beta
     require_all(beta, lambda b: b > 0, "beta", "be above 0")
     log_patterns, log_answers = reference.log_probs()
     beta = beta.astype(log_patterns.dtype)
     if flow.freezes_answers:
         constant = isinstance(objective.reward, Verifiable | SelfCertainty)
-        require(constant, "flow.objective.reward", "be Verifiable or SelfCertainty", objective.reward)
+        require(
+            constant, "flow.objective.reward", "be Verifiable or SelfCertainty", objective.reward
+        )
         _, values = reference.pattern_table(flow.problem, objective.reward)
         return TabularPolicy(log_patterns + values / beta, log_answers)
     verifiable = isinstance(objective.reward, Verifiable)
-    require(verifiable, "flow.objective.reward", "be Verifiable (trainable answers)", objective.reward)
+    require(
+        verifiable, "flow.objective.reward", "be Verifiable (trainable answers)", objective.reward
+    )
     bonus = flow.problem.correctness(log_answers.shape[-1]).astype(log_answers.dtype) / beta
     answers = log_answers + bonus
     return TabularPolicy(log_patterns + jax.nn.logsumexp(answers, axis=-1), answers)

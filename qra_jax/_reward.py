@@ -27,31 +27,37 @@ class AbstractReward(eqx.Module):
         """Raise `ValueError` where the reward is not defined; looks at concrete values only."""
 
 
+def _tabular(policy: AbstractPolicy) -> TabularPolicy:
+    if not isinstance(policy, TabularPolicy):
+        raise TypeError(f"policy must be a TabularPolicy for this reward, got {policy!r}")
+    return policy
+
+
 class Verifiable(AbstractReward):
     r"""The verifiable reward $1[a = a^*(q)]$; the value of a pattern is its success rate $p(r)$.
 
     Source: arXiv 2506.04695 (RLVR).
     """
 
-    def __call__(self, policy: TabularPolicy, problem: Problem) -> Float[Array, "Q 1 A"]:
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q 1 A"]:
         """**Returns:** `(Q, 1, A)`, 1 at the correct answer and 0 elsewhere."""
-        return problem.correctness(policy.answer_logits.shape[-1])
+        return problem.correctness(_tabular(policy).answer_logits.shape[-1])
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         pass
 
 
 class SelfCertainty(AbstractReward):
-    r"""Self-certainty, $\mathrm{KL}(U \| \pi(\cdot|q,r)) = -\frac1A \sum_a \log \pi(a|q,r) - \log A$.
+    r"""Self-certainty, $\mathrm{KL}(U \| \pi(.|q,r)) = -\frac1A \sum_a \log \pi(a|q,r) - \log A$.
 
     It measures how far the answers of a pattern are from uniform and cannot tell right from wrong.
 
     Source: Intuitor (arXiv 2505.19590); up to the constant, RLIF in arXiv 2506.04695 v2.
     """
 
-    def __call__(self, policy: TabularPolicy, problem: Problem) -> Float[Array, "Q R 1"]:
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R 1"]:
         """**Returns:** `(Q, R, 1)` in nats, the same for all answers of a pattern."""
-        _, log_answers = policy.log_probs()
+        _, log_answers = _tabular(policy).log_probs()
         return -jnp.mean(log_answers, axis=-1, keepdims=True) - jnp.log(log_answers.shape[-1])
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:

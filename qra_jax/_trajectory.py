@@ -126,7 +126,7 @@ def check_solve(
         shapes, wanted = (jtu.tree_map(jnp.shape, tree) for tree in (reference, policy))
         require(shapes == wanted, "reference", f"have the shapes of policy, {wanted}", shapes)
     flow.validate(policy, policy if reference is None else reference)
-    if not jax.config.jax_enable_x64:
+    if not jax.config.read("jax_enable_x64"):
         _advise_x64()
     return flow
 

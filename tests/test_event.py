@@ -131,17 +131,29 @@ def test_accuracy_rises_then_falls_under_self_certainty():
 
 
 def test_questions_have_their_own_events():
-    """A level for one question is that question's, whatever the mean does."""
-    probs = np.array([(0.5, 0.5), (0.1, 0.9)])
-    rates = np.array([(0.9, 0.5), (0.8, 0.3)])
+    """A level for one question is that question's; without a question it is the mean's."""
+    probs, rates = systems.random_problems(3, 2, 3)
     policy, problem = qra.two_stage(probs, rates)
+    start = np.sum(probs * rates, axis=1)
+    levels = [start[0] + 0.05, start[1] + 0.02, start.mean() + 0.03]
 
-    def closed_form(question, level):
-        low, high = rates[question, 1], rates[question, 0]
-        share = (level - low) / (high - low)
-        odds = np.log(share) - np.log1p(-share)
-        return np.log(2 * systems.two_pattern_time(probs[question], rates[question], odds)[0])
+    def first(which):
+        questions = (np.asarray(0), np.asarray(1), None)
+        events = [
+            qra.ValueReaches(level if i == which else 2.0, question)
+            for i, (level, question) in enumerate(zip(levels, questions, strict=True))
+        ]
+        return qra.event_time(problem, policy, events)
 
-    for question, level in ((0, 0.8), (1, 0.7)):
-        found = qra.event_time(problem, policy, qra.AccuracyReaches(level, np.asarray(question)))
-        assert found.log_time == pytest.approx(closed_form(question, level), abs=1e-8)
+    for which, level in enumerate(levels):
+        found = first(which)
+        assert found.event == which
+        time = np.exp(float(found.log_time))
+        accuracy = np.array(
+            [
+                systems.euclidean_probs(p, r, [0, time / 2])[-1] @ r
+                for p, r in zip(probs, rates, strict=True)
+            ]
+        )
+        reached = accuracy.mean() if which == 2 else accuracy[which]
+        assert reached == pytest.approx(level, abs=1e-8)

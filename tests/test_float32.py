@@ -31,13 +31,16 @@ def floats(tree):
 
 
 @functools.cache
-def gradient():
-    """Engine `(probs, rates)`: log T0 and its gradient, in float32."""
+def entanglement():
+    """Engine `(probs, rates)`: log T0, its status and regime; and its gradient, in float32."""
 
     def function(probs, rates):
-        return qra.log_entanglement_time(*qra.two_stage(probs, rates))[0]
+        policy, problem = qra.two_stage(probs, rates)
+        found = qra.entanglement(policy, problem)
+        return found.log_time[0], (found.status[0], qra.regime(policy, problem)[0])
 
-    return compiled.batched(jax.value_and_grad(function, argnums=(0, 1)), SINGLE)
+    with_gradient = jax.value_and_grad(function, argnums=(0, 1), has_aux=True)
+    return compiled.batched(with_gradient, SINGLE)
 
 
 def test_policies_and_metrics():
@@ -76,19 +79,20 @@ def test_entanglement_times():
     """log T0 to 1e-3 down to pi_* = 1e-17; beyond e^85 a status, not a number."""
     rare = ("1e-2", "1e-8", "1e-12", "1e-17", "1e-20", "1e-25", "1e-36")
     probs = np.array([systems.rare_probs(float(r)) for r in rare])
-    found = compiled.entanglement(dtype=SINGLE)(probs, np.array([systems.RARE_RATES] * 7))
-    assert floats(found) == {np.dtype(SINGLE)}
+    found, _ = entanglement()(probs, np.array([systems.RARE_RATES] * 7))
+    log_time, (status, regime) = found
+    assert log_time.dtype == SINGLE
     exact = [systems.exact_t0_derivatives(r)[0] for r in rare[:4]]
-    np.testing.assert_allclose(found["log_time"][:4], exact, rtol=0, atol=1e-3)
-    assert found["status"][4:].tolist() == [qra.Status.OVERFLOW] * 3
-    assert np.isnan(found["log_time"][4:]).all()
-    assert found["regime"].tolist() == [qra.Regime.ENTANGLED] * 7
+    np.testing.assert_allclose(log_time[:4], exact, rtol=0, atol=1e-3)
+    assert status[4:].tolist() == [qra.Status.OVERFLOW] * 3
+    assert np.isnan(log_time[4:]).all()
+    assert regime.tolist() == [qra.Regime.ENTANGLED] * 7
 
 
 def test_gradient():
     """d log T0 / d log pi_* = -2 in the rare case; 0 and finite in degenerate lanes."""
     probs = np.array([systems.rare_probs(1e-8), (0.6, 0.2, 0.2), (0.0, 1.0, 0.0)])
-    values, (by_probs, by_rates) = gradient()(probs, np.array([systems.RARE_RATES] * 3))
+    (values, _), (by_probs, by_rates) = entanglement()(probs, np.array([systems.RARE_RATES] * 3))
     assert floats((values, by_probs, by_rates)) == {np.dtype(SINGLE)}
     assert (by_probs[0, 0] - by_probs[0, 2]) * 1e-8 == pytest.approx(-2, abs=2e-3)
     assert not by_probs[1:].any()

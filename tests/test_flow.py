@@ -197,7 +197,7 @@ def test_optimal_policy_of_rlif():
     """Prop. 5.2 for self-certainty; as beta -> 0 it is the pattern of the highest reward."""
     policy = qra.TabularPolicy(LOGITS, ANSWERS)
     problem = qra.Problem(CORRECT, WEIGHTS)
-    for beta in (0.5, 1e-5):
+    for beta in (0.5, 1e-6):
         flow = qra.GradientFlow(qra.RLIF(beta=beta), problem)
         found = np.exp(qra.optimal_policy(policy, flow).log_probs()[0])
         expected = scipy.special.softmax(LOGITS + CERTAINTY / beta, axis=-1)

@@ -159,21 +159,21 @@ def two_pattern_gradient(probs, rates, log_odds):
     return [by_odds, -by_odds, by_first, by_second]
 
 
-def test_convergence_time_reverse_mode():
-    """d log T_eps in logits, rates and eps, with two patterns in closed form."""
+def test_convergence_time_forward_mode():
+    """d log T_eps in logits, rates and eps by `jacfwd`, with two patterns in closed form."""
     probs, rates, eps = np.array([0.1, 0.9]), np.array([0.8, 0.3]), 1e-3
 
     def log_time(log_probs, rates, eps):
         policy, problem = qra.two_stage(jnp.exp(log_probs), rates)
-        return qra.log_convergence_time(policy, problem, eps)[0]
+        return qra.log_convergence_time(policy, problem, eps, method=FORWARD)[0]
 
-    slopes = jax.jit(jax.grad(log_time, argnums=(0, 1, 2)))(jnp.log(probs), jnp.asarray(rates), eps)
+    by_all = jax.jit(jax.jacfwd(log_time, argnums=(0, 1, 2)))
+    *slopes, by_eps = by_all(jnp.log(probs), jnp.asarray(rates), eps)
     odds = np.log1p(-eps) - np.log(eps)
     _, _, by_odds = systems.two_pattern_time(probs, rates, odds)
-    np.testing.assert_allclose(
-        np.concatenate(slopes[:2]), two_pattern_gradient(probs, rates, odds), rtol=1e-7
-    )
-    assert slopes[2] == pytest.approx(-by_odds / (eps * (1 - eps)), rel=1e-7)
+    exact = two_pattern_gradient(probs, rates, odds)
+    np.testing.assert_allclose(np.concatenate(slopes), exact, rtol=1e-7)
+    assert float(by_eps) == pytest.approx(-by_odds / (eps * (1 - eps)), rel=1e-7)
 
 
 def test_time_to_accuracy_forward_mode():

@@ -91,12 +91,6 @@ def test_rows_without_requested_times(free):
     assert free.pattern_probs[-1, 0, 0] == pytest.approx(0.99, abs=1e-9)
 
 
-def test_at_between_free_rows(free):
-    """`at` needs no requested times."""
-    found = np.exp(free.at(1.2345).log_probs()[0][0])
-    np.testing.assert_allclose(found, states([1.2345])[0], rtol=0, atol=1e-8)
-
-
 def test_already_stopped(stopped):
     """An event at the start: every row is the start, and only that at t = 0 is valid."""
     policy, problem = qra.two_stage(PROBS, RATES)
@@ -135,20 +129,6 @@ def test_dataset(stopped):
     np.testing.assert_allclose(np.asarray(data["success_rate"]).ravel()[:3], RATES, rtol=1e-14)
     assert data.attrs["status"] in ("EVENT", int(qra.Status.EVENT))
     assert qra.__version__ in data.attrs.values()
-
-
-def test_several_questions_stop_together():
-    """One clock for all questions: the mean accuracy is what an event without question means."""
-    probs, rates = systems.random_problems(3, 2, 3)
-    policy, problem = qra.two_stage(probs, rates)
-    level = float(qra.mean_accuracy(policy, problem)) + 0.05
-    found = qra.event_time(problem, policy, qra.AccuracyReaches(level))
-    time = np.exp(float(found.log_time))
-    exact = [
-        systems.euclidean_probs(p, r, [0, time / 2])[-1] @ r
-        for p, r in zip(probs, rates, strict=True)
-    ]
-    assert np.mean(exact) == pytest.approx(level, abs=1e-8)
 
 
 def test_rest_with_a_reference_other_than_the_start():
