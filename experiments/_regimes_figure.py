@@ -14,6 +14,7 @@ from qra_jax import plot
 from ._measured import describe
 
 _STRONG = "#E3ECF4"
+_COLOURS = (plot.BEST, plot.MISLEADING, plot.REST, "#CC79A7")
 _TITLES = {
     "strong": "(c) strong start",
     "entangled": r"(d) entangled, $\gamma = 6$",
@@ -89,7 +90,8 @@ def _draw_case(ax: Axes, data: xr.Dataset, case: str) -> None:
         one["case_pattern_prob"].values[:, exists],
         one["case_accuracy"].values,
         names,
-        [(t0, "$T_0$"), (t_eps, r"  $T_\epsilon$")],
+        [(t0, "$T_0$"), (t_eps, r"     $T_\epsilon$")],
+        _COLOURS if len(names) > 3 else (*_COLOURS[:2], _COLOURS[3]),
     )
     ax.set_title(_TITLES[case], pad=14)
     start = -1.0 if t0 == -np.inf else min(0.0, t0 / plot.LN10 - 1)
