@@ -26,6 +26,14 @@ OUTSIDE = -1
 """Status of a grid point that stands for no policy, such as probabilities that sum to over 1."""
 
 
+class BadSetting(Exception):
+    """A setting of a map that is out of range.
+
+    Not a `ValueError`: tyro would put one into a box of several lines, and the command line
+    answers bad input with one line.
+    """
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """One statement, what was predicted for it and what was measured."""
@@ -92,8 +100,7 @@ class Map(abc.ABC):
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        require_setting(self.seed >= 0, "seed", "be at least 0", self.seed)
 
     @abc.abstractmethod
     def shrunk(self) -> "Map":
@@ -138,7 +145,12 @@ class Map(abc.ABC):
         else:
             settings = self.shrunk() if self.quick else self
             with tqdm(
-                total=settings.ticks(), desc=self.name, unit="cell", disable=self.quiet, leave=True
+                total=settings.ticks(),
+                desc=self.name,
+                unit="cell",
+                disable=self.quiet,
+                leave=True,
+                delay=0.2,
             ) as bar:
                 data = settings.compute(bar.update)
             data.attrs.update(provenance(settings))
@@ -270,6 +282,6 @@ def write_map(settings: Map, data: xr.Dataset) -> MapResult:
 
 
 def require_setting(ok: bool, name: str, must: str, was: object) -> None:
-    """Raise `ValueError` unless a setting is what it must be."""
+    """Raise `BadSetting` unless a setting is what it must be."""
     if not ok:
-        raise ValueError(f"{name} must {must}, got {was}")
+        raise BadSetting(f"{name} must {must}, got {was}")

@@ -10,7 +10,7 @@ from typing import Annotated
 import jax
 import tyro
 
-from ._map import Claim, Map, MapResult
+from ._map import BadSetting, Claim, Map, MapResult
 from .regimes import Regimes
 from .rlif import Rlif
 from .sft import Sft
@@ -81,13 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments = ["all", *arguments]
     jax.config.update("jax_enable_x64", True)
     try:
-        # tyro reports what a settings object raises in a box of its own; build it here instead.
         chosen = tyro.cli(
             Choice, args=arguments, prog="python -m experiments.sweep", description=__doc__
         )
         maps = chosen.maps() if isinstance(chosen, All) else [chosen]
         results = [(settings, settings.run()) for settings in maps]
-    except ValueError as error:
+    except (BadSetting, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for settings, result in results:

@@ -98,11 +98,11 @@ class EventTime(eqx.Module):
     `log_time` is `-inf` if it has happened at the start and NaN unless `status` is `EVENT`.
     """
 
-    log_time: _Scalar
+    log_time: Float[Array, "*Q"]
     policy: AbstractPolicy
-    status: Int[Array, ""]
-    event: Int[Array, ""]
-    num_steps: Int[Array, ""]
+    status: Int[Array, "*Q"]
+    event: Int[Array, "*Q"]
+    num_steps: Int[Array, "*Q"]
 
 
 @functools.cache

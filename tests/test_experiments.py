@@ -1,0 +1,111 @@
+"""The maps, their command line, and the reading of measured base models."""
+
+import json
+
+import pytest
+from scipy.stats import binomtest
+
+from experiments._map import probability_claim, wilson_interval
+from experiments.patterns import read_patterns
+from experiments.sweep import main
+
+SHARES = "pattern,probability,success_rate\n"
+COUNTS = "pattern,samples,correct\n"
+
+
+@pytest.mark.parametrize(("successes", "draws"), [(0, 200), (3, 50), (487, 1000), (200, 200)])
+def test_wilson_interval(successes, draws):
+    """Against SciPy."""
+    expected = binomtest(successes, draws).proportion_ci(0.99, method="wilson")
+    assert wilson_interval(successes, draws) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_probability_claim_agrees_inside_the_interval_only():
+    """The interval, not the estimate, decides."""
+    assert probability_claim("c", "s", 0.5, 520, 1000).agrees
+    assert not probability_claim("c", "s", 0.5, 600, 1000).agrees
+    assert probability_claim("c", "s", 1.0, 1000, 1000).agrees
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        ("\x00\x01\x02", "binary"),
+        ("a,b,c\nx,1,1\n", "line 1: the columns must be"),
+        (COUNTS + "a,5,6\nb,5,1\n", "line 2: correct must be at most samples = 5, got 6"),
+        (COUNTS + "a,5,1\nb,x,1\n", "line 3: samples must be a number, got 'x'"),
+        (COUNTS + "a,-5,1\nb,5,1\n", "line 2: samples must be a whole number"),
+        (COUNTS + "# comment\na,5\n", "line 3: a row must have 3 fields, got 2"),
+        (SHARES + "a,0.5,1.5\nb,0.5,0.2\n", "line 2: success_rate must lie in"),
+        (SHARES + "a,nan,0.5\nb,0.5,0.2\n", "line 2: probability must lie in"),
+        (SHARES + "a,0.5,0.5\nb,0.4,0.2\n", "sum of probability must be within 0.01 of 1"),
+        (SHARES + "a,0.5,0.5\na,0.5,0.2\n", "line 3: pattern must have a name of its own"),
+        (SHARES + "a,1.0,0.5\n", "at least 2 patterns"),
+    ],
+)
+def test_bad_pattern_files(tmp_path, capsys, text, message):
+    """One line that says what was wrong and where; exit code 2 and nothing written."""
+    file = tmp_path / "patterns.csv"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"patterns|line|sum") as error:
+        read_patterns(file)
+    assert message in str(error.value)
+    out = tmp_path / "out"
+    assert main(["regimes", "--quiet", "--patterns", str(file), "--out", str(out)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not list(out.iterdir())
+
+
+def test_renormalised_patterns(tmp_path):
+    """A sum within 0.01 of 1 is renormalised, and said."""
+    file = tmp_path / "patterns.csv"
+    file.write_text("# a comment\n" + SHARES + "a,0.5,0.9\nb,0.495,0.2\n")
+    table = read_patterns(file)
+    assert table.probs.sum() == pytest.approx(1, abs=1e-15)
+    assert "0.995" in table.note
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["regimes", "--resolution", "0"], "resolution must be at least 2, got 0"),
+        (["--seed", "-1"], "seed must be at least 0, got -1"),
+        (["regimes", "--eps", "5"], "eps must lie in"),
+        (["regimes", "--out", "/dev/null/x"], "out must be a folder that can be written"),
+        (["regimes", "--patterns", "no-such-file.csv"], "patterns must be a readable CSV file"),
+    ],
+)
+def test_bad_settings(tmp_path, monkeypatch, capsys, arguments, message):
+    """Each is one line on the error stream, exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--quiet"]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_quick_sweep(tmp_path, capsys):
+    """All three maps, and a redraw: every file, no failed cell, the claims on the console."""
+    assert main(["--quick", "--quiet", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    for name in ("regimes", "sft", "rlif"):
+        folder = tmp_path / name
+        assert {path.name for path in folder.iterdir()} == {
+            "data.zarr",
+            "figure.png",
+            "figure.pdf",
+            "summary.json",
+        }
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["map"] == name
+        assert summary["failed_cells"] == 0
+        keys = {"claim", "source", "predicted", "measured", "standard_error", "agrees"}
+        assert summary["claims"]
+        assert all(set(claim) == keys for claim in summary["claims"])
+        assert summary["claims"][0]["claim"].split()[0] in printed
+    before = (tmp_path / "regimes" / "summary.json").read_text()
+    assert main(["regimes", "--redraw", "--quiet", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "regimes" / "summary.json").read_text() == before
+    regimes = json.loads(before)["claims"]
+    assert all(claim["agrees"] for claim in regimes)
