@@ -64,14 +64,14 @@ class Path(eqx.Module):
     num_steps: Int[Array, ""]
 
 
-def _where(condition: Bool[Array, ""], tree: PyTree, value: float) -> PyTree:
+def where_usable(condition: Bool[Array, ""], tree: PyTree, value: float) -> PyTree:
     """`tree` where `condition`, otherwise `value` in every inexact entry."""
     return jtu.tree_map(
         lambda x: jnp.where(condition, x, value) if eqx.is_inexact_array(x) else x, tree
     )
 
 
-def _all_usable(tree: PyTree) -> Bool[Array, ""]:
+def all_usable(tree: PyTree) -> Bool[Array, ""]:
     """No NaN and no +inf anywhere (-inf is a logit of probability 0)."""
     leaves = jtu.tree_leaves(eqx.filter(tree, eqx.is_inexact_array))
     return jnp.all(jnp.stack([jnp.all(leaf < jnp.inf) for leaf in leaves]))
@@ -113,7 +113,7 @@ class _System(eqx.Module):
     def motion(self, theta: PyTree) -> tuple[PyTree, _Scalar]:
         velocity = self.flow.velocity(self.params(theta), self.frozen, self.reference)
         velocity = jtu.tree_map(lambda gone, v: jnp.where(gone, 0, v), self.missing, velocity)
-        return _unit_and_log_norm(_where(self.active, velocity, 1.0))
+        return _unit_and_log_norm(where_usable(self.active, velocity, 1.0))
 
     def field(self, s: _Scalar, y: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
         theta, clock_state = y
@@ -164,7 +164,7 @@ def _prepare(
     dtype = jtu.tree_leaves(params)[0].dtype
     zero, yes = jnp.zeros((), dtype), jnp.asarray(True)
 
-    usable = _all_usable((flow, policy, reference, until))
+    usable = all_usable((flow, policy, reference, until))
     look = _System(flow, frozen, reference, until, missing, zero, yes, clock)
     _, log_speed = look.motion(theta_given)
     at_rest = log_speed <= jnp.log(jnp.finfo(dtype).tiny)
@@ -173,17 +173,17 @@ def _prepare(
     active = usable & ~happened & ~at_rest
 
     system = _System(
-        _where(active, flow, 0.0),
-        _where(active, frozen, 0.0),
-        _where(active, reference, 0.0),
-        _where(active, until, 0.0),
+        where_usable(active, flow, 0.0),
+        where_usable(active, frozen, 0.0),
+        where_usable(active, reference, 0.0),
+        where_usable(active, until, 0.0),
         jtu.tree_map(lambda gone: gone & active, missing),
         # Any constant would do as the clock's unit, so its own derivative is 0.
         jax.lax.stop_gradient(jnp.where(active, log_speed, 0)),
         active,
         clock,
     )
-    theta = _where(active, theta_given, 0.0)
+    theta = where_usable(active, theta_given, 0.0)
     return _Lane(system, theta, params, usable, happened, jnp.argmax(values))
 
 
@@ -203,7 +203,7 @@ class ODE(AbstractMethod):
       float32 if not given.
     - `max_steps`: at most so many steps, accepted and rejected, before the status `MAX_STEPS`.
     - `adjoint`: a diffrax adjoint; the default serves `grad`, `diffrax.ForwardMode()` serves
-      `jvp`, `jacfwd` and second derivatives.
+      `jvp` and `jacfwd`.
 
     **Raises:** `ValueError` if a tolerance is not above 0 or `max_steps` not at least 1.
 
@@ -382,7 +382,7 @@ class ODE(AbstractMethod):
                 ),
             ),
         )
-        sound = landed & _all_usable(y_end) & jnp.isfinite(s_end)
+        sound = landed & all_usable(y_end) & jnp.isfinite(s_end)
         status = jnp.where(sound, status, Status.FAILED)
         # Lanes that were never solved: at their event, at rest (for ever), or invalid.
         asks_for_times_only = Status.EVENT not in kinds and log_times is not None

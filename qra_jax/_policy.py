@@ -279,8 +279,9 @@ class TabularPolicy(AbstractPolicy):
 
 def log_of_probability(probs: Float[Array, "..."]) -> Float[Array, "..."]:
     """`log p`, `-inf` with gradient 0 at p = 0 and NaN below it."""
-    zero = probs == 0
-    return jnp.where(zero, -jnp.inf, jnp.log(jnp.where(zero, 1, probs)))
+    positive = probs > 0
+    other = jnp.where(probs == 0, -jnp.inf, jnp.nan)
+    return jnp.where(positive, jnp.log(jnp.where(positive, probs, 1)), other)
 
 
 def two_stage(pattern_probs: ArrayLike, success_rates: ArrayLike) -> tuple[TabularPolicy, Problem]:

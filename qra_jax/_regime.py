@@ -12,7 +12,7 @@ from ._event import AbstractEvent, PatternReaches, ValueReaches
 from ._flow import GradientFlow
 from ._metrics import accuracy
 from ._objective import Objective, ReverseKL
-from ._ode import ODE, AbstractMethod
+from ._ode import ODE, AbstractMethod, all_usable, where_usable
 from ._policy import AbstractPolicy, TabularPolicy, rounding, snapped_difference
 from ._problem import Problem
 from ._reward import SelfCertainty, Verifiable
@@ -163,6 +163,19 @@ def entanglement_ratio(policy: AbstractPolicy, flow: GradientFlow | Problem) -> 
     return jnp.where(weak, others / jnp.where(weak, best, 1), jnp.nan)
 
 
+def _benign(
+    policy: AbstractPolicy, flow: GradientFlow
+) -> tuple[AbstractPolicy, GradientFlow, _Landscape]:
+    """The start and its landscape, with zeros in place of input that is not finite.
+
+    Such a lane is marked invalid; its NaN must not reach the derivatives of the others.
+    """
+    usable = all_usable((policy, flow))
+    policy, flow = where_usable(usable, policy, 0.0), where_usable(usable, flow, 0.0)
+    land = _landscape(policy, flow)
+    return policy, flow, eqx.tree_at(lambda x: x.valid, land, land.valid & usable)
+
+
 def _isolated(flow: GradientFlow, policy: AbstractPolicy, question: Array) -> GradientFlow:
     """The flow in which only one question moves, where that changes nothing for it."""
     if not policy.independent_questions:
@@ -238,7 +251,7 @@ def entanglement(
     Source: arXiv 2506.04695, theorem 5.4.
     """
     flow = check_solve(flow, policy, None)
-    land = _landscape(policy, flow)
+    policy, flow, land = _benign(policy, flow)
     questions = jnp.arange(flow.problem.num_questions)
     # V = second best is the very moment at which V exceeds it, if anything moves.
     at_second = jnp.any(land.second & (land.above == 0), axis=-1)
@@ -300,7 +313,7 @@ def convergence(
     """
     flow = check_solve(flow, policy, None)
     require_all(eps, lambda e: (e > 0) & (e < 1), "eps", "lie strictly between 0 and 1")
-    land = _landscape(policy, flow)
+    policy, flow, land = _benign(policy, flow)
     questions = jnp.arange(flow.problem.num_questions)
     eps = jnp.broadcast_to(as_float(eps).astype(land.probs.dtype), questions.shape)
     others = jnp.sum(jnp.where(land.best, 0, land.probs), axis=-1)
@@ -380,7 +393,7 @@ def log_time_to_accuracy(
     """
     flow = check_solve(flow, policy, None)
     require_all(level, lambda x: (x >= 0) & (x <= 1), "level", "lie in [0, 1]")
-    land = _landscape(policy, flow)
+    policy, flow, land = _benign(policy, flow)
     questions = jnp.arange(flow.problem.num_questions)
     start = accuracy(policy, flow.problem)
     level = jnp.broadcast_to(as_float(level).astype(start.dtype), questions.shape)
@@ -431,7 +444,8 @@ def optimal_policy(reference: TabularPolicy, flow: GradientFlow | Problem) -> Ta
     mean = isinstance(objective, Objective) and objective.is_mean
     if not (mean and isinstance(penalty, ReverseKL)):
         raise ValueError(
-            f"flow.objective must be a mean reward with one ReverseKL, got {objective}"
+            "flow.objective must be a mean reward with one ReverseKL, got "
+            f"{type(objective).__name__} with {len(regularisers)} regularisers"
         )
     beta = penalty.beta
     require_all(beta, lambda b: b > 0, "beta", "be above 0")
