@@ -15,6 +15,7 @@ from ._flow import AbstractGeometry as AbstractGeometry
 from ._flow import Euclidean as Euclidean
 from ._flow import GradientFlow as GradientFlow
 from ._flow import Natural as Natural
+from ._method import AbstractMethod as AbstractMethod
 from ._metrics import accuracy as accuracy
 from ._metrics import mean_accuracy as mean_accuracy
 from ._metrics import pass_at_k as pass_at_k
@@ -26,7 +27,6 @@ from ._objective import AbstractRegulariser as AbstractRegulariser
 from ._objective import Objective as Objective
 from ._objective import ReverseKL as ReverseKL
 from ._ode import ODE as ODE
-from ._ode import AbstractMethod as AbstractMethod
 from ._policy import AbstractPolicy as AbstractPolicy
 from ._policy import TabularPolicy as TabularPolicy
 from ._policy import two_stage as two_stage

@@ -5,6 +5,8 @@ inverse of the initial speed; they differ in how fast they may then run.
 """
 
 import abc
+import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -34,6 +36,9 @@ class AbstractClock(eqx.Module):
     `log_speed` is the logarithm of the norm |v| of the flow's velocity, `start` its value at
     t = 0.
     """
+
+    longest_step: eqx.AbstractClassVar[float]
+    """The longest step that is safe: within a longer one an event can come and go unseen."""
 
     @abc.abstractmethod
     def init(self, start: _Scalar) -> PyTree:
@@ -65,6 +70,8 @@ class AbstractClock(eqx.Module):
 class Time(AbstractClock):
     """s = t. Cannot resolve a jump that happens long after the start (past t of about 1e15)."""
 
+    longest_step: ClassVar[float] = math.inf
+
     def init(self, start: _Scalar) -> PyTree:
         return jnp.zeros_like(start)
 
@@ -86,6 +93,8 @@ class Time(AbstractClock):
 
 class LogTime(AbstractClock):
     r"""$s = \log(1 + |v_0| t)$. Same limit as `Time`, with steps that grow in proportion to t."""
+
+    longest_step: ClassVar[float] = math.inf
 
     def init(self, start: _Scalar) -> PyTree:
         return jnp.zeros_like(start)
@@ -112,6 +121,8 @@ class ArcLength(AbstractClock):
 
     Source: derived in docs.
     """
+
+    longest_step: ClassVar[float] = 2.0
 
     def init(self, start: _Scalar) -> PyTree:
         return jnp.zeros_like(start)

@@ -188,7 +188,11 @@ class TimeReached(AbstractEvent):
         require_all(self.log_time, lambda x: x == x, "log_time", "not be NaN")
 
     def value(self, state: FlowState) -> _Scalar:
-        return state.log_time - self.log_time.astype(state.log_time.dtype)
+        level = self.log_time.astype(state.log_time.dtype)
+        # Time 0 is over at the start, where the log time is -inf as well.
+        return jnp.where(
+            level > -jnp.inf, state.log_time - jnp.where(level > -jnp.inf, level, 0), 1
+        )
 
 
 class Stationary(AbstractEvent):

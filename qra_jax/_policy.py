@@ -166,7 +166,7 @@ class TabularPolicy(AbstractPolicy):
 
     pattern_logits: Float[Array, "Q R"]
     answer_logits: Float[Array, "Q R A"]
-    independent_questions: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
+    independent_questions: ClassVar[bool] = True
 
     def __init__(self, pattern_logits: ArrayLike, answer_logits: ArrayLike):
         patterns, answers = as_float(pattern_logits), as_float(answer_logits)
@@ -239,12 +239,19 @@ class TabularPolicy(AbstractPolicy):
         )
 
         def log_ratio(log_prob, log_ref):
-            exists = log_prob > -jnp.inf
-            return jnp.where(exists, log_prob, 0) - jnp.where(exists, log_ref, 0)
+            both = (log_prob > -jnp.inf) & (log_ref > -jnp.inf)
+            return jnp.where(both, log_prob, 0) - jnp.where(both, log_ref, 0)
+
+        def lacks(log_prob, log_ref):
+            return (log_prob > -jnp.inf) & (log_ref == -jnp.inf)
 
         answers = _mean(jnp.exp(log_answers), log_ratio(log_answers, ref_answers))
         answers = jnp.where(self.exists, answers, 0)
-        return _mean(jnp.exp(log_patterns), log_ratio(log_patterns, ref_patterns) + answers)
+        mean = _mean(jnp.exp(log_patterns), log_ratio(log_patterns, ref_patterns) + answers)
+        # Apart from the mean, where an infinite entry would meet its own negative.
+        lacking = self.exists & jnp.any(lacks(log_answers, ref_answers), axis=-1)
+        lacking |= lacks(log_patterns, ref_patterns)
+        return jnp.where(jnp.any(lacking, axis=-1), jnp.inf, mean)
 
     def entropy(self) -> Float[Array, " Q"]:
         log_patterns, _ = self.log_probs()

@@ -10,13 +10,15 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from ._checks import as_float, require, require_all
 from ._event import AbstractEvent, PatternReaches, ValueReaches
 from ._flow import GradientFlow
+from ._method import AbstractMethod
 from ._metrics import accuracy
 from ._objective import Objective, ReverseKL
-from ._ode import ODE, AbstractMethod, all_usable, where_usable
+from ._ode import ODE
 from ._policy import AbstractPolicy, TabularPolicy, rounding, snapped_difference
 from ._problem import Problem
 from ._reward import SelfCertainty, Verifiable
 from ._status import Status
+from ._system import all_usable, where_usable
 from ._trajectory import EventTime, check_solve, first_event
 
 _NEVER = jnp.inf

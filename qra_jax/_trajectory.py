@@ -15,8 +15,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from ._checks import as_float, is_concrete, require, require_all
 from ._event import AbstractEvent
 from ._flow import GradientFlow, as_flow
+from ._method import AbstractMethod, Path
 from ._metrics import mean_accuracy
-from ._ode import ODE, AbstractMethod, Path
+from ._ode import ODE
 from ._policy import AbstractPolicy
 from ._problem import Problem
 
@@ -108,7 +109,7 @@ class EventTime(eqx.Module):
 @functools.cache
 def _advise_x64() -> None:
     warnings.warn(
-        "qra_jax is computing in float32, in which log times beyond about 85 overflow and small "
+        "qra_jax is computing in float32, in which log times beyond about 80 overflow and small "
         "probabilities are lost. For float64, before any computation: "
         'jax.config.update("jax_enable_x64", True)',
         stacklevel=4,

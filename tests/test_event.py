@@ -60,6 +60,19 @@ def test_first_of_several():
     assert event[-1] == event[np.argmin(log_time[:-1])]
 
 
+def test_a_plateau_just_below_the_level_is_not_the_event():
+    """Entangled, V misses the level by 1e-27 for ages: the last requested time is what stops."""
+    lanes, ends = compiled.LANES, np.linspace(50, 120, 3 * compiled.LANES).reshape(3, -1)
+    probs = np.tile(systems.rare_probs(1e-30), (lanes, 1))
+    rates = np.tile(systems.RARE_RATES, (lanes, 1))
+    for last in ends:
+        log_times = np.stack([last - 1, last], axis=-1)
+        found = compiled.follow_until()(probs, rates, log_times, np.full(lanes, 0.6))
+        assert found["status"].tolist() == [qra.Status.COMPLETED] * lanes
+        assert found["valid"].all()
+        assert np.all(found["event"] == -1)
+
+
 def test_logit_peak_is_the_entanglement_time():
     """The misleading pattern's logit peaks at T0 (its probability earlier: at 75.761)."""
     arguments = systems.CHECK_PROBS, systems.CHECK_RATES

@@ -76,7 +76,7 @@ def test_double_weights_do_not_widen():
 
 
 def test_entanglement_times():
-    """log T0 to 1e-3 down to pi_* = 1e-17; beyond e^85 a status, not a number."""
+    """log T0 to 1e-3 down to pi_* = 1e-17; beyond e^80 a status, not a number."""
     rare = ("1e-2", "1e-8", "1e-12", "1e-17", "1e-20", "1e-25", "1e-36")
     probs = np.array([systems.rare_probs(float(r)) for r in rare])
     found, _ = entanglement()(probs, np.array([systems.RARE_RATES] * 7))

@@ -134,6 +134,25 @@ def test_padding_gets_no_gradient():
     assert not by_rates[3:].any()
 
 
+def test_second_derivative_forward_over_forward():
+    """ForwardMode: log T0, its slope and its curvature in log pi_*, at pi_* = 1e-3."""
+
+    def log_t0(log_rare):
+        rare = jnp.exp(log_rare)
+        probs = jnp.stack([rare, jnp.full_like(rare, 0.7), 0.3 - rare])
+        policy, problem = qra.two_stage(probs, jnp.asarray(systems.RARE_RATES))
+        return qra.log_entanglement_time(policy, problem, method=FORWARD)[0]
+
+    def slope(x):
+        first = jax.jacfwd(log_t0)(x)
+        return first, first
+
+    curvature, first = jax.jit(jax.jacfwd(slope, has_aux=True))(jnp.log(1e-3))
+    _, exact_first, exact_second = systems.exact_t0_derivatives("1e-3")
+    assert float(first) == pytest.approx(exact_first, abs=1e-7)
+    assert float(curvature) == pytest.approx(exact_second, abs=1e-5)
+
+
 def two_pattern_gradient(probs, rates, log_odds):
     """Exact derivatives of a log time in (log pi_1, log pi_2, R_1, R_2) of two patterns."""
     _, (by_odds, by_first, by_second), _ = systems.two_pattern_time(probs, rates, log_odds)
