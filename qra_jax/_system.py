@@ -1,0 +1,137 @@
+"""A flow over a clock as one system of ODEs, with a benign one in place of what needs no solve."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from ._clock import AbstractClock
+from ._event import AbstractEvent, FlowState
+from ._flow import GradientFlow
+from ._policy import AbstractPolicy
+
+_Scalar = Float[Array, ""]
+
+
+def where_usable(condition: Bool[Array, ""], tree: PyTree, value: float) -> PyTree:
+    """`tree` where `condition`, otherwise `value` in every inexact entry."""
+    return jtu.tree_map(
+        lambda x: jnp.where(condition, x, value) if eqx.is_inexact_array(x) else x, tree
+    )
+
+
+def all_usable(tree: PyTree) -> Bool[Array, ""]:
+    """No NaN and no +inf anywhere (-inf is a logit of probability 0)."""
+    leaves = jtu.tree_leaves(eqx.filter(tree, eqx.is_inexact_array))
+    return jnp.all(jnp.stack([jnp.all(leaf < jnp.inf) for leaf in leaves]))
+
+
+def _unit_and_log_norm(tree: PyTree) -> tuple[PyTree, _Scalar]:
+    """The direction and the logarithm of the length, free of underflow in the squares."""
+    leaves = jtu.tree_leaves(tree)
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
+    tiny = jnp.finfo(largest.dtype).tiny
+    scale = jax.lax.stop_gradient(jnp.maximum(largest, tiny))
+    square = sum(jnp.sum((leaf / scale) ** 2) for leaf in leaves)
+    norm = jnp.sqrt(jnp.where(square > 0, square, 1))
+    unit = jtu.tree_map(lambda leaf: leaf / scale / norm, tree)
+    return unit, jnp.log(scale) + jnp.log(norm)
+
+
+class System(eqx.Module):
+    """A flow over a clock, as one ODE on `(theta, clock state)`; travels as diffrax's args.
+
+    Entries of the parameters that are `-inf` are kept out of the state (`missing`). A lane that
+    has nothing to solve (`active` False: already at its event, at rest, invalid) is replaced by
+    constant motion on an all-zero policy, which ends at once and has benign derivatives; its
+    results are masked afterwards.
+    """
+
+    flow: GradientFlow
+    frozen: PyTree
+    reference: AbstractPolicy
+    until: tuple[AbstractEvent, ...]
+    missing: PyTree
+    start: _Scalar
+    active: Bool[Array, ""]
+    clock: AbstractClock
+
+    def params(self, theta: PyTree) -> PyTree:
+        return jtu.tree_map(lambda gone, x: jnp.where(gone, -jnp.inf, x), self.missing, theta)
+
+    def motion(self, theta: PyTree) -> tuple[PyTree, _Scalar]:
+        velocity = self.flow.velocity(self.params(theta), self.frozen, self.reference)
+        velocity = jtu.tree_map(lambda gone, v: jnp.where(gone, 0, v), self.missing, velocity)
+        return _unit_and_log_norm(where_usable(self.active, velocity, 1.0))
+
+    def field(self, s: _Scalar, y: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        theta, clock_state = y
+        unit, log_speed = self.motion(theta)
+        log_rate, clock_rate = self.clock.rates(s, clock_state, log_speed, self.start)
+        return jtu.tree_map(lambda v: v * jnp.exp(log_rate), unit), clock_rate
+
+    def log_time(self, s: Float[Array, "..."], clock_state: PyTree) -> Float[Array, "..."]:
+        return self.clock.log_time(s, clock_state, self.start)
+
+    def event_values(self, s: _Scalar, y: tuple[PyTree, PyTree]) -> Float[Array, " E"]:
+        theta, clock_state = y
+        state = FlowState(
+            self.flow,
+            eqx.combine(self.params(theta), self.frozen),
+            self.log_time(s, clock_state),
+            lambda: self.motion(theta),
+        )
+        return jnp.stack([event.value(state) for event in self.until])
+
+    def crossing(self, s: _Scalar, y: tuple[PyTree, PyTree]) -> _Scalar:
+        # The first of several events is where their maximum crosses 0.
+        return jnp.where(self.active, jnp.max(self.event_values(s, y)), s - 0.01)
+
+
+class Lane(eqx.Module):
+    """A system ready to be solved, and what is already known about how its solve ends."""
+
+    system: System
+    theta: PyTree
+    theta_given: PyTree
+    usable: Bool[Array, ""]
+    happened: Bool[Array, ""]
+    event: Int[Array, ""]
+
+
+def prepare(
+    flow: GradientFlow,
+    policy: AbstractPolicy,
+    reference: AbstractPolicy,
+    until: tuple[AbstractEvent, ...],
+    clock: AbstractClock,
+) -> Lane:
+    """Look at the start, and put a benign problem in place of one that is not to be solved."""
+    params, frozen = flow.split(policy)
+    missing = jtu.tree_map(lambda x: x == -jnp.inf, params)
+    theta_given = jtu.tree_map(lambda gone, x: jnp.where(gone, 0, x), missing, params)
+    dtype = jtu.tree_leaves(params)[0].dtype
+    zero, yes = jnp.zeros((), dtype), jnp.asarray(True)
+
+    usable = all_usable((flow, policy, reference, until))
+    look = System(flow, frozen, reference, until, missing, zero, yes, clock)
+    _, log_speed = look.motion(theta_given)
+    at_rest = log_speed <= jnp.log(jnp.finfo(dtype).tiny)
+    values = look.event_values(zero, (theta_given, clock.init(zero)))
+    happened = usable & jnp.any(values >= 0)
+    active = usable & ~happened & ~at_rest
+
+    system = System(
+        where_usable(active, flow, 0.0),
+        where_usable(active, frozen, 0.0),
+        where_usable(active, reference, 0.0),
+        where_usable(active, until, 0.0),
+        jtu.tree_map(lambda gone: gone & active, missing),
+        # Any constant would do as the clock's unit, so its own derivative is 0.
+        jax.lax.stop_gradient(jnp.where(active, log_speed, 0)),
+        active,
+        clock,
+    )
+    theta = where_usable(active, theta_given, 0.0)
+    return Lane(system, theta, params, usable, happened, jnp.argmax(values))
