@@ -186,7 +186,7 @@ def read_data(folder: Path) -> xr.Dataset:
     if not store.is_dir():
         raise ValueError(f"redraw must find the data of an earlier run, got none at {store}")
     try:
-        return xr.open_zarr(store, chunks=None, consolidated=False).load()
+        return xr.open_zarr(store, chunks=None).load().drop_encoding()
     except Exception as error:
         raise ValueError(f"redraw must find readable data, got {store} ({error})") from None
 
@@ -260,7 +260,8 @@ def write_map(settings: Map, data: xr.Dataset) -> MapResult:
     fresh = Path(tempfile.mkdtemp(prefix=f".{settings.name}-", dir=settings.out))
     try:
         os.chmod(fresh, 0o755)
-        _portable(data).to_zarr(fresh / "data.zarr", mode="w", consolidated=False)
+        # Format 2: consolidated metadata is part of it, so xarray opens it without a warning.
+        _portable(data).to_zarr(fresh / "data.zarr", mode="w", zarr_format=2, consolidated=True)
         for suffix in ("png", "pdf"):
             figure.savefig(fresh / f"figure.{suffix}")
         (fresh / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")

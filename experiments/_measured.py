@@ -87,7 +87,8 @@ def describe(data: xr.Dataset) -> list[str]:
         if len(values) > 2 and not np.isnan(values[1:]).all():
             known = values[1:][~np.isnan(values[1:])]
             low, high = np.quantile(known, [0.05, 0.95], method="nearest")
-            text += f" (90 %: {_number(low)} to {_number(high)})"
+            part = "90 %" if len(known) == len(values) - 1 else "90 % of the draws with one"
+            text += f" ({part}: {_number(low)} to {_number(high)})"
         lines.append(text)
     return lines
 

@@ -14,6 +14,8 @@ from qra_jax import plot
 from ._measured import describe
 
 _STRONG = "#E3ECF4"
+# Patterns of a measured model drawn one by one.
+_MOST_SHOWN = 6
 _COLOURS = (plot.BEST, plot.MISLEADING, plot.REST, "#CC79A7")
 _TITLES = {
     "strong": "(c) strong start",
@@ -26,27 +28,27 @@ def draw_regimes(data: xr.Dataset) -> Figure:
     """Both times over the initial policy, three trajectories, and the measured model if any."""
     measured = "measured" in data.attrs
     with plot.style():
-        figure = Figure(figsize=(7.4, 7.8 if measured else 5.6))
-        grid = figure.add_gridspec(
-            3 if measured else 2, 6, height_ratios=[1.15, 1, 1][: 2 + measured]
-        )
-        maps = figure.add_subplot(grid[0, :3]), figure.add_subplot(grid[0, 3:])
+        figure = Figure(figsize=(7.4, 8.2 if measured else 5.6))
+        rows = figure.subfigures(2 + measured, 1, height_ratios=[1.15, 1.1, 1.1][: 2 + measured])
+        maps = rows[0].subplots(1, 2)
         _draw_map(maps[0], data, "entanglement", r"$\log_{10} T_0$ (1/reward)")
         maps[0].set_title("(a) entanglement time")
         eps = data.attrs["eps"]
         _draw_map(maps[1], data, "convergence", r"$\log_{10} T_\epsilon$ (1/reward)")
         maps[1].set_title(rf"(b) time to $\pi(r^*) = 1 - {eps:g}$")
-        for index, case in enumerate(_TITLES):
-            ax = figure.add_subplot(grid[1, 2 * index : 2 * index + 2])
+        maps[1].set_ylabel("")
+        cases = rows[1].subplots(1, len(_TITLES), sharey=True)
+        for ax, case in zip(cases, _TITLES, strict=True):
             _draw_case(ax, data, case)
-            if index:
-                ax.set_ylabel("")
+        for ax in cases[1:]:
+            ax.set_ylabel("")
         # The last case has the most patterns.
-        handles, labels = figure.axes[-1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        handles, labels = cases[-1].get_legend_handles_labels()
+        rows[1].legend(handles, labels, loc="outside lower center", ncols=len(labels))
         if measured:
-            _draw_measured(figure.add_subplot(grid[2, :3]), data)
-            _write_measured(figure.add_subplot(grid[2, 3:]), data)
+            drawn, words = rows[2].subplots(1, 2, width_ratios=[1.6, 1])
+            _draw_measured(drawn, data)
+            _write_measured(words, data, drawn)
     return figure
 
 
@@ -90,7 +92,7 @@ def _draw_case(ax: Axes, data: xr.Dataset, case: str) -> None:
         one["case_pattern_prob"].values[:, exists],
         one["case_accuracy"].values,
         names,
-        [(t0, "$T_0$"), (t_eps, r"     $T_\epsilon$")],
+        [(t0, "$T_0$"), (t_eps, r"$T_\epsilon$")],
         _COLOURS if len(names) > 3 else (*_COLOURS[:2], _COLOURS[3]),
     )
     ax.set_title(_TITLES[case], pad=14)
@@ -127,24 +129,28 @@ def _draw_measured(ax: Axes, data: xr.Dataset) -> None:
         (float(data[f"model_log_{kind}_time"][0]), text)
         for kind, text in (("entanglement", "$T_0$"), ("convergence", r"$T_\epsilon$"))
     ]
-    plot.trajectory(
-        ax,
-        time,
-        data["model_share"].values,
-        data["model_accuracy"].values,
-        json.loads(data.attrs["measured"]),
-        marks,
-    )
+    # In the order of success rates, so that colours mean what they mean in the other panels.
+    order = np.argsort(-data["model_rate"].values[0], kind="stable")
+    names = json.loads(data.attrs["measured"])
+    shares, names = data["model_share"].values[:, order], [names[index] for index in order]
+    if len(names) > _MOST_SHOWN:
+        others = shares[:, _MOST_SHOWN - 1 :].sum(axis=1, keepdims=True)
+        shares = np.concatenate([shares[:, : _MOST_SHOWN - 1], others], axis=1)
+        names = [*names[: _MOST_SHOWN - 1], "others"]
+    plot.trajectory(ax, time, shares, data["model_accuracy"].values, names, marks)
     if data.sizes["draw"] > 2:
         low, _, high = data["model_accuracy_band"].values
         ax.fill_between(time / plot.LN10, low, high, color="0.5", alpha=0.3, lw=0,
                         label="accuracy, 90 % posterior")  # fmt: skip
     ax.set_title("(f) the measured model", pad=14)
-    ax.legend(loc="best")
 
 
-def _write_measured(ax: Axes, data: xr.Dataset) -> None:
+def _write_measured(ax: Axes, data: xr.Dataset, drawn: Axes) -> None:
+    """The legend of what was drawn, and the model in words below it."""
     ax.axis("off")
-    lines = [row for line in describe(data) for row in textwrap.wrap(line, 50)]
-    text = ax.text(0.1, 0.98, "\n".join(lines), va="top", ha="left", transform=ax.transAxes)
-    text.set_in_layout(False)
+    handles, labels = drawn.get_legend_handles_labels()
+    legend = ax.legend(handles, labels, loc="upper left", borderaxespad=0)
+    lines = [row for line in describe(data) for row in textwrap.wrap(line, 46)]
+    text = ax.text(0, 0, "\n".join(lines), va="bottom", fontsize=7, transform=ax.transAxes)
+    for artist in (legend, text):
+        artist.set_in_layout(False)

@@ -89,7 +89,8 @@ def land(
         shown, slope = jax.jvp(value, (s, y), (jnp.ones_like(s), system.field(s, y)))
         lower, upper = jnp.where(shown < 0, h, lower), jnp.where(shown < 0, upper, h)
         newton = h - shown / slope
-        inside = (newton >= lower) & (newton <= upper)
+        # Strictly: rounding can make Newton's iteration go to and fro between the two ends.
+        inside = (newton > lower) & (newton < upper) | (shown == 0)
         new = jnp.where(inside, newton, lower + (upper - lower) / 2)
         return new, lower, upper, jnp.abs(new - h) <= precision, count + 1
 

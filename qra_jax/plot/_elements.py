@@ -1,5 +1,6 @@
 """The elements that figures are made of. Each draws labelled data onto given axes."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import as_file, files
@@ -55,7 +56,7 @@ def heatmap(
     if log_x:
         ax.set_xscale("log")
     ax.set_xlabel(data[x_name].attrs.get("long_name", x_name))
-    ax.set_ylabel(data[y_name].attrs.get("long_name", y_name))
+    ax.set_ylabel(textwrap.fill(data[y_name].attrs.get("long_name", y_name), 32))
     ax.figure.colorbar(mesh, ax=ax, label=label, pad=0.02)
     return mesh
 
@@ -76,19 +77,21 @@ def trajectory(
         colour = colours[index % len(colours)]
         ax.plot(time[seen], pattern_probs[seen, index], color=colour, label=rf"$\pi$({name})")
     ax.plot(time[seen], accuracy[seen], color=THEORY, ls="--", lw=1.3, label="accuracy V")
-    for log_mark, text in marks:
-        if np.isfinite(log_mark):
-            ax.axvline(log_mark / LN10, color="0.45", lw=0.9, ls=":")
-            ax.annotate(
-                text,
-                (log_mark / LN10, 1.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 1),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                fontsize=8,
-            )
+    shown = sorted((log_mark, text) for log_mark, text in marks if np.isfinite(log_mark))
+    for log_mark, text in shown:
+        ax.axvline(log_mark / LN10, color="0.45", lw=0.9, ls=":")
+        # To the left of its line, the last one to the right: two close marks stay apart.
+        last = log_mark == shown[-1][0]
+        ax.annotate(
+            text,
+            (log_mark / LN10, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(2 if last else -2, 1),
+            textcoords="offset points",
+            ha="left" if last else "right",
+            va="bottom",
+            fontsize=8,
+        )
     ax.set_xlabel(r"$\log_{10}$ time (1/reward)")
     ax.set_ylabel("probability")
     ax.set_ylim(-0.02, 1.02)
