@@ -29,7 +29,8 @@ def draw_regimes(data: xr.Dataset) -> Figure:
     measured = "measured" in data.attrs
     with plot.style():
         figure = Figure(figsize=(7.4, 8.2 if measured else 5.6))
-        rows = figure.subfigures(2 + measured, 1, height_ratios=[1.15, 1.1, 1.1][: 2 + measured])
+        heights = [1.15, 1.1, 1.1][: 2 + measured]
+        rows = np.ravel(np.asarray(figure.subfigures(len(heights), 1, height_ratios=heights)))
         maps = rows[0].subplots(1, 2)
         _draw_map(maps[0], data, "entanglement", r"$\log_{10} T_0$ (1/reward)")
         maps[0].set_title("(a) entanglement time")

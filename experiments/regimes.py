@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -78,12 +79,16 @@ class Regimes(Map):
         batch = tuple(
             np.concatenate([a, b]) for a, b in zip(grid, (extra_probs, extra_rates), strict=True)
         )
-        times = map_chunks(
-            lambda x: start_times(x[0], x[1], self.eps),
-            batch,
-            cost=-batch[0][:, 0],
-            progress=progress,
-        )
+        # Beside each other: one compiles while another runs.
+        with ThreadPoolExecutor() as pool:
+            trajectories = pool.submit(_trajectories, extra_probs, extra_rates)
+            measured = pool.submit(self._measured, table)
+            times = map_chunks(
+                lambda x: start_times(x[0], x[1], self.eps),
+                batch,
+                cost=-batch[0][:, 0],
+                progress=progress,
+            )
         progress(int((~inside).sum()))
         cases = {key: value[-len(CASES) :] for key, value in times.items()}
 
@@ -105,14 +110,17 @@ class Regimes(Map):
             plane.boundary(best),
             {"long_name": "misleading probability at which V = p(r')"},
         )
-        _add_trajectories(data, extra_probs, extra_rates)
+        data = data.merge(trajectories.result()).merge(measured.result())
         data.attrs["rates"] = json.dumps(plane.rates.tolist())
         data.attrs["eps"] = self.eps
         if table is not None:
-            data = data.merge(measure(table, self.eps, self.draws, self.seed))
             data.attrs["note"] = table.note
             data.attrs["measured"] = json.dumps(table.names)
         return data
+
+    def _measured(self, table: PatternTable | None) -> xr.Dataset:
+        nothing = xr.Dataset()
+        return nothing if table is None else measure(table, self.eps, self.draws, self.seed)
 
     @staticmethod
     def claims(data: xr.Dataset) -> list[Claim]:
@@ -216,7 +224,7 @@ def _padded(cases, width: int) -> tuple[np.ndarray, np.ndarray]:
     return probs, rates
 
 
-def _add_trajectories(data: xr.Dataset, probs: np.ndarray, rates: np.ndarray) -> None:
+def _trajectories(probs: np.ndarray, rates: np.ndarray) -> xr.Dataset:
     """The trajectories of the cases, to a tail much closer to 1 than `eps`."""
 
     def follow(x):
@@ -225,13 +233,14 @@ def _add_trajectories(data: xr.Dataset, probs: np.ndarray, rates: np.ndarray) ->
         return traj.log_times, traj.pattern_probs[:, 0], traj.accuracy, traj.status
 
     log_time, pattern_prob, accuracy, status = map_chunks(follow, (probs, rates), width=len(probs))
-    rows = ("case", "row")
+    rows, data = ("case", "row"), xr.Dataset()
     data["case_log_time"] = rows, log_time, _LOG_TIME
     data["case_pattern_prob"] = (*rows, "pattern"), pattern_prob
     data["case_accuracy"] = rows, accuracy
     data["case_trajectory_status"] = "case", status
     data["case_initial_prob"] = ("case", "pattern"), probs
     data["case_success_rate"] = ("case", "pattern"), rates
+    return data
 
 
 def _claims(data: xr.Dataset) -> list[Claim]:

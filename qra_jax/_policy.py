@@ -213,14 +213,19 @@ class TabularPolicy(AbstractPolicy):
             values = jnp.asarray(reward(self, problem))
         values = values.astype(log_answers.dtype)
         try:
-            values = jnp.broadcast_to(values, log_answers.shape)
+            jnp.broadcast_shapes(values.shape, log_answers.shape)
+            # The same for all answers of a pattern: no mean over them to take.
+            same = values.ndim == 0 or values.shape[-1] == 1
+            shape = (*log_patterns.shape, 1) if same else log_answers.shape
+            values = jnp.broadcast_to(values, shape)
         except ValueError:
             raise ValueError(
                 f"reward must broadcast to (Q, R, A) = {log_answers.shape}, got {values.shape}"
             ) from None
         # A padded pattern may carry any value, infinite ones included: it must not reach a sum.
         values = jnp.where(self.exists[:, :, None], values, 0)
-        return jnp.exp(log_patterns), _mean(jnp.exp(log_answers), values)
+        values = values[:, :, 0] if same else _mean(jnp.exp(log_answers), values)
+        return jnp.exp(log_patterns), values
 
     def expectation(self, reward: RewardFunction, problem: Problem) -> Float[Array, " Q"]:
         return _mean(*self.pattern_table(problem, reward))
