@@ -221,7 +221,7 @@ def _with_predictions(data: xr.Dataset) -> xr.Dataset:
 
 _PAPER = "Thm. 5.6 of arXiv 2506.04695 v2, as summarised"
 _SIMULATED = "simulation of arXiv 2506.04695 v2, as summarised"
-_DERIVED, _HERE = "derived in docs", "derived in this map"
+_DERIVED = "derived in docs"
 _SIMULATED_SIZES = (1000, 10_000)
 _CLAIMED_TILTS = (0.0, 0.1, 0.5)
 # Theory to its digits: P(rise) at tilt 0.1 by R, and the two limits for a correct majority.
@@ -248,7 +248,7 @@ def _ensemble_claims(data: xr.Dataset) -> list[Claim]:
     claims = []
     for name, source, happens, text in (
         ("predicted_rise", _DERIVED, _rises(data), "P(rises at first), {}: normal approximation"),
-        ("predicted_drop", _HERE, _drops(data), "P(end below start), {}"),
+        ("predicted_drop", _DERIVED, _drops(data), "P(end below start), {}"),
     ):
         for tilt in tilts:
             for size in data["patterns"].values:
@@ -263,7 +263,7 @@ def _ensemble_claims(data: xr.Dataset) -> list[Claim]:
         claims.append(_share(text, _DERIVED, (1 - tilt) / 2, where))
     same = float((_drops(data) == data["ends_at_worst"]).mean())
     text = "share of draws that end below their start exactly if the argmax is the worst pattern"
-    return [*claims, value_claim(text, _HERE, 1.0, same)]
+    return [*claims, value_claim(text, _DERIVED, 1.0, same)]
 
 
 def _majority_claims(data: xr.Dataset) -> list[Claim]:
@@ -292,7 +292,7 @@ def _majority_claims(data: xr.Dataset) -> list[Claim]:
             text = f"P(end above start | mean p > 1/2: majority right), R = {size}, tilt 0"
             predicted = predict_end_above_given_mean(size)
             claims.append(_share(text, _SIMULATED, 0.487, improves))
-            claims.append(_share(f"{text}: normal approximation", _HERE, predicted, improves))
+            claims.append(_share(f"{text}: normal approximation", _DERIVED, predicted, improves))
     return claims
 
 
@@ -315,7 +315,7 @@ def _curve_claims(data: xr.Dataset) -> list[Claim]:
     last = data["curve_accuracy"].isel(log_scaled_time=-1)
     below, expected = last < data["curve_start"], data["curve_end"] < data["curve_start"]
     text = "share of solved curves on the side of their start that the argmax says"
-    claims = [value_claim(text, _HERE, 1.0, float((below == expected).mean()))]
+    claims = [value_claim(text, _DERIVED, 1.0, float((below == expected).mean()))]
     tilt, size = data.attrs["curve_tilt"], int(data["patterns"][-1])
     if tilt in data["tilt"]:
         at = data.sel(patterns=size, tilt=tilt)
@@ -323,5 +323,5 @@ def _curve_claims(data: xr.Dataset) -> list[Claim]:
         known = data.sel(patterns=size, theory_tilt=tilt)
         predicted = float(known["predicted_rise"] * known["predicted_drop"])
         text = f"P(rises, then ends below start), R = {size}, tilt {tilt:g}: product, large R"
-        claims.append(_share(text, _HERE, predicted, both))
+        claims.append(_share(text, _DERIVED, predicted, both))
     return claims

@@ -1,28 +1,15 @@
-"""Regimes, convergence times and optimal policies."""
+"""The landscape of pattern values at the start, and the regime that it puts a question in."""
 
 import enum
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from ._checks import as_float, require, require_all
-from ._event import AbstractEvent, PatternReaches, ValueReaches
 from ._flow import GradientFlow
-from ._method import AbstractMethod
-from ._metrics import accuracy
-from ._objective import Objective, ReverseKL
-from ._ode import ODE
-from ._policy import AbstractPolicy, TabularPolicy, rounding, snapped_difference
+from ._policy import AbstractPolicy, rounding, snapped_difference
 from ._problem import Problem
-from ._reward import SelfCertainty, Verifiable
-from ._status import Status
-from ._system import all_usable, where_usable
-from ._trajectory import EventTime, check_solve, first_event
-
-_NEVER = jnp.inf
-_ALREADY = -jnp.inf
+from ._trajectory import check_solve
 
 
 class Regime(enum.IntEnum):
@@ -39,7 +26,7 @@ class Regime(enum.IntEnum):
     """Everything else, such as several misleading patterns one after another."""
 
 
-class _Landscape(eqx.Module):
+class Landscape(eqx.Module):
     """The patterns of each question at the start, by the reward of the flow.
 
     `above` is `V(0) - R_r` for each pattern, 0 where the two agree up to rounding.
@@ -73,7 +60,7 @@ def _tied(values: Float[Array, "Q R"], level: Float[Array, "Q 1"]) -> Bool[Array
     return snapped_difference(values, level) == 0
 
 
-def _landscape(policy: AbstractPolicy, flow: GradientFlow) -> _Landscape:
+def landscape(policy: AbstractPolicy, flow: GradientFlow) -> Landscape:
     probs, values = policy.pattern_table(flow.problem, flow.objective.reward)
     exists = policy.exists
 
@@ -91,7 +78,7 @@ def _landscape(policy: AbstractPolicy, flow: GradientFlow) -> _Landscape:
     scale = jnp.sum(probs * jnp.abs(spread), axis=-1, keepdims=True) + jnp.abs(spread)
     above = jnp.where(jnp.abs(above) <= rounding(values) * scale, 0, above)
     finite = jnp.where(exists, jnp.isfinite(values), True) & jnp.isfinite(probs)
-    return _Landscape(
+    return Landscape(
         probs,
         values,
         exists,
@@ -127,7 +114,7 @@ def regime(policy: AbstractPolicy, flow: GradientFlow | Problem) -> Int[Array, "
     Source: arXiv 2506.04695, theorems 5.3 and 5.4.
     """
     flow = check_solve(flow, policy, None)
-    land = _landscape(policy, flow)
+    land = landscape(policy, flow)
     between = land.exists & ~land.best & (land.above < 0)
     single = jnp.any(between, axis=-1) & ~jnp.any(between & ~land.second, axis=-1)
     level = jnp.any(land.exists & (land.above == 0), axis=-1)
@@ -158,312 +145,8 @@ def entanglement_ratio(policy: AbstractPolicy, flow: GradientFlow | Problem) -> 
     Source: arXiv 2506.04695, theorem 5.4.
     """
     flow = check_solve(flow, policy, None)
-    land = _landscape(policy, flow)
+    land = landscape(policy, flow)
     weak = land.valid & ~land.passed_second
     others = jnp.sum(jnp.where(land.second, 0, land.probs), axis=-1)
     best = jnp.sum(jnp.where(land.best, land.probs, 0), axis=-1)
     return jnp.where(weak, others / jnp.where(weak, best, 1), jnp.nan)
-
-
-def _benign(
-    policy: AbstractPolicy, flow: GradientFlow
-) -> tuple[AbstractPolicy, GradientFlow, _Landscape]:
-    """The start and its landscape, with zeros in place of input that is not finite.
-
-    Such a lane is marked invalid; its NaN must not reach the derivatives of the others.
-    """
-    usable = all_usable((policy, flow))
-    policy, flow = where_usable(usable, policy, 0.0), where_usable(usable, flow, 0.0)
-    land = _landscape(policy, flow)
-    return policy, flow, eqx.tree_at(lambda x: x.valid, land, land.valid & usable)
-
-
-def _isolated(flow: GradientFlow, policy: AbstractPolicy, question: Array) -> GradientFlow:
-    """The flow in which only one question moves, where that changes nothing for it."""
-    if not policy.independent_questions:
-        return flow
-    weights = flow.problem.weights
-    alone = jnp.where(jnp.arange(weights.shape[0]) == question, weights, 0)
-    return eqx.tree_at(lambda f: f.problem.weights, flow, alone)
-
-
-class _Passage(eqx.Module):
-    """A question to the flow, one for each of its questions: when does this first happen?
-
-    `already` and `never` are what can be known at the start; such lanes are not solved.
-    """
-
-    event: AbstractEvent
-    already: Bool[Array, " Q"]
-    never: Bool[Array, " Q"]
-    valid: Bool[Array, " Q"]
-
-
-@eqx.filter_jit
-def _first_passage(
-    policy: AbstractPolicy,
-    flow: GradientFlow,
-    passage: _Passage,
-    land: _Landscape,
-    method: AbstractMethod,
-) -> EventTime:
-    """When `passage` happens to each question; `(Q,)` leading axes."""
-
-    def solve(question, event):
-        return first_event(_isolated(flow, policy, question), policy, None, (event,), method)
-
-    questions = jnp.arange(flow.problem.num_questions)
-    found = jax.vmap(solve)(questions, passage.event)
-    final = jax.vmap(lambda p: p.pattern_table(flow.problem)[0])(found.policy)
-    share = jnp.sum(jnp.where(land.best, final[questions, questions], 0), axis=-1)
-    # At rest for ever, or at the end of time with the best pattern settled: it will not happen.
-    settled = (found.status == Status.STATIONARY) & ~land.underflows
-    settled |= (found.status == Status.OVERFLOW) & (share > 1 - 1e-6)
-    never = (passage.never | settled) & ~passage.already
-    log_time = jnp.where(never, _NEVER, found.log_time)
-    log_time = jnp.where(passage.already, _ALREADY, log_time)
-    status = jnp.where(never, Status.STATIONARY, found.status)
-    status = jnp.where(passage.already, Status.EVENT, status)
-    return EventTime(
-        log_time=jnp.where(passage.valid, log_time, jnp.nan),
-        policy=found.policy,
-        status=jnp.where(passage.valid, status, Status.INVALID_INPUT).astype(jnp.int32),
-        event=found.event,
-        num_steps=found.num_steps,
-    )
-
-
-def _at_once(skip: Bool[Array, " Q"], level: Float[Array, " Q"]) -> Float[Array, " Q"]:
-    """A level that is below everything where the solve can be skipped."""
-    return jnp.where(skip, -jnp.inf, level)
-
-
-def entanglement(
-    policy: AbstractPolicy, flow: GradientFlow | Problem, *, method: AbstractMethod | None = None
-) -> EventTime:
-    r"""The end of the entangled phase of each question: time, policy and status.
-
-    **Arguments:** as for `log_entanglement_time`.
-
-    **Returns:** an `EventTime` whose leaves have a leading axis Q: entry q is the solve in which
-    question q was followed.
-
-    **Raises:** as `log_entanglement_time`.
-
-    Source: arXiv 2506.04695, theorem 5.4.
-    """
-    flow = check_solve(flow, policy, None)
-    policy, flow, land = _benign(policy, flow)
-    questions = jnp.arange(flow.problem.num_questions)
-    # V = second best is the very moment at which V exceeds it, if anything moves.
-    at_second = jnp.any(land.second & (land.above == 0), axis=-1)
-    moves = flow.problem.weights > 0
-    already = land.passed_second | (at_second & moves)
-    never = ~already & ~moves
-    level = _at_once(already | never, land.second_value)
-    event = jax.vmap(ValueReaches)(level, questions)
-    passage = _Passage(event, already, never, land.valid)
-    return _first_passage(policy, flow, passage, land, ODE() if method is None else method)
-
-
-def log_entanglement_time(
-    policy: AbstractPolicy, flow: GradientFlow | Problem, *, method: AbstractMethod | None = None
-) -> Float[Array, " Q"]:
-    r"""$\log T_0$, the time at which V first exceeds the second best value at the start.
-
-    For constant rewards it is the moment at which the misleading pattern's logit peaks.
-
-    **Arguments:** `policy`: the start (and the reference of a KL penalty); `flow`: a
-    `GradientFlow`, or a `Problem` for Euclidean RLVR; `method`: `ODE()` if not given.
-
-    **Returns:** `(Q,)` natural logarithms of the flow's own time (a question of weight w runs at w
-    times the speed). `-inf` if V exceeds it at the start or there is no second best, `inf` if it
-    never does, NaN if the solve failed.
-
-    **Raises:** `ValueError` if policy, problem and objective do not fit together.
-
-    ??? example
-
-        ```python
-        import qra_jax as qra
-        policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
-        print(qra.log_entanglement_time(policy, problem))  # log of 94.30486
-        ```
-
-    Source: arXiv 2506.04695, theorem 5.4.
-    """
-    return entanglement(policy, flow, method=method).log_time
-
-
-def convergence(
-    policy: AbstractPolicy,
-    flow: GradientFlow | Problem,
-    eps: ArrayLike,
-    *,
-    method: AbstractMethod | None = None,
-) -> EventTime:
-    r"""The time at which each question has converged up to `eps`: time, policy and status.
-
-    **Arguments:** as for `log_convergence_time`.
-
-    **Returns:** an `EventTime` whose leaves have a leading axis Q: entry q is the solve in which
-    question q was followed.
-
-    **Raises:** as `log_convergence_time`.
-
-    Source: arXiv 2506.04695, theorem 5.3.
-    """
-    flow = check_solve(flow, policy, None)
-    require_all(eps, lambda e: (e > 0) & (e < 1), "eps", "lie strictly between 0 and 1")
-    policy, flow, land = _benign(policy, flow)
-    questions = jnp.arange(flow.problem.num_questions)
-    eps = jnp.broadcast_to(as_float(eps).astype(land.probs.dtype), questions.shape)
-    others = jnp.sum(jnp.where(land.best, 0, land.probs), axis=-1)
-    already = others <= eps
-    never = ~already & ~(flow.problem.weights > 0)
-    skip = already | never
-    event = jax.vmap(lambda best, eps, q: PatternReaches(best, None, q, shortfall=eps))(
-        land.best, eps, questions
-    )
-    event = eqx.tree_at(lambda e: e.log_odds, event, _at_once(skip, event.log_odds))
-    passage = _Passage(event, already, never, land.valid & (eps > 0) & (eps < 1))
-    return _first_passage(policy, flow, passage, land, ODE() if method is None else method)
-
-
-def log_convergence_time(
-    policy: AbstractPolicy,
-    flow: GradientFlow | Problem,
-    eps: ArrayLike,
-    *,
-    method: AbstractMethod | None = None,
-) -> Float[Array, " Q"]:
-    r"""$\log T_\epsilon$, the time at which $\pi(r^*) = 1 - \epsilon$.
-
-    The best pattern is that of the highest value at the start; patterns tied for it count together.
-
-    **Arguments:** `policy`: the start; `flow`: a `GradientFlow`, or a `Problem` for Euclidean
-    RLVR; `eps`: strictly between 0 and 1; `method`: `ODE()` if not given.
-
-    **Returns:** `(Q,)` natural logarithms of the flow's own time; `-inf`, `inf` and NaN as for
-    `log_entanglement_time`.
-
-    **Raises:** `ValueError` if `eps` is out of range, or policy, problem and objective do not fit
-    together.
-
-    ??? example
-
-        ```python
-        import qra_jax as qra
-        policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
-        print(qra.log_convergence_time(policy, problem, 0.01))
-        ```
-
-    Source: arXiv 2506.04695, theorem 5.3.
-    """
-    return convergence(policy, flow, eps, method=method).log_time
-
-
-def log_time_to_accuracy(
-    policy: AbstractPolicy,
-    flow: GradientFlow | Problem,
-    level: ArrayLike,
-    *,
-    method: AbstractMethod | None = None,
-) -> Float[Array, " Q"]:
-    r"""Logarithm of the time at which the accuracy of each question first reaches a level.
-
-    Accuracy means correct answers, whatever the flow is rewarded for.
-
-    **Arguments:** `policy`: the start; `flow`: a `GradientFlow`, or a `Problem` for Euclidean
-    RLVR; `level`: a scalar or `(Q,)`, in [0, 1]; `method`: `ODE()` if not given.
-
-    **Returns:** `(Q,)` natural logarithms of the flow's own time; `-inf`, `inf` and NaN as for
-    `log_entanglement_time`.
-
-    **Raises:** `ValueError` if `level` is out of range, or policy, problem and objective do not
-    fit together.
-
-    ??? example
-
-        ```python
-        import qra_jax as qra
-        policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
-        print(qra.log_time_to_accuracy(policy, problem, 0.8))
-        ```
-
-    Source: arXiv 2506.04695, section 5.
-    """
-    flow = check_solve(flow, policy, None)
-    require_all(level, lambda x: (x >= 0) & (x <= 1), "level", "lie in [0, 1]")
-    policy, flow, land = _benign(policy, flow)
-    questions = jnp.arange(flow.problem.num_questions)
-    start = accuracy(policy, flow.problem)
-    level = jnp.broadcast_to(as_float(level).astype(start.dtype), questions.shape)
-    already = start >= level
-    never = ~(flow.problem.weights > 0)
-    if flow.freezes_answers:
-        _, rates = policy.pattern_table(flow.problem)
-        highest = jnp.max(jnp.where(policy.exists, rates, 0), axis=-1)
-        # The best rate itself is reached only in the limit.
-        never |= snapped_difference(highest, level) <= 0
-    never &= ~already
-    skip = _at_once(already | never, level)
-    event = jax.vmap(lambda x, q: ValueReaches(x, q, reward=Verifiable()))(skip, questions)
-    passage = _Passage(event, already, never, land.valid & (level >= 0) & (level <= 1))
-    found = _first_passage(policy, flow, passage, land, ODE() if method is None else method)
-    return found.log_time
-
-
-def optimal_policy(reference: TabularPolicy, flow: GradientFlow | Problem) -> TabularPolicy:
-    r"""The policy that maximises $E[R] - \beta \mathrm{KL}(\pi \| \pi_{ref})$.
-
-    Frozen answers: $\pi(r) \propto \pi_{ref}(r) e^{R(r)/\beta}$, as $\beta \to 0$ the best pattern.
-    Trainable answers (RLVR): $\pi(r, a) \propto \pi_{ref}(r, a) e^{1[a = a^*]/\beta}$.
-
-    **Arguments:** `reference`: the reference policy, which is also the start; `flow`: Euclidean or
-    natural, with a reward, mean utility and one `ReverseKL` of strength above 0.
-
-    **Returns:** a `TabularPolicy`.
-
-    **Raises:** `ValueError` where the formula does not hold: other utilities or regularisers,
-    beta = 0, or trainable answers under a reward that is not `Verifiable`.
-
-    ??? example
-
-        ```python
-        import qra_jax as qra
-        policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
-        best = qra.optimal_policy(policy, qra.GradientFlow(qra.RLVR(beta=0.1), problem))
-        ```
-
-    Source: arXiv 2506.04695 v2, proposition 5.2 (frozen answers, as summarised); derived in docs
-    (trainable answers).
-    """
-    flow = check_solve(flow, reference, None)
-    objective = flow.objective
-    regularisers = objective.regularisers if isinstance(objective, Objective) else ()
-    penalty = regularisers[0] if len(regularisers) == 1 else None
-    mean = isinstance(objective, Objective) and objective.is_mean
-    if not (mean and isinstance(penalty, ReverseKL)):
-        raise ValueError(
-            "flow.objective must be a mean reward with one ReverseKL, got "
-            f"{type(objective).__name__} with {len(regularisers)} regularisers"
-        )
-    beta = penalty.beta
-    require_all(beta, lambda b: b > 0, "beta", "be above 0")
-    log_patterns, log_answers = reference.log_probs()
-    beta = beta.astype(log_patterns.dtype)
-    if flow.freezes_answers:
-        constant = isinstance(objective.reward, Verifiable | SelfCertainty)
-        require(
-            constant, "flow.objective.reward", "be Verifiable or SelfCertainty", objective.reward
-        )
-        _, values = reference.pattern_table(flow.problem, objective.reward)
-        return TabularPolicy(log_patterns + values / beta, log_answers)
-    verifiable = isinstance(objective.reward, Verifiable)
-    require(
-        verifiable, "flow.objective.reward", "be Verifiable (trainable answers)", objective.reward
-    )
-    bonus = flow.problem.correctness(log_answers.shape[-1]).astype(log_answers.dtype) / beta
-    answers = log_answers + bonus
-    return TabularPolicy(log_patterns + jax.nn.logsumexp(answers, axis=-1), answers)
