@@ -104,9 +104,7 @@ def exact_gradient(batch: Batch, tol: float) -> Callable:
     def value(theta0, rewards):
         return batch.weights @ _pattern_probs(theta0, rewards, log_times)[-1]
 
-    return in_chunks(
-        lambda inputs: jax.grad(value)(*inputs), (batch.theta0, batch.rewards), 64
-    )
+    return in_chunks(lambda inputs: jax.grad(value)(*inputs), (batch.theta0, batch.rewards), 64)
 
 
 def _pattern_probs(theta0, rewards, log_times, method=None):
@@ -168,9 +166,7 @@ def diffrax_gradient(adjoint: diffrax.AbstractAdjoint) -> Callable:
             logits = _diffeqsolve(theta0, rewards, end, tol, saveat, adjoint=adjoint)
             return batch.weights @ jax.nn.softmax(logits[-1])
 
-        return in_chunks(
-            lambda inputs: jax.grad(value)(*inputs), (batch.theta0, batch.rewards), 64
-        )
+        return in_chunks(lambda inputs: jax.grad(value)(*inputs), (batch.theta0, batch.rewards), 64)
 
     return build
 
