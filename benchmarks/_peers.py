@@ -11,14 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import diffrax
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 import qra_jax as qra
 
 CORES = os.cpu_count() or 1
+_POOL = ThreadPoolExecutor(CORES)
 _LANES = 8  # heyoka's batches: AVX-512 holds so many doubles
 
 
@@ -39,6 +37,17 @@ class Batch(NamedTuple):
         return probs / probs.sum(axis=1, keepdims=True)
 
 
+class Starts(NamedTuple):
+    """What `_common.problems` returns."""
+
+    probs: np.ndarray
+    rates: np.ndarray
+    strong: np.ndarray
+
+    def first(self, number: int) -> "Starts":
+        return Starts(*(x[:number] for x in self))
+
+
 class Peer(NamedTuple):
     """How to run a library, at tolerances from loose to tight, and how to call the result."""
 
@@ -46,7 +55,10 @@ class Peer(NamedTuple):
     package: str
     build: Callable[[Any, float], Callable[[], list]]
     ladder: tuple[float, ...]
-    limit: Callable[[int, int], bool] = lambda patterns, number: True  # the sizes it is run at
+    sizes: frozenset[tuple[int, int]] | None = None  # (K, B) at which it is run; None: all
+
+    def runs_at(self, patterns: int, number: int) -> bool:
+        return self.sizes is None or (patterns, number) in self.sizes
 
     @property
     def present(self) -> bool:
@@ -68,128 +80,14 @@ def ladder(loosest: int, tightest: int) -> tuple[float, ...]:
     return tuple(10 ** (-half / 2) for half in range(-2 * loosest, -2 * tightest + 1))
 
 
-def in_chunks(function: Callable, inputs: tuple[np.ndarray, ...], width: int) -> Callable:
-    """Compiled `vmap(function)` in chunks of `width`; every core takes its share of them."""
-    shares = min(CORES, inputs[0].shape[0])
-    parts = [
-        tuple(jnp.asarray(x) for x in part)
-        for part in zip(*(np.array_split(x, shares) for x in inputs), strict=True)
-    ]
-    compiled = jax.jit(lambda x: jax.lax.map(function, x, batch_size=width))
-    return lambda: _threads(lambda part: jax.block_until_ready(compiled(part)), parts)
+def shares(most: int, *arrays: Any) -> list[tuple]:
+    """Arrays cut along the first axis, one part a core and none above `most` rows."""
+    number = max(-(-len(arrays[0]) // most), CORES)
+    return list(zip(*(np.array_split(x, number) for x in arrays), strict=True))
 
 
-def _threads(function: Callable, parts: list) -> list:
-    with ThreadPoolExecutor(CORES) as pool:
-        return list(pool.map(function, parts))
-
-
-# ---------------------------------------------------------------------- this library
-
-
-def exact(batch: Batch, tol: float) -> Callable:
-    """The exact solver of this library."""
-    log_times = jnp.log(batch.times)
-
-    def solve(inputs):
-        return _pattern_probs(*inputs, log_times)
-
-    return in_chunks(solve, (batch.theta0, batch.rewards), 64)
-
-
-def exact_gradient(batch: Batch, tol: float) -> Callable:
-    """The gradient through the exact solver."""
-    log_times = jnp.log(batch.times[-1:])
-
-    def value(theta0, rewards):
-        return batch.weights @ _pattern_probs(theta0, rewards, log_times)[-1]
-
-    return in_chunks(lambda inputs: jax.grad(value)(*inputs), (batch.theta0, batch.rewards), 64)
-
-
-def _pattern_probs(theta0, rewards, log_times, method=None):
-    policy, problem = qra.two_stage(jax.nn.softmax(theta0), rewards)
-    method = qra.Exact() if method is None else method  # pyright: ignore
-    return qra.solve_flow(problem, policy, log_times=log_times, method=method).pattern_probs[:, 0]
-
-
-# ---------------------------------------------------------------------- diffrax, on the logits
-
-
-def _velocity(t, theta, rewards):
-    probs = jax.nn.softmax(theta)
-    return probs * (rewards - probs @ rewards)
-
-
-def _diffeqsolve(theta0, rewards, end, tol, saveat, solver=diffrax.Tsit5(), **kwargs):
-    return diffrax.diffeqsolve(
-        diffrax.ODETerm(_velocity),
-        solver,
-        t0=0.0,
-        t1=end,
-        dt0=None,
-        y0=theta0,
-        args=rewards,
-        saveat=saveat,
-        stepsize_controller=diffrax.PIDController(rtol=tol, atol=tol),
-        max_steps=16384,
-        throw=False,
-        **kwargs,
-    ).ys
-
-
-def _diffrax_probs(batch: Batch, tol: float, solver=diffrax.Tsit5()) -> Callable:
-    saveat = diffrax.SaveAt(ts=batch.times)
-
-    def solve(inputs):
-        logits = _diffeqsolve(*inputs, batch.times[-1], tol, saveat, solver)
-        return jax.nn.softmax(logits)
-
-    return solve
-
-
-def diffrax_chunks(batch: Batch, tol: float) -> Callable:
-    return in_chunks(_diffrax_probs(batch, tol), (batch.theta0, batch.rewards), 64)
-
-
-def diffrax_vmap(batch: Batch, tol: float) -> Callable:
-    compiled = jax.jit(jax.vmap(_diffrax_probs(batch, tol)))
-    inputs = jnp.asarray(batch.theta0), jnp.asarray(batch.rewards)
-    return lambda: [jax.block_until_ready(compiled(inputs))]
-
-
-def diffrax_gradient(adjoint: diffrax.AbstractAdjoint) -> Callable:
-    def build(batch: Batch, tol: float) -> Callable:
-        end, saveat = batch.times[-1], diffrax.SaveAt(t1=True)
-
-        def value(theta0, rewards):
-            logits = _diffeqsolve(theta0, rewards, end, tol, saveat, adjoint=adjoint)
-            return batch.weights @ jax.nn.softmax(logits[-1])
-
-        return in_chunks(lambda inputs: jax.grad(value)(*inputs), (batch.theta0, batch.rewards), 64)
-
-    return build
-
-
-def reference(batch: Batch) -> np.ndarray:
-    """Pattern probabilities `(B, T, K)` by an 8th-order solver at 1e-13."""
-    solve = _diffrax_probs(batch, 1e-13, diffrax.Dopri8())
-    return joined(in_chunks(solve, (batch.theta0, batch.rewards), 64)())
-
-
-def gradient_reference(batch: Batch) -> np.ndarray:
-    """Gradients `(B, K)` from forward sensitivities, by the same solver."""
-    end, saveat = batch.times[-1], diffrax.SaveAt(t1=True)
-
-    def gradient(inputs):
-        def value(theta0):
-            kwargs = {"solver": diffrax.Dopri8(), "adjoint": diffrax.ForwardMode()}
-            logits = _diffeqsolve(theta0, inputs[1], end, 1e-13, saveat, **kwargs)
-            return batch.weights @ jax.nn.softmax(logits[-1])
-
-        return jax.jacfwd(value)(inputs[0])
-
-    return joined(in_chunks(gradient, (batch.theta0, batch.rewards), 64)())
+def in_threads(function: Callable, parts: list) -> list:
+    return list(_POOL.map(function, parts))
 
 
 def joined(parts: list) -> np.ndarray:
@@ -216,11 +114,12 @@ def _heyoka(flow, batch: Batch, tol: float, follow: Callable) -> Callable:
     """`follow(integrator, probs0)` for so many rows at a time, one integrator a thread."""
     import heyoka
 
+    heyoka.llvm_state.set_diskcache_enabled(False)  # every build is timed as a first one
+    heyoka.llvm_state.clear_memcache()
     patterns = batch.theta0.shape[1]
     start = np.full((patterns, _LANES), 1 / patterns)
     integrators = [
-        heyoka.taylor_adaptive_batch(flow, start, pars=start, tol=tol, compact_mode=patterns > 8)
-        for _ in range(CORES)
+        heyoka.taylor_adaptive_batch(flow, start, pars=start, tol=tol) for _ in range(CORES)
     ]
     initial = integrators[0].state.copy()  # of a variational system with the identity in it
 
@@ -238,12 +137,12 @@ def _heyoka(flow, batch: Batch, tol: float, follow: Callable) -> Callable:
 
     groups = np.array_split(np.arange(len(batch.theta0)).reshape(-1, _LANES), CORES)
     probs0, rewards = batch.probs0, batch.rewards
-    shares = [
+    parts = [
         (integrator, probs0[group.ravel()], rewards[group.ravel()])
         for integrator, group in zip(integrators, groups, strict=True)
         if group.size
     ]
-    return lambda: _threads(share, shares)
+    return lambda: in_threads(share, parts)
 
 
 def heyoka_probs(batch: Batch, tol: float) -> Callable:
@@ -316,10 +215,15 @@ def numbalsoda(method: str) -> Callable:
 # ---------------------------------------------------------------------- torchode, on the logits
 
 
-def _torchode(batch: Batch, tol: float) -> tuple:
-    """A solver of all rows at once, and its inputs as tensors."""
+def _torchode(batch: Batch, tol: float, solve: Callable) -> Callable:
+    """`solve(solver, theta0, rewards)` for at most 2,048 rows at a time.
+
+    torch itself gets one thread: with more, every small operation waits for them all.
+    """
     import torch
     import torchode
+
+    torch.set_num_threads(1)
 
     def field(t, theta, rewards):
         probs = torch.softmax(theta, dim=1)
@@ -328,41 +232,40 @@ def _torchode(batch: Batch, tol: float) -> tuple:
     term = torchode.ODETerm(field, with_args=True, with_stats=False)
     controller = torchode.IntegralController(atol=tol, rtol=tol, term=term)
     solver = torchode.AutoDiffAdjoint(torchode.Tsit5(term=term), controller)
-    theta0, rewards = torch.tensor(batch.theta0), torch.tensor(batch.rewards)
-    return solver, theta0, rewards
+    parts = [tuple(map(torch.tensor, part)) for part in shares(2048, batch.theta0, batch.rewards)]
+    return lambda: in_threads(lambda part: solve(solver, *part), parts)
 
 
 def torchode_probs(batch: Batch, tol: float) -> Callable:
     import torch
     import torchode
 
-    solver, theta0, rewards = _torchode(batch, tol)
-    start = torch.zeros(len(theta0), dtype=torch.float64)
-    times = torch.tensor(batch.times).expand(len(theta0), -1)
+    times = torch.tensor(batch.times)
 
-    @torch.no_grad()
-    def run():
-        problem = torchode.InitialValueProblem(theta0, t_start=start, t_eval=times)
-        return [torch.softmax(solver.solve(problem, args=rewards).ys, dim=2)]
+    def solve(solver, theta0, rewards):
+        with torch.no_grad():
+            start = torch.zeros(len(theta0), dtype=times.dtype)
+            grid = times.expand(len(theta0), -1)
+            problem = torchode.InitialValueProblem(theta0, start, grid[:, -1], grid)
+            return torch.softmax(solver.solve(problem, args=rewards).ys, dim=2)
 
-    return run
+    return _torchode(batch, tol, solve)
 
 
 def torchode_gradient(batch: Batch, tol: float) -> Callable:
     import torch
     import torchode
 
-    solver, theta0, rewards = _torchode(batch, tol)
-    start = torch.zeros(len(theta0), dtype=torch.float64)
     weights = torch.tensor(batch.weights)
 
-    def run():
+    def solve(solver, theta0, rewards):
         leaf = theta0.clone().requires_grad_()
+        start = torch.zeros(len(leaf), dtype=leaf.dtype)
         problem = torchode.InitialValueProblem(leaf, start, start + batch.times[-1])
         final = torch.softmax(solver.solve(problem, args=rewards).ys[:, -1], dim=1)
-        return [torch.autograd.grad((final @ weights).sum(), leaf)[0]]
+        return torch.autograd.grad((final @ weights).sum(), leaf)[0]
 
-    return run
+    return _torchode(batch, tol, solve)
 
 
 # ---------------------------------------------------------------------- SciPy, on pi
@@ -384,6 +287,10 @@ def scipy_probs(batch: Batch, tol: float) -> Callable:
         path = solve_ivp(field, span, probs0.ravel(), "DOP853", batch.times, rtol=tol, atol=tol)
         return path.y.reshape(*probs0.shape, -1).swapaxes(1, 2)
 
-    cuts = range(64, len(batch.theta0), 64)
-    parts = list(zip(np.split(batch.probs0, cuts), np.split(batch.rewards, cuts), strict=True))
+    number = max(1, len(batch.theta0) // 64)
+    parts = list(
+        zip(
+            np.array_split(batch.probs0, number), np.array_split(batch.rewards, number), strict=True
+        )
+    )
     return lambda: [solve(part) for part in parts]
