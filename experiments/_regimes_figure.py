@@ -8,12 +8,17 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from qra_jax import plot
 
 from ._measured import describe
 
 _STRONG = "#E3ECF4"
+# With a white edge: readable on every colour of the map and in the legend.
+_LAW = {"color": "black", "linewidth": 0.7}
+_EDGE = [withStroke(linewidth=2.2, foreground="white")]
 # Patterns of a measured model drawn one by one.
 _MOST_SHOWN = 6
 _COLOURS = (plot.BEST, plot.MISLEADING, plot.REST, "#CC79A7")
@@ -75,11 +80,39 @@ def _draw_map(ax: Axes, data: xr.Dataset, kind: str, label: str) -> None:
     ax.plot(
         data["best"], data["boundary"], color=plot.THEORY, ls="--", label="predicted $V = p(r')$"
     )
+    if kind == "entanglement":
+        _draw_law(ax, data)
     if "measured" in data.attrs:
         _mark_measured(ax, data)
     ax.legend(loc="lower left", facecolor="white", framealpha=0.85, frameon=True)
     ax.set_xlim(float(data["best"].min()), float(data["best"].max()))
     ax.set_ylim(0, 1)
+
+
+def _draw_law(ax: Axes, data: xr.Dataset) -> None:
+    """Contours of the entanglement law, where it holds."""
+    law = data["law_log_entanglement_time"].transpose("misleading", "best") / plot.LN10
+    if np.isfinite(law.values).sum() < 2:
+        return
+    ticks = MaxNLocator(8, steps=[1, 2, 5, 10], integer=True)
+    levels = np.asarray(ticks.tick_values(float(law.min()), float(law.max())))
+    lines = ax.contour(
+        data["best"],
+        data["misleading"],
+        law.values,
+        levels,
+        colors=_LAW["color"],
+        linewidths=_LAW["linewidth"],
+    )
+    lines.set(path_effects=_EDGE)
+    # Labels in one row, clear of the legend.
+    row = law.sel(misleading=0.6, method="nearest").dropna("best")[::-1]
+    low, *_, high = row.values if len(row) > 1 else (0, 0)
+    inside = levels[np.abs(levels - (low + high) / 2) < 0.48 * (high - low)]
+    places = [(np.exp(np.interp(x, row, np.log(row["best"]))), 0.6) for x in inside]
+    for text in ax.clabel(lines, fontsize=7, fmt="%d", manual=places):
+        text.set(path_effects=_EDGE)
+    ax.plot([], [], **_LAW, path_effects=_EDGE, label=r"law for $T_0$, $\log_{10}$")
 
 
 def _draw_case(ax: Axes, data: xr.Dataset, case: str) -> None:

@@ -17,15 +17,7 @@ from qra_jax.sweep import map_chunks
 
 from ._map import Claim, Map, Progress, probability_claim, require_setting, value_claim
 from ._rlif_figure import draw_rlif
-from ._rlif_theory import (
-    draw_rates,
-    ends,
-    observe,
-    predict_drop,
-    predict_end_above_given_mean,
-    predict_rise,
-    predict_rise_given_majority,
-)
+from ._rlif_questions import draw_rates, ends, observe
 
 LOG10_SCALED_TIMES = np.concatenate(
     [[-1.5, -1.1, -0.8], np.linspace(-0.7, 0.5, 25), [0.7, 1, 1.5, 2, 3]]
@@ -210,12 +202,15 @@ def _with_predictions(data: xr.Dataset) -> xr.Dataset:
     tilts = np.union1d(tilts, data["tilt"].values)
     data = data.assign_coords(theory_tilt=("theory_tilt", tilts, _ATTRS["tilt"]))
     both = ("patterns", "theory_tilt")
-    for name, predict in (("predicted_rise", predict_rise), ("predicted_drop", predict_drop)):
-        values = np.stack([predict(sizes, tilt) for tilt in tilts], axis=1)
-        data[name] = both, values, _ATTRS[name]
-    limits = predict_rise_given_majority()
-    for name, limit in zip(("rise_by_mean", "rise_by_count"), limits, strict=True):
-        data[name] = (), limit, _ATTRS[name]
+    grid = np.meshgrid(sizes, tilts, indexing="ij")
+    for name, law in (
+        ("predicted_rise", qra.rlif_rise_probability),
+        ("predicted_drop", qra.rlif_drop_probability),
+    ):
+        data[name] = both, np.asarray(law(*grid)), _ATTRS[name]
+    for reading in ("mean", "count"):
+        name = f"rise_by_{reading}"
+        data[name] = (), qra.rlif_rise_given_majority(reading), _ATTRS[name]
     return data
 
 
@@ -260,7 +255,8 @@ def _ensemble_claims(data: xr.Dataset) -> list[Claim]:
     for tilt in tilts:
         text = f"P(argmax is the worst), R = {int(largest.patterns)}, tilt {tilt:g}: large-R limit"
         where = largest["ends_at_worst"].sel(tilt=tilt)
-        claims.append(_share(text, _DERIVED, (1 - tilt) / 2, where))
+        limit = float(qra.rlif_drop_probability(np.inf, tilt))
+        claims.append(_share(text, _DERIVED, limit, where))
     same = float((_drops(data) == data["ends_at_worst"]).mean())
     text = "share of draws that end below their start exactly if the argmax is the worst pattern"
     return [*claims, value_claim(text, _DERIVED, 1.0, same)]
@@ -290,7 +286,7 @@ def _majority_claims(data: xr.Dataset) -> list[Claim]:
             at = level.sel(patterns=size)
             improves = ~_drops(at)[(at["start_accuracy"] > 0.5).values]
             text = f"P(end above start | mean p > 1/2: majority right), R = {size}, tilt 0"
-            predicted = predict_end_above_given_mean(size)
+            predicted = float(qra.rlif_end_above_probability(size))
             claims.append(_share(text, _SIMULATED, 0.487, improves))
             claims.append(_share(f"{text}: normal approximation", _DERIVED, predicted, improves))
     return claims

@@ -10,11 +10,18 @@ from ._event import LogitPeaks as LogitPeaks
 from ._event import PatternReaches as PatternReaches
 from ._event import Stationary as Stationary
 from ._event import TimeReached as TimeReached
+from ._event import ValuePasses as ValuePasses
 from ._event import ValueReaches as ValueReaches
+from ._exact import Exact as Exact
 from ._flow import AbstractGeometry as AbstractGeometry
 from ._flow import Euclidean as Euclidean
 from ._flow import GradientFlow as GradientFlow
 from ._flow import Natural as Natural
+from ._law import Law as Law
+from ._laws import log_convergence_time_law as log_convergence_time_law
+from ._laws import log_entanglement_time_law as log_entanglement_time_law
+from ._laws import pattern_tail_law as pattern_tail_law
+from ._laws import value_tail_law as value_tail_law
 from ._method import AbstractMethod as AbstractMethod
 from ._metrics import accuracy as accuracy
 from ._metrics import mean_accuracy as mean_accuracy
@@ -36,8 +43,13 @@ from ._regime import Regime as Regime
 from ._regime import entanglement_ratio as entanglement_ratio
 from ._regime import regime as regime
 from ._reward import AbstractReward as AbstractReward
+from ._reward import PatternReward as PatternReward
 from ._reward import SelfCertainty as SelfCertainty
 from ._reward import Verifiable as Verifiable
+from ._rlif_laws import rlif_drop_probability as rlif_drop_probability
+from ._rlif_laws import rlif_end_above_probability as rlif_end_above_probability
+from ._rlif_laws import rlif_rise_given_majority as rlif_rise_given_majority
+from ._rlif_laws import rlif_rise_probability as rlif_rise_probability
 from ._status import Status as Status
 from ._times import convergence as convergence
 from ._times import entanglement as entanglement
@@ -48,5 +60,7 @@ from ._trajectory import EventTime as EventTime
 from ._trajectory import Trajectory as Trajectory
 from ._trajectory import event_time as event_time
 from ._trajectory import solve_flow as solve_flow
+from ._two_patterns import log_two_pattern_time as log_two_pattern_time
+from ._two_patterns import two_pattern_log_odds as two_pattern_log_odds
 
 __version__ = "0.1.0"

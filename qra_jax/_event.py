@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ._checks import as_float, require, require_all
 from ._flow import GradientFlow
-from ._policy import AbstractPolicy
+from ._policy import AbstractPolicy, TabularPolicy, snapped_difference
 from ._reward import AbstractReward, Verifiable
 
 _Scalar = Float[Array, ""]
@@ -153,6 +153,41 @@ class PatternReaches(AbstractEvent):
         log_in = jnp.log(jnp.maximum(jnp.sum(jnp.where(inside, probs, 0)), tiny))
         log_out = jnp.log(jnp.maximum(jnp.sum(jnp.where(inside, 0, probs)), tiny))
         return log_in - log_out - self.log_odds.astype(probs.dtype)
+
+
+class ValuePasses(AbstractEvent):
+    r"""V exceeds the value of a pattern, $\sum_{j \ne r} \pi_j (R_j - R_r) = 0$.
+
+    The mean over the *other* patterns is looked at, by their logarithms: it crosses 0 at the same
+    moment and neither underflows nor cancels on a plateau, and nor do its derivatives. For a
+    `TabularPolicy`.
+
+    **Arguments:** `pattern`: its index; `question`: the question's index; `past`: True if it is
+    known to have happened.
+    """
+
+    pattern: Array
+    question: Array
+    past: Array
+
+    def __init__(self, pattern: ArrayLike, question: ArrayLike = 0, past: ArrayLike = False):
+        self.pattern = jnp.asarray(pattern)
+        self.question = jnp.asarray(question)
+        self.past = jnp.asarray(past)
+
+    def value(self, state: FlowState) -> _Scalar:
+        if not isinstance(state.policy, TabularPolicy):
+            raise TypeError(f"policy must be a TabularPolicy for this event, got {state.policy!r}")
+        reward = state.flow.objective.reward
+        _, values = state.policy.pattern_table(state.flow.problem, reward)
+        logits, values = state.policy.pattern_logits[self.question], values[self.question]
+        others = (jnp.arange(values.shape[0]) != self.pattern) & (logits > -jnp.inf)
+        above = jnp.where(others, snapped_difference(values, values[self.pattern]), 0)
+        # Where there is no other pattern, nothing exceeds this one.
+        alone = ~jnp.any(others)
+        weights = jax.nn.softmax(jnp.where(others | alone, logits, -jnp.inf))
+        mean = jnp.where(alone, -1, jnp.sum(jnp.where(others, weights * above, 0)))
+        return jnp.where(self.past, 1, mean)
 
 
 class LogitPeaks(AbstractEvent):

@@ -223,13 +223,9 @@ class ODE(AbstractMethod):
             [jnp.asarray(Status.FAILED), codes[which], arrived, Status.MAX_STEPS],
             Status.FAILED,
         )
-        # Lanes that were never solved: at their event, at rest (for ever), or invalid.
-        asks_for_times_only = Status.EVENT not in kinds and log_times is not None
-        rest = Status.COMPLETED if asks_for_times_only else Status.STATIONARY
-        idle = jnp.where(lane.happened, codes[lane.event], rest)
-        idle = jnp.where(lane.usable, idle, Status.INVALID_INPUT)
+        idle, happened = lane.idle(kinds, log_times is not None)
         status = jnp.where(lane.system.active, status, idle).astype(jnp.int32)
-        which = jnp.where(lane.system.active, which, lane.event)
+        which = jnp.where(lane.system.active, which, happened)
         return status, jnp.where(status == Status.EVENT, which, -1).astype(jnp.int32)
 
     def _params(self, lane, theta):

@@ -7,7 +7,7 @@ from ._flow import GradientFlow
 from ._objective import Objective, ReverseKL
 from ._policy import TabularPolicy
 from ._problem import Problem
-from ._reward import SelfCertainty, Verifiable
+from ._reward import KEEPS, Verifiable
 from ._trajectory import check_solve
 
 
@@ -51,10 +51,8 @@ def optimal_policy(reference: TabularPolicy, flow: GradientFlow | Problem) -> Ta
     log_patterns, log_answers = reference.log_probs()
     beta = beta.astype(log_patterns.dtype)
     if flow.freezes_answers:
-        constant = isinstance(objective.reward, Verifiable | SelfCertainty)
-        require(
-            constant, "flow.objective.reward", "be Verifiable or SelfCertainty", objective.reward
-        )
+        constant = objective.reward.keeps_pattern_values
+        require(constant, "flow.objective.reward", KEEPS, objective.reward)
         _, values = reference.pattern_table(flow.problem, objective.reward)
         return TabularPolicy(log_patterns + values / beta, log_answers)
     verifiable = isinstance(objective.reward, Verifiable)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ._flow import GradientFlow
 from ._policy import AbstractPolicy, rounding, snapped_difference
 from ._problem import Problem
+from ._system import all_usable, where_usable
 from ._trajectory import check_solve
 
 
@@ -51,6 +52,16 @@ class Landscape(eqx.Module):
         return jnp.all(jnp.where(self.second, self.above > 0, True), axis=-1)
 
     @property
+    def kind(self) -> Int[Array, " Q"]:
+        """The `Regime` of each question, -1 for invalid input."""
+        between = self.exists & ~self.best & (self.above < 0)
+        single = jnp.any(between, axis=-1) & ~jnp.any(between & ~self.second, axis=-1)
+        level = jnp.any(self.exists & (self.above == 0), axis=-1)
+        weak = jnp.where(single & ~level, Regime.ENTANGLED, Regime.MIXED)
+        kind = jnp.where(self.passed_second, Regime.STRONG, weak)
+        return jnp.where(self.valid, kind, -1).astype(jnp.int32)
+
+    @property
     def underflows(self) -> Bool[Array, " Q"]:
         """Some pattern exists whose probability is too small for the floating-point type."""
         return jnp.any(self.exists & (self.probs == 0), axis=-1)
@@ -90,6 +101,19 @@ def landscape(policy: AbstractPolicy, flow: GradientFlow) -> Landscape:
     )
 
 
+def benign_start(
+    policy: AbstractPolicy, flow: GradientFlow
+) -> tuple[AbstractPolicy, GradientFlow, Landscape]:
+    """The start and its landscape, with zeros in place of input that is not finite.
+
+    Such a lane is marked invalid; its NaN must not reach the derivatives of the others.
+    """
+    usable = all_usable((policy, flow))
+    policy, flow = where_usable(usable, policy, 0.0), where_usable(usable, flow, 0.0)
+    land = landscape(policy, flow)
+    return policy, flow, eqx.tree_at(lambda x: x.valid, land, land.valid & usable)
+
+
 def regime(policy: AbstractPolicy, flow: GradientFlow | Problem) -> Int[Array, " Q"]:
     r"""The regime of each question at the start.
 
@@ -114,13 +138,7 @@ def regime(policy: AbstractPolicy, flow: GradientFlow | Problem) -> Int[Array, "
     Source: arXiv 2506.04695, theorems 5.3 and 5.4.
     """
     flow = check_solve(flow, policy, None)
-    land = landscape(policy, flow)
-    between = land.exists & ~land.best & (land.above < 0)
-    single = jnp.any(between, axis=-1) & ~jnp.any(between & ~land.second, axis=-1)
-    level = jnp.any(land.exists & (land.above == 0), axis=-1)
-    weak = jnp.where(single & ~level, Regime.ENTANGLED, Regime.MIXED)
-    kind = jnp.where(land.passed_second, Regime.STRONG, weak)
-    return jnp.where(land.valid, kind, -1).astype(jnp.int32)
+    return landscape(policy, flow).kind
 
 
 def entanglement_ratio(policy: AbstractPolicy, flow: GradientFlow | Problem) -> Float[Array, " Q"]:

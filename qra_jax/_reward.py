@@ -7,9 +7,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ._checks import require_all
+from ._checks import as_float, require, require_all
 from ._policy import AbstractPolicy, RewardFunction, TabularPolicy
 from ._problem import Problem
+
+# What a formula for constant rewards asks of a reward, in an error's words.
+KEEPS = "be Verifiable, SelfCertainty or PatternReward (values known to stay constant)"
 
 
 class AbstractReward(eqx.Module):
@@ -17,6 +20,11 @@ class AbstractReward(eqx.Module):
 
     A plain JAX function of the same two arguments serves just as well.
     """
+
+    @property
+    def keeps_pattern_values(self) -> bool:
+        """Whether pattern values are known to stay as they are while only patterns move."""
+        return False
 
     @abc.abstractmethod
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "..."]:
@@ -39,6 +47,10 @@ class Verifiable(AbstractReward):
     Source: arXiv 2506.04695 (RLVR).
     """
 
+    @property
+    def keeps_pattern_values(self) -> bool:
+        return True
+
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q 1 A"]:
         """**Returns:** `(Q, 1, A)`, 1 at the correct answer and 0 elsewhere."""
         return problem.correctness(_tabular(policy).answer_logits.shape[-1])
@@ -54,6 +66,10 @@ class SelfCertainty(AbstractReward):
 
     Source: Intuitor (arXiv 2505.19590); up to the constant, RLIF in arXiv 2506.04695 v2.
     """
+
+    @property
+    def keeps_pattern_values(self) -> bool:
+        return True
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R 1"]:
         """**Returns:** `(Q, R, 1)` in nats, the same for all answers of a pattern."""
@@ -78,6 +94,37 @@ class SelfCertainty(AbstractReward):
                 "answer probability 0",
                 "not occur with a self-certainty reward (infinite otherwise)",
             )
+
+
+class PatternReward(AbstractReward):
+    """A given value for each pattern, whatever the answer: $R_r$ itself.
+
+    **Arguments:** `values`: `(R,)` or `(Q, R)`, finite (any value where a pattern does not exist).
+
+    **Raises:** `ValueError` if a value is NaN or infinite, or the shape does not fit the policy.
+
+    Source: derived in docs (the constant-reward flow).
+    """
+
+    values: Float[Array, "*Q R"]
+
+    @property
+    def keeps_pattern_values(self) -> bool:
+        return True
+
+    def __init__(self, values: ArrayLike):
+        self.values = as_float(values)
+        require_all(self.values, lambda x: abs(x) < jnp.inf, "values", "be finite")
+
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "..."]:
+        """**Returns:** `(Q, R, 1)` or `(R, 1)`."""
+        return self.values[..., None]
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if there are not as many values as patterns."""
+        shape = policy.exists.shape
+        fits = self.values.shape in (shape, shape[1:])
+        require(fits, "values", f"have shape {shape[1:]} or {shape}", self.values.shape)
 
 
 class FunctionReward(AbstractReward):

@@ -10,6 +10,7 @@ from ._clock import AbstractClock
 from ._event import AbstractEvent, FlowState
 from ._flow import GradientFlow
 from ._policy import AbstractPolicy
+from ._status import Status
 
 _Scalar = Float[Array, ""]
 
@@ -27,7 +28,7 @@ def all_usable(tree: PyTree) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(leaf < jnp.inf) for leaf in leaves]))
 
 
-def _unit_and_log_norm(tree: PyTree) -> tuple[PyTree, _Scalar]:
+def unit_and_log_norm(tree: PyTree) -> tuple[PyTree, _Scalar]:
     """The direction and the logarithm of the length, free of underflow in the squares."""
     leaves = jtu.tree_leaves(tree)
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
@@ -63,7 +64,7 @@ class System(eqx.Module):
     def motion(self, theta: PyTree) -> tuple[PyTree, _Scalar]:
         velocity = self.flow.velocity(self.params(theta), self.frozen, self.reference)
         velocity = jtu.tree_map(lambda gone, v: jnp.where(gone, 0, v), self.missing, velocity)
-        return _unit_and_log_norm(where_usable(self.active, velocity, 1.0))
+        return unit_and_log_norm(where_usable(self.active, velocity, 1.0))
 
     def field(self, s: _Scalar, y: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
         theta, clock_state = y
@@ -82,7 +83,8 @@ class System(eqx.Module):
             self.log_time(s, clock_state),
             lambda: self.motion(theta),
         )
-        return jnp.stack([event.value(state) for event in self.until])
+        never = jnp.full_like(s, -jnp.inf)
+        return jnp.stack([*(event.value(state) for event in self.until), never])
 
     def crossing(self, s: _Scalar, y: tuple[PyTree, PyTree]) -> _Scalar:
         # The first of several events is where their maximum crosses 0.
@@ -98,6 +100,17 @@ class Lane(eqx.Module):
     usable: Bool[Array, ""]
     happened: Bool[Array, ""]
     event: Int[Array, ""]
+
+    def idle(self, kinds: list[Status], asks_for_times: bool) -> tuple[Array, Int[Array, ""]]:
+        """The status of a lane that is never solved, and which event has happened.
+
+        `kinds`: the statuses that events stand for. At rest, a flow is so for ever.
+        """
+        only_times = Status.EVENT not in kinds and asks_for_times
+        rest = Status.COMPLETED if only_times else Status.STATIONARY
+        codes = jnp.asarray([*kinds, Status.STATIONARY], jnp.int32)
+        status = jnp.where(self.happened, codes[self.event], rest)
+        return jnp.where(self.usable, status, Status.INVALID_INPUT), self.event
 
 
 def prepare(

@@ -6,34 +6,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from ._checks import as_float, require_all
-from ._event import AbstractEvent, PatternReaches, ValueReaches
+from ._event import AbstractEvent, PatternReaches, ValuePasses, ValueReaches
 from ._flow import GradientFlow
 from ._method import AbstractMethod
 from ._metrics import accuracy
 from ._ode import ODE
-from ._policy import AbstractPolicy, snapped_difference
+from ._policy import AbstractPolicy, TabularPolicy, snapped_difference
 from ._problem import Problem
-from ._regime import Landscape, landscape
+from ._regime import Landscape, benign_start
 from ._reward import Verifiable
 from ._status import Status
-from ._system import all_usable, where_usable
 from ._trajectory import EventTime, check_solve, first_event
 
 _NEVER = jnp.inf
 _ALREADY = -jnp.inf
-
-
-def _benign(
-    policy: AbstractPolicy, flow: GradientFlow
-) -> tuple[AbstractPolicy, GradientFlow, Landscape]:
-    """The start and its landscape, with zeros in place of input that is not finite.
-
-    Such a lane is marked invalid; its NaN must not reach the derivatives of the others.
-    """
-    usable = all_usable((policy, flow))
-    policy, flow = where_usable(usable, policy, 0.0), where_usable(usable, flow, 0.0)
-    land = landscape(policy, flow)
-    return policy, flow, eqx.tree_at(lambda x: x.valid, land, land.valid & usable)
 
 
 def _isolated(flow: GradientFlow, policy: AbstractPolicy, question: Array) -> GradientFlow:
@@ -111,15 +97,19 @@ def entanglement(
     Source: arXiv 2506.04695, theorem 5.4.
     """
     flow = check_solve(flow, policy, None)
-    policy, flow, land = _benign(policy, flow)
+    policy, flow, land = benign_start(policy, flow)
     questions = jnp.arange(flow.problem.num_questions)
     # V = second best is the very moment at which V exceeds it, if anything moves.
     at_second = jnp.any(land.second & (land.above == 0), axis=-1)
     moves = flow.problem.weights > 0
     already = land.passed_second | (at_second & moves)
     never = ~already & ~moves
-    level = _at_once(already | never, land.second_value)
-    event = jax.vmap(ValueReaches)(level, questions)
+    skip = already | never
+    constant = flow.freezes_answers and flow.objective.reward.keeps_pattern_values
+    if constant and isinstance(policy, TabularPolicy):
+        event = jax.vmap(ValuePasses)(jnp.argmax(land.second, axis=-1), questions, skip)
+    else:
+        event = jax.vmap(ValueReaches)(_at_once(skip, land.second_value), questions)
     passage = _Passage(event, already, never, land.valid)
     return _first_passage(policy, flow, passage, land, ODE() if method is None else method)
 
@@ -173,7 +163,7 @@ def convergence(
     """
     flow = check_solve(flow, policy, None)
     require_all(eps, lambda e: (e > 0) & (e < 1), "eps", "lie strictly between 0 and 1")
-    policy, flow, land = _benign(policy, flow)
+    policy, flow, land = benign_start(policy, flow)
     questions = jnp.arange(flow.problem.num_questions)
     eps = jnp.broadcast_to(as_float(eps).astype(land.probs.dtype), questions.shape)
     others = jnp.sum(jnp.where(land.best, 0, land.probs), axis=-1)
@@ -253,7 +243,7 @@ def log_time_to_accuracy(
     """
     flow = check_solve(flow, policy, None)
     require_all(level, lambda x: (x >= 0) & (x <= 1), "level", "lie in [0, 1]")
-    policy, flow, land = _benign(policy, flow)
+    policy, flow, land = benign_start(policy, flow)
     questions = jnp.arange(flow.problem.num_questions)
     start = accuracy(policy, flow.problem)
     level = jnp.broadcast_to(as_float(level).astype(start.dtype), questions.shape)

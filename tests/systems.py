@@ -167,8 +167,9 @@ class ExactFlow:
         raise AssertionError("no root")
 
     def value_above(self, tau, level):
-        """The sign of V - level (times a positive number)."""
-        return sum((r - level) / x for r, x in zip(self.rates, self.at(tau), strict=True))
+        """The sign of V - level, times a number in (0, 1] that keeps its root well scaled."""
+        terms = [(r - level) / x for r, x in zip(self.rates, self.at(tau), strict=True)]
+        return sum(terms) / sum(abs(term) for term in terms)
 
     def log_time(self, tau):
         """log t = log of the integral of sum 1/x."""

@@ -1,0 +1,196 @@
+"""The exact method against a reference of 50 digits, and against the ODE route."""
+
+import functools
+
+import compiled
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import systems
+from reference import generate
+
+import qra_jax as qra
+
+EXACT = qra.Exact()
+WIDTH = 64
+EPS = jnp.array([0.01, 1e-6])
+
+
+def start(logits, rates):
+    """One question with pattern rewards that are exactly `rates`."""
+    policy = qra.TabularPolicy(logits[None], jnp.zeros((1, logits.shape[0], 2)))
+    problem = qra.Problem(jnp.zeros(1, int), jnp.ones(1))
+    return policy, qra.GradientFlow(qra.Objective(qra.PatternReward(rates)), problem)
+
+
+def log_t0(logits, rates):
+    """log T0 of one problem."""
+    return qra.log_entanglement_time(*start(logits, rates), method=EXACT)[0]
+
+
+def log_t_eps(logits, rates, eps):
+    """log T_eps of one problem."""
+    return qra.log_convergence_time(*start(logits, rates), eps, method=EXACT)[0]
+
+
+@functools.cache
+def solved():
+    """Of every problem of the reference: log T0, log T_eps, logits at three times, statuses."""
+
+    def solve(logits, rates, log_times):
+        policy, flow = start(logits, rates)
+        first = qra.entanglement(policy, flow, method=EXACT)
+        found = jax.vmap(lambda eps: qra.convergence(policy, flow, eps, method=EXACT))(EPS)
+        traj = qra.solve_flow(flow, policy, log_times=log_times, method=EXACT)
+        status = jnp.stack([first.status[0], *found.status[:, 0], traj.status])
+        logits = traj.policy.pattern_logits[:, 0]
+        return first.log_time[0], found.log_time[:, 0], logits, status
+
+    problems = generate.load()
+    widest = max(problem["K"] for problem in problems)
+    rows = [
+        (
+            np.pad(problem["logits"], (0, widest - problem["K"]), constant_values=-np.inf),
+            np.pad(problem["rates"], (0, widest - problem["K"])),
+            np.sort(problem["log_times"]),
+        )
+        for problem in problems
+    ]
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
+    missing = -len(problems) % WIDTH
+    columns = [np.concatenate([x, np.repeat(x[:1], missing, axis=0)]) for x in columns]
+    engine = jax.jit(jax.vmap(solve))
+    parts = [engine(*(x[i : i + WIDTH] for x in columns)) for i in range(0, len(columns[0]), WIDTH)]
+    out = jax.tree_util.tree_map(lambda *x: np.concatenate(x)[: len(problems)], *parts)
+    return problems, out
+
+
+def test_log_times():
+    """Relative error of log T0 and log T_eps at most 1e-10, over all 500 problems."""
+    problems, (first, found, _, _) = solved()
+    expected = np.array([[p["log_T0"], *p["log_T_eps"]] for p in problems])
+    np.testing.assert_allclose(np.column_stack([first, found]), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_logits():
+    """Error of the conserved logits at requested times at most 1e-9, over all 500 problems."""
+    problems, (_, _, logits, status) = solved()
+    for problem, rows in zip(problems, logits, strict=True):
+        theta = np.array(problem["theta"])[np.argsort(problem["log_times"])]
+        name = f"problem {problem['index']} ({problem['kind']})"
+        np.testing.assert_allclose(
+            rows[:, : problem["K"]], theta, rtol=1e-9, atol=1e-9, err_msg=name
+        )
+    assert np.isin(status, [qra.Status.COMPLETED, qra.Status.EVENT, qra.Status.STATIONARY]).all()
+
+
+def test_directional_derivatives():
+    """First to 1e-7 and second to 1e-4, of log times of 20 problems."""
+    chosen = [problem for problem in generate.load() if "derivatives" in problem]
+    assert len(chosen) == 20
+
+    def derivatives(logits, rates, by_logits, by_rates, entangled):
+        def moved(s):
+            moved_start = logits + s * by_logits, rates + s * by_rates
+            return jnp.where(entangled, log_t0(*moved_start), log_t_eps(*moved_start, EPS[0]))
+
+        def slope(s):
+            return jax.jvp(moved, (s,), (1.0,))[1]
+
+        return jax.jvp(slope, (0.0,), (1.0,))
+
+    def padded(x, fill):
+        return np.pad(x, (0, 5 - len(x)), constant_values=fill)
+
+    columns = [
+        (
+            padded(problem["logits"], -np.inf),
+            padded(problem["rates"], 0),
+            padded(problem["derivatives"]["direction_logits"], 0),
+            padded(problem["derivatives"]["direction_rates"], 0),
+            problem["derivatives"]["of"] == "log_T0",
+        )
+        for problem in chosen
+    ]
+    columns = [np.array(column) for column in zip(*columns, strict=True)]
+    first, second = jax.jit(jax.vmap(derivatives))(*columns)
+    for name, found, tolerance in (("first", first, 1e-7), ("second", second, 1e-4)):
+        expected = np.array([problem["derivatives"][name] for problem in chosen])
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def test_gradient_in_reverse():
+    """d log T0 / d log pi_* = -2 and the degenerate lanes 0, by reverse mode."""
+
+    def log_time(probs):
+        policy, problem = qra.two_stage(probs, jnp.asarray(systems.RARE_RATES))
+        return qra.log_entanglement_time(policy, problem, method=EXACT)[0]
+
+    probs = np.array([systems.rare_probs(1e-8), (0.6, 0.2, 0.2), (0.0, 1.0, 0.0)])
+    value, slope = jax.jit(jax.vmap(jax.value_and_grad(log_time)))(probs)
+    exact, exact_slope, _ = systems.exact_t0_derivatives("1e-8")
+    assert value[0] == pytest.approx(exact, rel=1e-14)
+    assert (slope[0, 0] - slope[0, 2]) * 1e-8 == pytest.approx(exact_slope, abs=1e-10)
+    assert np.all(value[1:] == -np.inf)
+    assert not slope[1:].any()
+
+
+def test_trajectories_agree_with_the_ode():
+    """Rows of two questions of different weight, some of them past an event."""
+    probs, rates = systems.random_problems(8, 2, 4)
+    policy, problem = qra.two_stage(probs, rates)
+    problem = qra.Problem(problem.correct, jnp.array([0.25, 0.75]))
+    log_times = compiled.log_time_rows(1e-2, 1e3)
+    event = qra.PatternReaches(int(np.argmax(rates[0])), 0.5)
+    exact, ode = (
+        qra.solve_flow(problem, policy, log_times=log_times, until=event, method=method)
+        for method in (EXACT, compiled.TIGHT)
+    )
+    assert exact.status == ode.status == qra.Status.EVENT
+    assert float(exact.final_log_time) == pytest.approx(float(ode.final_log_time), abs=1e-9)
+    np.testing.assert_array_equal(exact.valid, ode.valid)
+    np.testing.assert_allclose(exact.pattern_probs, ode.pattern_probs, rtol=0, atol=1e-9)
+
+
+def test_rows_without_requested_times():
+    """Rows go from the start to the stop, in order."""
+    policy, problem = qra.two_stage(np.array(systems.CHECK_PROBS), np.array(systems.CHECK_RATES))
+    event = qra.PatternReaches(0, 0.99)
+    traj = qra.solve_flow(problem, policy, until=event, method=EXACT)
+    assert traj.log_times[0] == -np.inf
+    assert np.all(np.diff(traj.log_times[1:]) > 0)
+    np.testing.assert_allclose(traj.pattern_probs[0, 0], systems.CHECK_PROBS, rtol=1e-14)
+    assert float(traj.pattern_probs[-1, 0, 0]) == pytest.approx(0.99, abs=1e-12)
+
+
+def test_nothing_moves():
+    """Equal rewards: time passes, the policy stays."""
+    policy, problem = qra.two_stage(np.array([0.2, 0.8]), np.array([0.5, 0.5]))
+    traj = qra.solve_flow(problem, policy, log_times=np.array([0.0, 5.0]), method=EXACT)
+    assert traj.status == qra.Status.COMPLETED
+    np.testing.assert_allclose(traj.pattern_probs[:, 0], [[0.2, 0.8]] * 2, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("flow", "reason"),
+    [
+        (lambda p: qra.GradientFlow(qra.RLVR(0.1), p), "regularisers"),
+        (lambda p: qra.GradientFlow(qra.RLVR(), p, "all"), "stay constant"),
+        (lambda p: qra.GradientFlow(qra.RLVR(), p, geometry="natural"), "Natural"),
+        (lambda p: qra.GradientFlow(qra.Objective(qra.Verifiable(), jnp.log), p), "utility"),
+        (lambda p: qra.GradientFlow(qra.SFT(np.array([0.5, 0.5])), p), "SFT"),
+    ],
+)
+def test_flows_that_are_not_integrable(flow, reason):
+    """Asking for the exact method where there is none is an error that says why."""
+    policy, problem = qra.two_stage(np.array([0.4, 0.6]), np.array([0.9, 0.1]))
+    with pytest.raises(ValueError, match=reason):
+        qra.solve_flow(flow(problem), policy, log_times=np.array([0.0]), method=EXACT)
+
+
+@pytest.mark.parametrize("arguments", [{"nodes": 3}, {"max_pieces": 0}])
+def test_bad_settings(arguments):
+    """Settings out of range are named."""
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        qra.Exact(**arguments)
