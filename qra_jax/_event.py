@@ -37,6 +37,10 @@ class AbstractEvent(eqx.Module):
     def value(self, state: FlowState) -> _Scalar:
         """Negative before the event, 0 at it. At least 0 at the start: it has happened already."""
 
+    def lasts(self) -> bool:
+        """Whether, in a flow of constant pattern rewards, it surely goes on once it has begun."""
+        return False
+
 
 class ValueReaches(AbstractEvent):
     r"""The expected reward of one question, $V_q$, reaches a level.
@@ -108,7 +112,8 @@ class PatternReaches(AbstractEvent):
 
     **Arguments:** `pattern`: an index, or a boolean mask `(R,)` of a set S; `level`: the
     probability, strictly between 0 and 1; `question`: the question's index; `shortfall`: the
-    distance $\epsilon$ of the level from 1, in place of `level` where it is tiny.
+    distance $\epsilon$ of the level from 1, in place of `level` where it is tiny; `lasting`: True
+    if it is known not to fall below the level again (so for B best patterns from B / (B + 1) on).
 
     **Raises:** `ValueError` unless exactly one of `level` and `shortfall` is given, strictly
     between 0 and 1.
@@ -117,6 +122,7 @@ class PatternReaches(AbstractEvent):
     pattern: Array
     log_odds: Float[Array, ""]
     question: Array
+    lasting: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -125,6 +131,7 @@ class PatternReaches(AbstractEvent):
         question: ArrayLike = 0,
         *,
         shortfall: ArrayLike | None = None,
+        lasting: bool = False,
     ):
         require(
             (level is None) != (shortfall is None),
@@ -140,6 +147,10 @@ class PatternReaches(AbstractEvent):
         self.log_odds = odds if shortfall is None else -odds
         self.pattern = jnp.asarray(pattern)
         self.question = jnp.asarray(question)
+        self.lasting = lasting
+
+    def lasts(self) -> bool:
+        return self.lasting
 
     def value(self, state: FlowState) -> _Scalar:
         probs, _ = state.policy.pattern_table(state.flow.problem)
@@ -156,11 +167,11 @@ class PatternReaches(AbstractEvent):
 
 
 class ValuePasses(AbstractEvent):
-    r"""V exceeds the value of a pattern, $\sum_{j \ne r} \pi_j (R_j - R_r) = 0$.
+    r"""V exceeds the value of a pattern, $\sum_{R_j > R_r} \pi_j (R_j - R_r) = \sum_{R_j < R_r}
+    \pi_j (R_r - R_j)$.
 
-    The mean over the *other* patterns is looked at, by their logarithms: it crosses 0 at the same
-    moment and neither underflows nor cancels on a plateau, and nor do its derivatives. For a
-    `TabularPolicy`.
+    The logarithms of the two sides are compared: on a plateau they neither underflow nor cancel,
+    and nor do their derivatives. For a `TabularPolicy`.
 
     **Arguments:** `pattern`: its index; `question`: the question's index; `past`: True if it is
     known to have happened.
@@ -175,19 +186,26 @@ class ValuePasses(AbstractEvent):
         self.question = jnp.asarray(question)
         self.past = jnp.asarray(past)
 
+    def lasts(self) -> bool:
+        return True
+
     def value(self, state: FlowState) -> _Scalar:
         if not isinstance(state.policy, TabularPolicy):
             raise TypeError(f"policy must be a TabularPolicy for this event, got {state.policy!r}")
         reward = state.flow.objective.reward
         _, values = state.policy.pattern_table(state.flow.problem, reward)
         logits, values = state.policy.pattern_logits[self.question], values[self.question]
-        others = (jnp.arange(values.shape[0]) != self.pattern) & (logits > -jnp.inf)
-        above = jnp.where(others, snapped_difference(values, values[self.pattern]), 0)
-        # Where there is no other pattern, nothing exceeds this one.
-        alone = ~jnp.any(others)
-        weights = jax.nn.softmax(jnp.where(others | alone, logits, -jnp.inf))
-        mean = jnp.where(alone, -1, jnp.sum(jnp.where(others, weights * above, 0)))
-        return jnp.where(self.past, 1, mean)
+        above = jnp.where(logits > -jnp.inf, snapped_difference(values, values[self.pattern]), 0)
+        # A side without patterns counts as next to nothing.
+        nothing = jax.lax.stop_gradient(jnp.max(logits)) - 1e4
+
+        def log_side(amount):
+            there = amount > 0
+            terms = jnp.where(there, logits + jnp.log(jnp.where(there, amount, 1)), -jnp.inf)
+            return jax.nn.logsumexp(jnp.append(terms, nothing))
+
+        ahead = jnp.where(jnp.any(above > 0), log_side(above) - log_side(-above), -1)
+        return jnp.where(self.past, 1, ahead)
 
 
 class LogitPeaks(AbstractEvent):

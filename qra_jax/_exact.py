@@ -1,6 +1,6 @@
 """The exact method: flows with constant rewards along their orbit, without time steps."""
 
-import math
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,25 +14,22 @@ from ._event import AbstractEvent, FlowState, TimeReached
 from ._flow import Euclidean, GradientFlow
 from ._method import AbstractMethod, Path
 from ._objective import Objective
-from ._orbit import (
-    Cell,
-    Orbit,
-    Place,
-    State,
-    cell_at,
-    cells_of,
-    find_event,
-    find_time,
-    log_time_at,
-    log_time_to,
-    place_at_time,
-    place_of_event,
-    rule_of,
-    state_at,
-)
+from ._ode import ODE
+from ._orbit import Cell, Orbit, State, cell_at, cells_of, safe_log, state_at
 from ._policy import AbstractPolicy, TabularPolicy
 from ._status import Status
 from ._system import all_usable, prepare, unit_and_log_norm
+from ._walk import (
+    Place,
+    Resolution,
+    find_event,
+    implicit,
+    log_time_at,
+    log_time_to,
+    log_x_at_times,
+    place_of_event,
+    resolution_for,
+)
 
 _Scalar = Float[Array, ""]
 DEFAULT_ROWS = 128
@@ -57,36 +54,133 @@ def why_not_integrable(flow: GradientFlow, policy: AbstractPolicy) -> str | None
     return None
 
 
-class _Questions(eqx.Module):
-    """The orbits of all questions, each with its own time `weight * t`; leading axes Q."""
+class _Orbits(eqx.Module):
+    """The orbits of all questions (leading axes Q), each with its own time `weight * t`."""
 
     orbits: Orbit
     cells: Cell
     counts: Array
     log_weights: Float[Array, " Q"]
+    starts: Float[Array, "Q K"]
+    resolution: Resolution = eqx.field(static=True)
 
-    def one(self, index) -> "_Questions":
+    def __init__(self, flow: GradientFlow, policy: TabularPolicy, resolution: Resolution):
+        assert isinstance(flow.objective, Objective)
+        _, values = policy.pattern_table(flow.problem, flow.objective.reward)
+        self.orbits = jax.vmap(Orbit)(policy.pattern_logits, values, policy.exists)
+        self.cells, self.counts = jax.vmap(cells_of)(self.orbits)
+        weights = flow.problem.weights.astype(values.dtype)
+        self.log_weights = safe_log(weights)
+        self.starts = policy.pattern_logits
+        self.resolution = resolution
+
+    def one(self, index) -> "_Orbits":
         return jtu.tree_map(lambda x: x[index], self)
+
+    @property
+    def several(self) -> bool:
+        return self.starts.shape[0] > 1
 
     @property
     def moves(self):
         return self.orbits.moves & (self.log_weights > -jnp.inf)
 
+    def states(self, log_times: Float[Array, " T"], wanted, most: int):
+        """Logits (T, Q, K) at log times that ascend (`-inf`: the start), whether all questions get
+        there (T,), and the number of pieces looked at."""
+
+        def of_one(own: _Orbits):
+            times = log_times + own.log_weights
+            log_x, reached, pieces = log_x_at_times(
+                own.orbits,
+                times,
+                own.cells,
+                own.counts,
+                wanted & own.moves,
+                resolution=own.resolution,
+                most=most,
+            )
+            begun = reached & (times > -jnp.inf)
+            logits = jnp.where(begun[:, None], own.orbits.logits(log_x.T).T, own.starts)
+            # Where nothing moves, time passes all the same.
+            return logits, reached | ~own.moves, pieces
+
+        logits, reached, pieces = jax.vmap(of_one, out_axes=(1, 1, 0))(self)
+        return logits, jnp.all(reached, axis=1), jnp.max(pieces)
+
+
+def _question_of(event: AbstractEvent):
+    return getattr(event, "question", None)
+
+
+class _Watch(NamedTuple):
+    """The events that are looked for, all of them on the orbit of one question."""
+
+    flow: GradientFlow
+    policy: TabularPolicy
+    reference: AbstractPolicy
+    events: tuple[AbstractEvent, ...]
+    orbits: _Orbits
+
+    @property
+    def question(self):
+        return _question_of(self.events[0]) if self.orbits.several else 0
+
+    def logits(self, state: State) -> Float[Array, " K"]:
+        return self.orbits.one(self.question).orbits.logits(state.log_x)
+
+    def values(self, state: State) -> Float[Array, " E"]:
+        row = self.logits(state)
+        logits = self.policy.pattern_logits.at[self.question].set(row)
+        policy = eqx.tree_at(lambda p: p.pattern_logits, self.policy, logits)
+        params, frozen = self.flow.split(policy)
+
+        def velocity():
+            return unit_and_log_norm(self.flow.velocity(params, frozen, self.reference))
+
+        seen = FlowState(self.flow, policy, jnp.full((), jnp.nan, row.dtype), velocity)
+        return jnp.stack([event.value(seen) for event in self.events])
+
+    def soonest(self, limit: _Scalar, wanted):
+        """Whether one of the events happens before a log time; the log time of it, or else the
+        limit; and the state at the event."""
+        own = self.orbits.one(self.question)
+
+        def event(state: State):
+            return jnp.max(self.values(state))
+
+        target = limit + own.log_weights
+        lasts = all(event.lasts() for event in self.events)
+        still = jax.lax.stop_gradient((own.orbits, own.cells))
+        bracket = find_event(*still, own.counts, event, wanted & own.moves, lasts)
+        bracket = jax.lax.stop_gradient(bracket)
+        place = jax.lax.stop_gradient(place_of_event(*still, bracket, event))
+        known = log_time_to(*still, place, own.resolution, bracket.happens)
+        known = jax.lax.stop_gradient(known)
+        first = bracket.happens & (known <= target)
+
+        def state(place: Place) -> State:
+            cell = cell_at(own.cells, place.cell)
+            return state_at(own.orbits, cell, place.side, place.log_distance)
+
+        place = implicit(place, lambda place: event(state(place)), first)
+        log_time = log_time_at(own.orbits, place, own.cells, known, resolution=own.resolution)
+        return first, jnp.where(first, log_time - own.log_weights, limit), state(place)
+
 
 class Exact(AbstractMethod):
-    r"""Constant-reward flows along their closed-form orbit: no steps in time, no tolerance.
+    r"""Constant-reward flows along their closed-form orbit, without steps in time.
 
     In $x_i = e^{-\theta_i}$ the Euclidean flow of constant pattern rewards needs one root (for the
     state) and one integral (for the time); times of $e^{10^4}$ cost what times of 1 cost.
 
     **Arguments:**
 
-    - `nodes`: of the Gauss-Legendre rule on each piece of the orbit, at least 4; if not given, as
-      many as give log times to 1e-10 (18 for 3 patterns, 36 for 64).
-    - `max_pieces`: at most so many pieces, before the status `MAX_STEPS`.
+    - `tol`: to which log times and logits are good; between 1e-12 and 1e-2.
+    - `max_pieces`: at most so many pieces of the orbit, before the status `MAX_STEPS`.
 
-    **Raises:** `ValueError` if a number is too small; `solve_flow` raises it for a flow that is not
-    integrable (frozen answers, `Verifiable` or `SelfCertainty`, no penalty, Euclidean).
+    **Raises:** `ValueError` if a number is out of range; `solve_flow` raises it for a flow that is
+    not integrable (frozen answers, `Verifiable` or `SelfCertainty`, no penalty, Euclidean).
 
     ??? example
 
@@ -99,23 +193,19 @@ class Exact(AbstractMethod):
     Source: derived in docs.
     """
 
-    nodes: int | None = eqx.field(static=True)
+    tol: float = eqx.field(static=True)
     max_pieces: int = eqx.field(static=True)
 
-    def __init__(self, nodes: int | None = None, max_pieces: int = 4096):
-        require(nodes is None or nodes >= 4, "nodes", "be at least 4", nodes)
+    def __init__(self, tol: float = 1e-10, max_pieces: int = 4096):
+        require(1e-12 <= tol <= 1e-2, "tol", "lie between 1e-12 and 1e-2", tol)
         require(max_pieces >= 1, "max_pieces", "be at least 1", max_pieces)
-        self.nodes = nodes
+        self.tol = tol
         self.max_pieces = max_pieces
-
-    def _nodes(self, patterns: int) -> int:
-        # The more patterns take part in a hand-over, the nearer its complex singularities.
-        return self.nodes or 12 + 3 * math.ceil(math.sqrt(patterns))
 
     def why_not(self, flow, policy, until) -> str | None:
         several = flow.problem.num_questions > 1
         events = [event for event in until if not isinstance(event, TimeReached)]
-        alone = len(events) == 1 and getattr(events[0], "question", None) is not None
+        alone = len(events) == 1 and _question_of(events[0]) is not None
         if several and events and not alone:
             return "events of several questions"
         return why_not_integrable(flow, policy)
@@ -144,29 +234,45 @@ class Exact(AbstractMethod):
         lane = prepare(flow, policy, reference, until, ArcLength())
         active, flow = lane.system.active, lane.system.flow
         live = eqx.combine(lane.system.params(lane.theta), lane.system.frozen)
-        questions = self._questions(flow, live)
-        nodes = self._nodes(policy.pattern_logits.shape[1])
+        orbits = _Orbits(flow, live, resolution_for(self.tol, live.pattern_logits.shape[1], dtype))
 
         limits = [log_times[-1]] if log_times is not None else []
-        limits = jnp.stack(
-            [*(time.astype(dtype) for time in timers), *limits, jnp.asarray(jnp.inf, dtype)]
-        )
-        limit = jnp.min(limits)
-        end = self._end(questions, nodes, flow, live, reference, events, limit, active)
-        log_time, by_event, reached, which, logits, pieces = end
+        limits = [*(time.astype(dtype) for time in timers), *limits, jnp.asarray(jnp.inf, dtype)]
+        limits = jnp.stack(limits)
+        limit, first = jnp.min(limits), jnp.argmin(limits)
+        happens, which = jnp.asarray(False), jnp.zeros((), jnp.int32)
+        log_time, sooner, question = limit, None, 0
+        if events:
+            watch = _Watch(flow, live, reference, events, orbits)
+            happens, log_time, state = watch.soonest(limit, active)
+            which, sooner = jnp.argmax(watch.values(state)), watch.logits(state)
+            question = watch.question
+
+        states, arrives, pieces = None, jnp.zeros(1, bool), jnp.zeros((), jnp.int32)
+        logits = live.pattern_logits
+        if log_times is not None and rows:
+            states, arrives, pieces = orbits.states(log_times, active, self.max_pieces)
+        if states is not None and not timers and (not events or not orbits.several):
+            logits = states[-1]
+        elif len(limits) > 1 or orbits.several:
+            final, arrives, pieces = orbits.states(log_time[None], active, self.max_pieces)
+            logits = final[0]
+        arrives = arrives[-1]
+        if sooner is not None:
+            logits = jnp.where(happens, logits.at[question].set(sooner), logits)
 
         sound = all_usable(logits) & ~jnp.isnan(log_time)
         order = jnp.asarray([*others, *timed], jnp.int32)
         kinds = [Status.EVENT] * len(timed) + [Status.COMPLETED] * (log_times is not None)
         codes = jnp.asarray([*kinds, Status.OVERFLOW], jnp.int32)
-        first = jnp.argmin(limits)
         exhausted = jnp.where(pieces >= self.max_pieces, Status.MAX_STEPS, Status.OVERFLOW)
-        status = jnp.where(by_event, Status.EVENT, jnp.where(reached, codes[first], exhausted))
+        on_time = arrives & (limit < jnp.inf)
+        status = jnp.where(happens, Status.EVENT, jnp.where(on_time, codes[first], exhausted))
         status = jnp.where(sound, status, Status.FAILED)
         idle, idle_event = lane.idle([Status.EVENT] * len(until), log_times is not None)
         status = jnp.where(active, status, idle).astype(jnp.int32)
         if until:
-            at = jnp.where(by_event, which, jnp.minimum(len(others) + first, len(until) - 1))
+            at = jnp.where(happens, which, jnp.minimum(len(others) + first, len(until) - 1))
             which = jnp.where(active, order[at], idle_event)
         event = jnp.where(status == Status.EVENT, which, -1).astype(jnp.int32)
 
@@ -181,140 +287,29 @@ class Exact(AbstractMethod):
             one = jtu.tree_map(lambda x: x[None], final)
             return Path(final_log_time[None], jnp.ones(1, bool), one, final_log_time, final,
                         status, event, pieces)  # fmt: skip
-        if log_times is None:
+        if states is None or log_times is None:
             # From a hundredth of the time scale of the start on.
             first = jnp.minimum(jnp.log(0.01) - lane.system.start, final_log_time - 1)
             ahead = jnp.linspace(first, final_log_time, DEFAULT_ROWS - 1)
             log_times = jnp.append(jnp.full((), -jnp.inf, dtype), ahead.astype(dtype))
             valid = jnp.ones(DEFAULT_ROWS, bool)
+            states, _, more = orbits.states(log_times, active, self.max_pieces)
+            pieces = jnp.maximum(pieces, more)
         else:
             valid = (status == Status.COMPLETED) | (log_times <= final_log_time)
-        states = jax.vmap(lambda t: self._states(questions, nodes, live.pattern_logits, t))(
-            jnp.where(valid & active, log_times, -jnp.inf)
-        )
         states = jnp.where(valid[:, None, None], states, logits[None])
         return Path(log_times, valid, jax.vmap(as_params)(states), final_log_time, final,
                     status, event, pieces)  # fmt: skip
 
-    def _questions(self, flow: GradientFlow, live: TabularPolicy) -> _Questions:
-        assert isinstance(flow.objective, Objective)
-        _, values = live.pattern_table(flow.problem, flow.objective.reward)
-        orbits = jax.vmap(Orbit)(live.pattern_logits, values, live.exists)
-        cells, counts = jax.vmap(cells_of)(orbits)
-        weights = flow.problem.weights.astype(values.dtype)
-        moving = weights > 0
-        log_weights = jnp.where(moving, jnp.log(jnp.where(moving, weights, 1)), -jnp.inf)
-        return _Questions(orbits, cells, counts, log_weights)
 
-    def _end(self, questions, nodes, flow, live, reference, events, limit, active):
-        """Where a solve stops: its log time, by an event or by the limit, which event, all logits,
-        and the number of pieces."""
-        several = live.pattern_logits.shape[0] > 1
-        question = jnp.asarray(events[0].question if several and events else 0)
-        own = questions.one(question)
-        target = limit + own.log_weights
-        moves = active & own.moves
-
-        def values(state: State) -> Float[Array, "*N E"]:
-            def look(row):
-                logits = live.pattern_logits.at[question].set(row)
-                policy = eqx.tree_at(lambda p: p.pattern_logits, live, logits)
-                params, frozen = flow.split(policy)
-
-                def velocity():
-                    return unit_and_log_norm(flow.velocity(params, frozen, reference))
-
-                seen = FlowState(flow, policy, jnp.full((), jnp.nan, row.dtype), velocity)
-                return jnp.stack([event.value(seen) for event in events])
-
-            logits = own.orbits.logits(state)
-            return look(logits) if logits.ndim == 1 else jax.vmap(look)(logits.T)
-
-        def soonest(state: State):
-            return jnp.max(values(state), axis=-1)
-
-        if events:
-            pick, happens, state = self._event(own, nodes, target, soonest, moves)
-            found, log_time, logits = self._timed(own, nodes, target, moves & ~pick)
-            log_time = jnp.where(pick, happens, log_time)
-            logits = jnp.where(pick, own.orbits.logits(state), logits)
-            which = jnp.argmax(values(state))
-        else:
-            pick, which = jnp.asarray(False), jnp.zeros((), jnp.int32)
-            found, log_time, logits = self._timed(own, nodes, target, moves)
-        reached = found.reached & moves & ~pick
-        start = live.pattern_logits
-        # Where nothing moves, time passes all the same.
-        rests = active & ~own.moves
-        log_time = jnp.where(rests, limit, log_time - jnp.where(rests, 0, own.log_weights))
-        logits = jnp.where(rests, start[question], logits)
-        reached |= rests & (limit < jnp.inf)
-        if several:
-            everyone = self._states(
-                questions, nodes, live.pattern_logits, jnp.where(active, log_time, -jnp.inf)
-            )
-            logits = everyone.at[question].set(logits)
-        else:
-            logits = logits[None]
-        return log_time, pick, reached, which, logits, found.pieces
-
-    def _event(self, own: _Questions, nodes: int, target: _Scalar, event, wanted):
-        """Whether an event happens before the log time `target`, when, and the state then."""
-        still = jax.lax.stop_gradient((own.orbits, own.cells))
-        bracket = jax.lax.stop_gradient(find_event(*still, own.counts, event, wanted))
-        place = jax.lax.stop_gradient(place_of_event(*still, bracket, event))
-        known = log_time_to(*still, place, rule_of(nodes), bracket.happens)
-        known = jax.lax.stop_gradient(known)
-        first = bracket.happens & (known <= target)
-        place = _implicit(place, lambda place: event(_state(own, place)), first)
-        log_time = log_time_at(own.orbits, place, own.cells, known, nodes=nodes)
-        return first, log_time, _state(own, place)
-
-    def _timed(self, own: _Questions, nodes: int, target: _Scalar, wanted):
-        """The piece that holds a time of one question, and log time (which is `target`) and logits
-        then."""
-        wanted = wanted & jnp.isfinite(target)
-        target = jnp.where(wanted, target, 0)
-        still = jax.lax.stop_gradient((own.orbits, own.cells))
-        known = jax.lax.stop_gradient(target)
-        found = find_time(*still, own.counts, rule_of(nodes), known, self.max_pieces, wanted)
-        found = jax.lax.stop_gradient(found._replace(reached=found.reached & wanted))
-        place = jax.lax.stop_gradient(place_at_time(*still, found, known, rule_of(nodes)))
-
-        def late(place):
-            return log_time_at(own.orbits, place, own.cells, known, nodes=nodes) - target
-
-        place = _implicit(place, late, found.reached)
-        return found, target, own.orbits.logits(_state(own, place))
-
-    def _states(self, questions: _Questions, nodes: int, starts, log_time: _Scalar):
-        """The logits of all questions at a log time (`-inf`: the start)."""
-
-        def state(own: _Questions, start):
-            target = log_time + own.log_weights
-            wanted = own.moves & (target > -jnp.inf)
-            found, _, logits = self._timed(own, nodes, target, wanted)
-            return jnp.where(found.reached, logits, start)
-
-        return jax.vmap(state)(questions, starts)
-
-
-def _state(own: _Questions, place: Place) -> State:
-    return state_at(own.orbits, cell_at(own.cells, place.cell), place.side, place.log_distance)
-
-
-def _implicit(place: Place, residual, wanted) -> Place:
-    """A place at which `residual` is 0 already, with the derivatives that keep it so."""
-
-    def invert(linear, change):
-        slope = linear(jnp.ones_like(change))
-        usable = wanted & (slope != 0) & jnp.isfinite(slope)
-        return jnp.where(usable, change / jnp.where(usable, slope, 1), 0)
-
-    distance = jax.lax.custom_root(
-        lambda x: residual(place._replace(log_distance=x)),
-        place.log_distance,
-        lambda _, x: x,
-        invert,
-    )
-    return place._replace(log_distance=distance)
+def method_for(
+    flow: GradientFlow,
+    policy: AbstractPolicy,
+    until: tuple[AbstractEvent, ...],
+    method: AbstractMethod | None,
+) -> AbstractMethod:
+    """The method given, or else the exact one where the flow is integrable."""
+    if method is not None:
+        return method
+    exact = Exact()
+    return exact if exact.why_not(flow, policy, until) is None else ODE()

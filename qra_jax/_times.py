@@ -3,14 +3,15 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from ._checks import as_float, require_all
+from ._checks import as_float, is_concrete, require_all
 from ._event import AbstractEvent, PatternReaches, ValuePasses, ValueReaches
+from ._exact import method_for
 from ._flow import GradientFlow
 from ._method import AbstractMethod
 from ._metrics import accuracy
-from ._ode import ODE
 from ._policy import AbstractPolicy, TabularPolicy, snapped_difference
 from ._problem import Problem
 from ._regime import Landscape, benign_start
@@ -111,7 +112,7 @@ def entanglement(
     else:
         event = jax.vmap(ValueReaches)(_at_once(skip, land.second_value), questions)
     passage = _Passage(event, already, never, land.valid)
-    return _first_passage(policy, flow, passage, land, ODE() if method is None else method)
+    return _first_passage(policy, flow, passage, land, method_for(flow, policy, (event,), method))
 
 
 def log_entanglement_time(
@@ -122,7 +123,8 @@ def log_entanglement_time(
     For constant rewards it is the moment at which the misleading pattern's logit peaks.
 
     **Arguments:** `policy`: the start (and the reference of a KL penalty); `flow`: a
-    `GradientFlow`, or a `Problem` for Euclidean RLVR; `method`: `ODE()` if not given.
+    `GradientFlow`, or a `Problem` for Euclidean RLVR; `method`: if not
+    given, `Exact()` where the flow is integrable, or else `ODE()`.
 
     **Returns:** `(Q,)` natural logarithms of the flow's own time (a question of weight w runs at w
     times the speed). `-inf` if V exceeds it at the start or there is no second best, `inf` if it
@@ -165,17 +167,19 @@ def convergence(
     require_all(eps, lambda e: (e > 0) & (e < 1), "eps", "lie strictly between 0 and 1")
     policy, flow, land = benign_start(policy, flow)
     questions = jnp.arange(flow.problem.num_questions)
+    # So much is never lost again, however many patterns tie for best.
+    lasting = is_concrete(eps) and bool(np.all(np.asarray(eps) <= 1 / land.probs.shape[-1]))
     eps = jnp.broadcast_to(as_float(eps).astype(land.probs.dtype), questions.shape)
     others = jnp.sum(jnp.where(land.best, 0, land.probs), axis=-1)
     already = others <= eps
     never = ~already & ~(flow.problem.weights > 0)
     skip = already | never
-    event = jax.vmap(lambda best, eps, q: PatternReaches(best, None, q, shortfall=eps))(
-        land.best, eps, questions
-    )
+    event = jax.vmap(
+        lambda best, eps, q: PatternReaches(best, None, q, shortfall=eps, lasting=lasting)
+    )(land.best, eps, questions)
     event = eqx.tree_at(lambda e: e.log_odds, event, _at_once(skip, event.log_odds))
     passage = _Passage(event, already, never, land.valid & (eps > 0) & (eps < 1))
-    return _first_passage(policy, flow, passage, land, ODE() if method is None else method)
+    return _first_passage(policy, flow, passage, land, method_for(flow, policy, (event,), method))
 
 
 def log_convergence_time(
@@ -190,7 +194,8 @@ def log_convergence_time(
     The best pattern is that of the highest value at the start; patterns tied for it count together.
 
     **Arguments:** `policy`: the start; `flow`: a `GradientFlow`, or a `Problem` for Euclidean
-    RLVR; `eps`: strictly between 0 and 1; `method`: `ODE()` if not given.
+    RLVR; `eps`: strictly between 0 and 1; `method`: if not
+    given, `Exact()` where the flow is integrable, or else `ODE()`.
 
     **Returns:** `(Q,)` natural logarithms of the flow's own time; `-inf`, `inf` and NaN as for
     `log_entanglement_time`.
@@ -223,7 +228,8 @@ def log_time_to_accuracy(
     Accuracy means correct answers, whatever the flow is rewarded for.
 
     **Arguments:** `policy`: the start; `flow`: a `GradientFlow`, or a `Problem` for Euclidean
-    RLVR; `level`: a scalar or `(Q,)`, in [0, 1]; `method`: `ODE()` if not given.
+    RLVR; `level`: a scalar or `(Q,)`, in [0, 1]; `method`: if not
+    given, `Exact()` where the flow is integrable, or else `ODE()`.
 
     **Returns:** `(Q,)` natural logarithms of the flow's own time; `-inf`, `inf` and NaN as for
     `log_entanglement_time`.
@@ -258,5 +264,5 @@ def log_time_to_accuracy(
     skip = _at_once(already | never, level)
     event = jax.vmap(lambda x, q: ValueReaches(x, q, reward=Verifiable()))(skip, questions)
     passage = _Passage(event, already, never, land.valid & (level >= 0) & (level <= 1))
-    found = _first_passage(policy, flow, passage, land, ODE() if method is None else method)
+    found = _first_passage(policy, flow, passage, land, method_for(flow, policy, (event,), method))
     return found.log_time

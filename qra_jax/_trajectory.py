@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from ._checks import as_float, is_concrete, require, require_all
 from ._event import AbstractEvent
+from ._exact import method_for
 from ._flow import GradientFlow, as_flow
 from ._method import AbstractMethod, Path
 from ._metrics import mean_accuracy
@@ -190,7 +191,8 @@ def solve_flow(
       wanted; the solve ends at the last. If not given, 128 rows evenly spaced along the path.
     - `until`: an event, or several, the first of which ends the solve.
     - `reference`: the policy that regularisers compare with; the start if not given.
-    - `method`: how to solve; `ODE()` if not given.
+    - `method`: how to solve. If not given, `Exact()` where the flow is integrable and `log_times`
+      are, or else `ODE()`; the trajectory's `method` says which.
 
     **Returns:** a `Trajectory`; how the solve ended is in its `status`, it never raises for that.
 
@@ -225,7 +227,10 @@ def solve_flow(
         raise ValueError(
             "log_times or until must be given: this flow never comes to rest, got neither"
         )
-    return _solve(flow, policy, reference, events, log_times, ODE() if method is None else method)
+    if log_times is None and method is None:
+        method = ODE()  # whose rows go by the path, not by time
+    method = method_for(flow, policy, events, method)
+    return _solve(flow, policy, reference, events, log_times, method)
 
 
 def first_event(
@@ -281,7 +286,8 @@ def event_time(
     flow = check_solve(flow, policy, reference)
     events = _as_events(until)
     require(len(events) > 0, "until", "hold at least one event", until)
-    return _first_event(flow, policy, reference, events, ODE() if method is None else method)
+    method = method_for(flow, policy, events, method)
+    return _first_event(flow, policy, reference, events, method)
 
 
 @eqx.filter_jit
