@@ -242,7 +242,7 @@ def _solve_lead(
 
     def improve(carry):
         log_lead, _, steps = carry
-        scale = jnp.exp(log_lead)
+        scale = jnp.exp(log_lead)[None]
         product, slope, bend = _product(scale, leads, rests)
         value = jnp.sum(jnp.log(product), axis=0) - log_product
         slope, bend = slope * scale / product, bend * scale * scale / product
@@ -276,7 +276,7 @@ def _solve_lead_jvp(tol, primals, tangents):
     _, d_rest, d_product, _ = tangents  # `lead` is in units of its own
     log_lead = _solve_lead(lead, rest, log_product, guess, tol)
     scale = jnp.exp(log_lead)
-    x = lead * scale + rest
+    x = lead * scale[None] + rest
     moved, slope = _added(_in_groups(d_rest / x, 0)), _added(_in_groups(lead / x, 0))
     return log_lead, (d_product - moved) / (scale * slope)
 
@@ -309,17 +309,17 @@ def see(
     """An orbit at ratios of the distance that a side is seen from, to `tol`."""
     shape = (-1,) + (1,) * ratio.ndim
     lead, gap, slope = (x.reshape(shape) for x in (side.lead, side.gap, side.slope))
-    rest = gap + slope * ratio
+    rest = gap + slope * ratio[None]
     rest = jnp.where(rest < 0, 0, rest)
     guess = jnp.zeros_like(ratio) if guess is None else jax.lax.stop_gradient(guess)
     log_lead = _solve_lead(lead, rest, side.log_product, guess, tol)
-    return Seen(log_lead, lead * jnp.exp(log_lead) + rest, lead)
+    return Seen(log_lead, lead * jnp.exp(log_lead)[None] + rest, lead)
 
 
 def state_at(orbit: Orbit, cell: Cell, side: _Scalar, log_distance: _Scalar) -> State:
     """The orbit at a distance (in tau) before (`side` -1) or after (+1) a cell's origin."""
     around = side_of(orbit, cell, side, log_distance)
-    seen = see(around, jnp.ones_like(log_distance), 0)
+    seen = see(around, jnp.ones_like(log_distance), 0.0)
     shares = seen.lead * jnp.exp(seen.log_lead) / seen.x
     log_x = around.log_unit + jnp.log(seen.x)
     return State(log_x, shares, jnp.log(seen.speed) - around.log_lead)

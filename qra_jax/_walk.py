@@ -107,7 +107,7 @@ def _series(coefs: Float[Array, " N"], x: Float[Array, "*W"]) -> Float[Array, "*
 def log_sinh(x: Float[Array, "*N"]) -> Float[Array, "*N"]:
     """`log sinh x` for x >= 0."""
     safe = jnp.maximum(x, 1e-290 if x.dtype == jnp.float64 else 1e-36)
-    return safe + jnp.log(-jnp.expm1(-2 * safe)) - np.log(2)
+    return safe + jnp.log(-jnp.expm1(-2 * safe)) - math.log(2)
 
 
 def asinh_of_exp(log_ratio: _Scalar) -> _Scalar:
@@ -223,7 +223,7 @@ def _along(orbit: Orbit, cells: Cell, piece: Piece, resolution: Resolution) -> _
     few = see(side, ratios(rule.coarse)[0], 1e-3).log_lead
     ratio, slope = ratios(rule.nodes)
     seen = see(side, ratio, 0.1 * resolution.tol, jnp.asarray(rule.refine, half.dtype) @ few)
-    rates = seen.speed * slope * jnp.abs(half)
+    rates = seen.speed * slope * half * piece.side
     unit = piece.log_scale + far - side.log_lead
     return _Stretch(rates, seen.log_lead, unit, side, far, half)
 
@@ -422,8 +422,8 @@ def _when(
     # Between knots log time is about linear in xi; before the first of them, time itself.
     rule = rule_of(resolution.nodes)
     ends = jnp.log(before + jnp.asarray(rule.to_knots, dtype) @ stretch.rates)
-    start = (rule.knots[0] + 1) * jnp.exp(jnp.minimum(wanted - ends[0], 0)) - 1
-    for i, width in enumerate(np.diff(rule.knots)):
+    start = float(rule.knots[0] + 1) * jnp.exp(jnp.minimum(wanted - ends[0], 0)) - 1
+    for i, width in enumerate(np.diff(rule.knots).tolist()):
         share = (wanted - ends[i]) / (ends[i + 1] - ends[i])
         start = start + width * jnp.clip(share, 0, 1)
     xi, *_ = jax.lax.while_loop(

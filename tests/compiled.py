@@ -91,6 +91,34 @@ def one(engine: Callable, *arguments):
     return jax.tree_util.tree_map(lambda x: x[0], out)
 
 
+def by_both(function: Callable, dtype=np.float64) -> Callable:
+    """Engine of `function(method, ...) -> (log time, status, ...)`, solved exactly and by the ODE.
+
+    The two must agree; what is returned is the exact one.
+    """
+    exact, ode = (
+        batched(functools.partial(function, method), dtype) for method in (qra.Exact(), qra.ODE())
+    )
+
+    def call(*columns):
+        found, other = exact(*columns), ode(*columns)
+        keys = ("log_time", "status") if isinstance(found, dict) else (0, 1)
+        (log_time, status), (log_time_ode, status_ode) = (
+            [out[key] for key in keys] for out in (found, other)
+        )
+        # Only the exact route goes on past the largest number.
+        beyond = (status_ode == qra.Status.OVERFLOW) & (status == qra.Status.EVENT)
+        assert np.all(log_time[beyond] > np.log(np.finfo(dtype).max) - 12)
+        np.testing.assert_array_equal(status[~beyond], status_ode[~beyond])
+        tolerance = 1e-6 if dtype == np.float64 else 1e-3
+        np.testing.assert_allclose(
+            log_time[~beyond], log_time_ode[~beyond], rtol=tolerance, atol=tolerance
+        )
+        return found
+
+    return call
+
+
 def _entanglement(make_flow, method, probs, rates):
     policy, problem = qra.two_stage(probs, rates)
     flow = make_flow(problem)
@@ -107,8 +135,12 @@ def _entanglement(make_flow, method, probs, rates):
 
 
 @functools.cache
-def entanglement(make_flow: Callable = rlvr, method: qra.ODE = qra.ODE(), dtype=np.float64):
+def entanglement(
+    make_flow: Callable = rlvr, method: qra.AbstractMethod | None = None, dtype=np.float64
+):
     """Engine `(probs, rates)`: log T0, how its solve ended, regime and gamma."""
+    if method is None and make_flow is rlvr:
+        return by_both(functools.partial(_entanglement, make_flow), dtype)
     return batched(functools.partial(_entanglement, make_flow, method), dtype)
 
 
@@ -116,24 +148,26 @@ def entanglement(make_flow: Callable = rlvr, method: qra.ODE = qra.ODE(), dtype=
 def convergence():
     """Engine `(probs, rates, eps)`: `(log T_eps, status, final probabilities)`."""
 
-    def function(probs, rates, eps):
+    def function(method, probs, rates, eps):
         policy, problem = qra.two_stage(probs, rates)
-        found = qra.convergence(policy, problem, eps)
+        found = qra.convergence(policy, problem, eps, method=method)
         final = jax.vmap(lambda p: p.pattern_table(problem)[0])(found.policy)
         return found.log_time[0], found.status[0], final[0, 0]
 
-    return batched(function)
+    return by_both(function)
 
 
 @functools.cache
 def time_to_accuracy():
     """Engine `(probs, rates, level)`: log of the time."""
 
-    def function(probs, rates, level):
+    def function(method, probs, rates, level):
         policy, problem = qra.two_stage(probs, rates)
-        return qra.log_time_to_accuracy(policy, problem, level)[0]
+        log_time = qra.log_time_to_accuracy(policy, problem, level, method=method)[0]
+        return log_time, jnp.isnan(log_time)
 
-    return batched(function)
+    engine = by_both(function)
+    return lambda *columns: engine(*columns)[0]
 
 
 def summary(trajectory: qra.Trajectory) -> dict:
@@ -191,12 +225,12 @@ class Stops(NamedTuple):
 
 @functools.cache
 def stops():
-    """Engine `(probs, rates, *Stops)`: `(log time, which event, its status, probabilities)`.
+    """Engine `(probs, rates, *Stops)`: `(log time, its status, which event, probabilities)`.
 
     Pattern 0 must be the best: its logit never peaks.
     """
 
-    def function(probs, rates, *levels):
+    def function(method, probs, rates, *levels):
         policy, problem = qra.two_stage(probs, rates)
         level = Stops(*levels)
         best = jnp.arange(PATTERNS) == 0
@@ -209,23 +243,25 @@ def stops():
             qra.Stationary(level.slowest),
             qra.PatternReaches(best, shortfall=level.others_left),
         )
-        found = qra.event_time(problem, policy, events)
+        found = qra.event_time(problem, policy, events, method=method)
         probs, _ = found.policy.pattern_table(problem)
-        return found.log_time, found.event, found.status, probs[0]
+        return found.log_time, found.status, found.event, probs[0]
 
-    return batched(function)
+    return by_both(function)
 
 
 @functools.cache
 def follow_until():
     """Engine `(probs, rates, log_times, level)`: rows until accuracy reaches the level."""
 
-    def function(probs, rates, log_times, level):
+    def function(method, probs, rates, log_times, level):
         policy, problem = qra.two_stage(probs, rates)
         event = qra.AccuracyReaches(level)
-        return summary(qra.solve_flow(problem, policy, log_times=log_times, until=event))
+        traj = qra.solve_flow(problem, policy, log_times=log_times, until=event, method=method)
+        return traj.final_log_time, traj.status, summary(traj)
 
-    return batched(function)
+    engine = by_both(function)
+    return lambda *columns: engine(*columns)[2]
 
 
 @functools.cache

@@ -26,7 +26,7 @@ def test_event_is_found_where_it_is(name):
     level, zero = ZEROS[name]
     probs, rates = BEST_FIRST
     engine = compiled.stops()
-    log_time, event, status, at_event = one(engine, probs, rates, *Stops(**{name: level}))
+    log_time, status, event, at_event = one(engine, probs, rates, *Stops(**{name: level}))
     assert status == qra.Status.EVENT
     assert event == Stops._fields.index(name)
     times = np.linspace(0, np.exp(log_time), 200)
@@ -41,7 +41,7 @@ def test_time_reached():
     """Reaching a time stops at exactly that time, at the state then."""
     probs, rates = BEST_FIRST
     stop = Stops(log_time=3.0)
-    log_time, event, _, at_event = one(compiled.stops(), probs, rates, *stop)
+    log_time, _, event, at_event = one(compiled.stops(), probs, rates, *stop)
     assert log_time == pytest.approx(3.0, abs=1e-12)
     assert event == Stops._fields.index("log_time")
     expected = systems.euclidean_probs(probs, rates, [0, np.exp(3.0)])[-1]
@@ -55,7 +55,7 @@ def test_first_of_several():
     together = Stops(**{name: level for name, (level, _) in ZEROS.items()})
     lanes = [*alone.values(), together]
     columns = [np.tile(x, (len(lanes), 1)) for x in (probs, rates)]
-    log_time, event, _, _ = compiled.stops()(*columns, *np.array(lanes).T)
+    log_time, _, event, _ = compiled.stops()(*columns, *np.array(lanes).T)
     assert log_time[-1] == pytest.approx(log_time[:-1].min(), abs=1e-9)
     assert event[-1] == event[np.argmin(log_time[:-1])]
 
@@ -99,7 +99,7 @@ def test_logit_peak_is_the_entanglement_time():
 def test_has_happened_at_the_start(stop):
     """An event that is already past: -inf, EVENT, and the start itself."""
     probs, rates = BEST_FIRST
-    log_time, event, status, at_event = one(compiled.stops(), probs, rates, *stop)
+    log_time, status, event, at_event = one(compiled.stops(), probs, rates, *stop)
     assert log_time == -np.inf
     assert status == qra.Status.EVENT
     changed = [i for i, (x, y) in enumerate(zip(stop, Stops(), strict=True)) if x != y]

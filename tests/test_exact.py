@@ -120,22 +120,6 @@ def test_directional_derivatives():
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
-def test_gradient_in_reverse():
-    """d log T0 / d log pi_* = -2 and the degenerate lanes 0, by reverse mode."""
-
-    def log_time(probs):
-        policy, problem = qra.two_stage(probs, jnp.asarray(systems.RARE_RATES))
-        return qra.log_entanglement_time(policy, problem, method=EXACT)[0]
-
-    probs = np.array([systems.rare_probs(1e-8), (0.6, 0.2, 0.2), (0.0, 1.0, 0.0)])
-    value, slope = jax.jit(jax.vmap(jax.value_and_grad(log_time)))(probs)
-    exact, exact_slope, _ = systems.exact_t0_derivatives("1e-8")
-    assert value[0] == pytest.approx(exact, rel=1e-14)
-    assert (slope[0, 0] - slope[0, 2]) * 1e-8 == pytest.approx(exact_slope, abs=1e-10)
-    assert np.all(value[1:] == -np.inf)
-    assert not slope[1:].any()
-
-
 def test_trajectories_agree_with_the_ode():
     """Rows of two questions of different weight, some of them past an event."""
     probs, rates = systems.random_problems(8, 2, 4)
@@ -189,7 +173,7 @@ def test_flows_that_are_not_integrable(flow, reason):
         qra.solve_flow(flow(problem), policy, log_times=np.array([0.0]), method=EXACT)
 
 
-@pytest.mark.parametrize("arguments", [{"nodes": 3}, {"max_pieces": 0}])
+@pytest.mark.parametrize("arguments", [{"tol": 1e-20}, {"max_pieces": 0}])
 def test_bad_settings(arguments):
     """Settings out of range are named."""
     with pytest.raises(ValueError, match=next(iter(arguments))):

@@ -76,16 +76,15 @@ def test_double_weights_do_not_widen():
 
 
 def test_entanglement_times():
-    """log T0 to 1e-3 down to pi_* = 1e-17; beyond e^80 a status, not a number."""
+    """log T0 to 1e-3 relative to at most its size, far beyond e^80."""
     rare = ("1e-2", "1e-8", "1e-12", "1e-17", "1e-20", "1e-25", "1e-36")
     probs = np.array([systems.rare_probs(float(r)) for r in rare])
     found, _ = entanglement()(probs, np.array([systems.RARE_RATES] * 7))
     log_time, (status, regime) = found
     assert log_time.dtype == SINGLE
-    exact = [systems.exact_t0_derivatives(r)[0] for r in rare[:4]]
-    np.testing.assert_allclose(log_time[:4], exact, rtol=0, atol=1e-3)
-    assert status[4:].tolist() == [qra.Status.OVERFLOW] * 3
-    assert np.isnan(log_time[4:]).all()
+    exact = [systems.exact_t0_derivatives(r)[0] for r in rare]
+    np.testing.assert_allclose(log_time, exact, rtol=1e-5, atol=1e-4)
+    assert status.tolist() == [qra.Status.EVENT] * 7
     assert regime.tolist() == [qra.Regime.ENTANGLED] * 7
 
 

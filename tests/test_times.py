@@ -102,15 +102,17 @@ def test_no_entanglement(probs, rates):
 
 
 def test_out_of_range_is_a_status():
-    """A time beyond the floating-point range is NaN with OVERFLOW; one below it is a number."""
+    """The ODE cannot go beyond the floating-point range (NaN, OVERFLOW); the exact route can."""
     rare = np.array([1e-120, 1e-170])
-    probs = np.array([systems.rare_probs(p) for p in rare])
-    found = compiled.entanglement()(probs, np.array([systems.RARE_RATES] * 2))
-    assert found["status"].tolist() == [qra.Status.EVENT, qra.Status.OVERFLOW]
+    columns = np.array([systems.rare_probs(p) for p in rare]), np.array([systems.RARE_RATES] * 2)
+    found = compiled.entanglement()(*columns)
+    assert found["status"].tolist() == [qra.Status.EVENT] * 2
     # Entanglement law of theory section 3, exact in this limit.
-    law = math.log(0.7 * 0.3 * 0.5 / 0.3**2 * (0.5**2 / 2 - 0.5**3 / 3)) - 2 * math.log(1e-120)
-    assert found["log_time"][0] == pytest.approx(law, abs=1e-6)
-    assert np.isnan(found["log_time"][1])
+    law = math.log(0.7 * 0.3 * 0.5 / 0.3**2 * (0.5**2 / 2 - 0.5**3 / 3)) - 2 * np.log(rare)
+    np.testing.assert_allclose(found["log_time"], law, rtol=1e-13)
+    stepped = compiled.entanglement(method=qra.ODE())(*columns)
+    assert stepped["status"].tolist() == [qra.Status.EVENT, qra.Status.OVERFLOW]
+    assert np.isnan(stepped["log_time"][1])
 
 
 def test_fine_tuning_first():
