@@ -26,8 +26,8 @@ def in_chunks(function: Callable, inputs: tuple[np.ndarray, ...], width: int) ->
 
 
 def exact(tol: float) -> Any:
-    """The exact solver, which knows no tolerance."""
-    return qra.Exact()
+    """The exact solver."""
+    return qra.Exact(tol)
 
 
 def ode(tol: float) -> Any:
@@ -39,23 +39,23 @@ def tight(tol: float) -> Any:
     return qra.ODE(diffrax.Dopri8(), rtol=tol, atol=tol, max_steps=16384)
 
 
-def _probs(theta0, rewards, log_times):
+def _probs(theta0, rewards, log_times, tol):
     policy, problem = qra.two_stage(jax.nn.softmax(theta0), rewards)
-    solved = qra.solve_flow(problem, policy, log_times=log_times, method=exact(0.0))
+    solved = qra.solve_flow(problem, policy, log_times=log_times, method=exact(tol))
     return solved.pattern_probs[:, 0]
 
 
 def exact_probs(batch: Batch, tol: float) -> Callable:
     log_times = jnp.log(batch.times)
     inputs = batch.theta0, batch.rewards
-    return in_chunks(lambda row: _probs(*row, log_times), inputs, EXACT_WIDTH)
+    return in_chunks(lambda row: _probs(*row, log_times, tol), inputs, EXACT_WIDTH)
 
 
 def exact_gradient(batch: Batch, tol: float) -> Callable:
     log_times = jnp.log(batch.times[-1:])
 
     def value(theta0, rewards):
-        return batch.weights @ _probs(theta0, rewards, log_times)[-1]
+        return batch.weights @ _probs(theta0, rewards, log_times, tol)[-1]
 
     inputs = batch.theta0, batch.rewards
     return in_chunks(lambda row: jax.grad(value)(*row), inputs, EXACT_WIDTH)

@@ -33,7 +33,7 @@ TIMES = np.geomspace(1e-2, 1e3, 64)
 MILLION = 1_000_000
 
 DENSE = (
-    Peer(OURS, "qra_jax.Exact", _peers_jax.exact_probs, (1.0,)),
+    Peer(OURS, "qra_jax.Exact", _peers_jax.exact_probs, ladder(-3, -10)),
     Peer("heyoka", "heyoka", _peers.heyoka_probs, ladder(-5, -10)),
     Peer("numbalsoda, DOP853", "numbalsoda", _peers.numbalsoda("dop853"), ladder(-7, -12)),
     Peer("numbalsoda, LSODA", "numbalsoda", _peers.numbalsoda("lsoda"), ladder(-8, -13)),
@@ -43,7 +43,7 @@ DENSE = (
     Peer("SciPy, DOP853", "scipy", _peers.scipy_probs, ladder(-7, -12), frozenset({(3, 64)})),
 )
 GRADIENTS = (
-    Peer(OURS, "qra_jax.Exact", _peers_jax.exact_gradient, (1.0,)),
+    Peer(OURS, "qra_jax.Exact", _peers_jax.exact_gradient, ladder(-3, -10)),
     Peer("heyoka, variational", "heyoka", _peers.heyoka_gradient, ladder(-5, -11)),
     Peer(
         "diffrax, BacksolveAdjoint",
@@ -161,7 +161,7 @@ def _gradients(quick: bool) -> list[dict[str, Any]]:
 
 def _routes(quantity: Callable) -> tuple[Peer, Peer]:
     return (
-        Peer(OURS, "qra_jax.Exact", _peers_jax.log_times(quantity, _peers_jax.exact), (1.0,)),
+        Peer(OURS, "qra_jax.Exact", _peers_jax.log_times(quantity, _peers_jax.exact), ladder(-3, -10)),
         Peer(EVENTS, "diffrax", _peers_jax.log_times(quantity, _peers_jax.ode), ladder(-5, -10)),
     )
 
