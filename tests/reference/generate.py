@@ -375,10 +375,10 @@ def misled(rng: np.random.Generator, rare: float, count: int) -> tuple[np.ndarra
     return probs, np.concatenate([[rng.uniform(rate + 0.02, 0.98), rate], low])
 
 
-def draw(index: int) -> dict[str, Any]:
+def draw(index: int, seed: int = SEED) -> dict[str, Any]:
     """Inputs of a problem, rounded to 12 decimals: they do not depend on the last bit of a log."""
     kind, number = kind_of(index)
-    rng = np.random.default_rng(SEED + index)
+    rng = np.random.default_rng(seed + index)
     count = int(rng.integers(3, 9))
     probs, rates = rng.dirichlet(np.full(count, 1.5)), rng.uniform(0.05, 0.95, count)
     if kind == "ordinary":
