@@ -161,7 +161,9 @@ def _gradients(quick: bool) -> list[dict[str, Any]]:
 
 def _routes(quantity: Callable) -> tuple[Peer, Peer]:
     return (
-        Peer(OURS, "qra_jax.Exact", _peers_jax.log_times(quantity, _peers_jax.exact), ladder(-3, -10)),
+        Peer(
+            OURS, "qra_jax.Exact", _peers_jax.log_times(quantity, _peers_jax.exact), ladder(-3, -10)
+        ),
         Peer(EVENTS, "diffrax", _peers_jax.log_times(quantity, _peers_jax.ode), ladder(-5, -10)),
     )
 

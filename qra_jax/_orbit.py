@@ -240,6 +240,8 @@ def _solve_lead(
     # Of third order: the step after one below this is below `tol`.
     small = 0.5 * max(tol, float(jnp.finfo(rest.dtype).eps)) ** (1 / 3)
 
+    longest = largest_log(rest.dtype) / 10
+
     def improve(carry):
         log_lead, _, steps = carry
         scale = jnp.exp(log_lead)[None]
@@ -250,6 +252,8 @@ def _solve_lead(
         second = first + jnp.sum(bend - slope * slope, axis=0)
         curved = value * second / (2 * first * first)
         step = value / first / (1 - jnp.minimum(curved, 0.5))
+        # From the left it may lead far beyond the root, where a product of 8 would overflow.
+        step = jnp.clip(step, -longest, longest)
         return log_lead - step, jnp.any(jnp.abs(step) > small), steps + 1
 
     log_lead, *_ = jax.lax.while_loop(

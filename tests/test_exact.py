@@ -159,6 +159,20 @@ def test_trajectories_agree_with_the_ode():
     np.testing.assert_allclose(exact.pattern_probs, ode.pattern_probs, rtol=0, atol=1e-9)
 
 
+def test_a_thousand_patterns():
+    """1,024 patterns from a general start, where the leader's x falls by e^1000 within one layer."""
+    rng = np.random.default_rng(1)
+    policy, problem = qra.two_stage(rng.dirichlet(np.ones(1024)), rng.random(1024))
+    log_times = np.log([0.1, 1e2, 1e4, 1e6])
+    exact, ode = (
+        qra.solve_flow(problem, policy, log_times=log_times, method=method)
+        for method in (EXACT, qra.ODE())
+    )
+    assert exact.status == ode.status == qra.Status.COMPLETED
+    np.testing.assert_allclose(exact.accuracy, ode.accuracy, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(exact.pattern_probs, ode.pattern_probs, rtol=0, atol=1e-7)
+
+
 def test_rows_without_requested_times():
     """Rows go from the start to the stop, in order."""
     policy, problem = qra.two_stage(np.array(systems.CHECK_PROBS), np.array(systems.CHECK_RATES))
