@@ -160,7 +160,7 @@ def test_trajectories_agree_with_the_ode():
 
 
 def test_a_thousand_patterns():
-    """1,024 patterns from a general start, where the leader's x falls by e^1000 within one layer."""
+    """1,024 patterns from a general start: the leader's x falls by e^1000 in a layer."""
     rng = np.random.default_rng(1)
     policy, problem = qra.two_stage(rng.dirichlet(np.ones(1024)), rng.random(1024))
     log_times = np.log([0.1, 1e2, 1e4, 1e6])
