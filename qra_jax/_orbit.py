@@ -286,12 +286,10 @@ def _solve_lead_jvp(tol, primals, tangents):
 
 
 class State(NamedTuple):
-    """Points of an orbit: `log_x` (K, *N), `shares` e^w / x (K, *N) (pattern probabilities in
-    units of the leading one's), and `log_speed`, the logarithm of dt/dtau."""
+    """A point of an orbit: logarithms of the x, and of dt/dtau."""
 
-    log_x: Float[Array, "K *N"]
-    shares: Float[Array, "K *N"]
-    log_speed: Float[Array, "*N"]
+    log_x: _Patterns
+    log_speed: _Scalar
 
 
 class Seen(NamedTuple):
@@ -324,6 +322,4 @@ def state_at(orbit: Orbit, cell: Cell, side: _Scalar, log_distance: _Scalar) -> 
     """The orbit at a distance (in tau) before (`side` -1) or after (+1) a cell's origin."""
     around = side_of(orbit, cell, side, log_distance)
     seen = see(around, jnp.ones_like(log_distance), 0.0)
-    shares = seen.lead * jnp.exp(seen.log_lead) / seen.x
-    log_x = around.log_unit + jnp.log(seen.x)
-    return State(log_x, shares, jnp.log(seen.speed) - around.log_lead)
+    return State(around.log_unit + jnp.log(seen.x), jnp.log(seen.speed) - around.log_lead)

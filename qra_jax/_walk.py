@@ -128,15 +128,13 @@ class Place(NamedTuple):
 
 class Piece(NamedTuple):
     """A stretch of an orbit on one side of a cell's origin, where the distance from it is
-    `exp(log_scale) sinh(zeta)` and zeta goes from `start` to `stop`; `log_start` is the time before
-    it."""
+    `exp(log_scale) sinh(zeta)` and zeta goes from `start` to `stop`."""
 
     cell: Int[Array, ""]
     side: _Scalar
     log_scale: _Scalar
     start: _Scalar
     stop: _Scalar
-    log_start: _Scalar
 
 
 class _Ahead(NamedTuple):
@@ -178,7 +176,7 @@ def _next_piece(
         end = jnp.where(last, there, end)
     start = jnp.where(left & (start < 0), far, start)
     stop = jnp.where(left, jnp.maximum(start - length, end), jnp.minimum(start + length, end))
-    piece = Piece(index, side, log_scale, start, stop, jnp.zeros_like(start))
+    piece = Piece(index, side, log_scale, start, stop)
     through = (stop == end) & (left | (index < count - 1))
     following = _Ahead(
         jnp.where(through & ~left, index + 1, index).astype(jnp.int32),
