@@ -14,7 +14,7 @@ from ._event import AbstractEvent, FlowState, TimeReached
 from ._flow import Euclidean, GradientFlow
 from ._method import AbstractMethod, Path
 from ._objective import Objective
-from ._ode import ODE
+from ._ode import DEFAULT_ROWS, ODE
 from ._orbit import Cell, Orbit, State, cell_at, cells_of, safe_log, state_at
 from ._policy import AbstractPolicy, TabularPolicy
 from ._status import Status
@@ -26,13 +26,12 @@ from ._walk import (
     implicit,
     log_time_at,
     log_time_to,
-    log_x_at_times,
     place_of_event,
     resolution_for,
+    states_at,
 )
 
 _Scalar = Float[Array, ""]
-DEFAULT_ROWS = 128
 
 
 def why_not_integrable(flow: GradientFlow, policy: AbstractPolicy) -> str | None:
@@ -91,7 +90,7 @@ class _Orbits(eqx.Module):
 
         def of_one(own: _Orbits):
             times = log_times + own.log_weights
-            log_x, reached, pieces = log_x_at_times(
+            rows = states_at(
                 own.orbits,
                 times,
                 own.cells,
@@ -100,10 +99,10 @@ class _Orbits(eqx.Module):
                 resolution=own.resolution,
                 most=most,
             )
-            begun = reached & (times > -jnp.inf)
-            logits = jnp.where(begun[:, None], own.orbits.logits(log_x.T).T, own.starts)
+            begun = rows.reached & (times > -jnp.inf)
+            logits = jnp.where(begun[:, None], own.orbits.logits(rows.log_x.T).T, own.starts)
             # Where nothing moves, time passes all the same.
-            return logits, reached | ~own.moves, pieces
+            return logits, rows.reached | ~own.moves, rows.pieces
 
         logits, reached, pieces = jax.vmap(of_one, out_axes=(1, 1, 0))(self)
         return logits, jnp.all(reached, axis=1), jnp.max(pieces)
@@ -180,7 +179,7 @@ class Exact(AbstractMethod):
     - `max_pieces`: at most so many pieces of the orbit, before the status `MAX_STEPS`.
 
     **Raises:** `ValueError` if a number is out of range; `solve_flow` raises it for a flow that is
-    not integrable (frozen answers, `Verifiable` or `SelfCertainty`, no penalty, Euclidean).
+    not integrable (frozen answers, a reward that keeps pattern values, no penalty, Euclidean).
 
     ??? example
 

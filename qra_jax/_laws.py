@@ -221,7 +221,7 @@ def value_tail_law(
     question has a weight. `relative_error` is of order $t^{-2/K}$ for a unique best, and
     $\log(t) / t$ if all start equal.
 
-    **Raises:** `ValueError` unless the reward is `Verifiable` or `SelfCertainty` on `"patterns"`,
+    **Raises:** `ValueError` unless the reward keeps pattern values and `"patterns"` are trained,
     the geometry Euclidean, the utility the mean and without regularisers; or if `log_time` is -inf
     or NaN. `TypeError` if the policy is not tabular.
 

@@ -38,10 +38,9 @@ class Resolution(NamedTuple):
     """How finely an orbit is resolved.
 
     `nodes` on each piece; `piece`: its length, in units of log distance, at most `longest` where it
-    is adapted; `least`: the smallest
-    distance resolved on one side of a cell on the way to a known place, as a share of the whole
-    (what lies below weighs as its square); `least_before`: the same before a hand-over where times
-    are looked for; `tol`: of the times in between.
+    is adapted; `least`: the smallest distance resolved on one side of a cell on the way to a known
+    place, as a share of the whole (what lies below weighs as its square); `least_before`: the same
+    before a hand-over where times are looked for; `tol`: of the times in between.
     """
 
     nodes: int
@@ -298,8 +297,8 @@ def rows_at(
     dtype, rule = orbit.log_start.dtype, rule_of(resolution.nodes)
     number, patterns = log_times.shape[0], orbit.log_start.shape[0]
     window = min(_WINDOW, number)
-    earliest = -largest_log(dtype)
-    targets = jnp.append(jnp.maximum(log_times, earliest), jnp.full(window, jnp.inf, dtype))
+    largest = largest_log(dtype)
+    targets = jnp.append(jnp.maximum(log_times, -largest), jnp.full(window, jnp.inf, dtype))
     zero = jnp.zeros((), dtype)
     spread = jnp.max(jnp.where(orbit.exists, orbit.rewards, -jnp.inf))
     spread = safe_log(spread - jnp.min(jnp.where(orbit.exists, orbit.rewards, jnp.inf)))
@@ -317,10 +316,9 @@ def rows_at(
         integral = jnp.asarray(rule.integrate, dtype) @ stretch.rates
         ends = jnp.logaddexp(log_time, safe_log(jnp.sum(integral)) + stretch.log_unit)
         # What the highest terms of the series amount to, beside what matters of a time.
-        error = jnp.max(jnp.abs(jnp.asarray(rule.integrate[-2:], dtype) @ stretch.rates))
+        error = jnp.max(jnp.abs(integral[-2:]))
         scale = jnp.maximum(log_time, -spread) - stretch.log_unit
-        most_log = largest_log(dtype)
-        allowed = resolution.tol * jnp.exp(jnp.clip(scale, -most_log, most_log))
+        allowed = resolution.tol * jnp.exp(jnp.clip(scale, -largest, largest))
         factor = 0.9 * (allowed / jnp.maximum(error, jnp.finfo(dtype).tiny)) ** (
             1 / resolution.nodes
         )
@@ -347,7 +345,7 @@ def rows_at(
         # A piece that ends early, with its side, says little.
         length = jnp.where(sound, jnp.maximum(used, jnp.minimum(search.length, 2)), used)
         length = jnp.minimum(length, resolution.longest)
-        near = piece.log_scale + ahead.start < most_log
+        near = piece.log_scale + ahead.start < largest
 
         def kept(rows, new):
             return jax.lax.dynamic_update_slice_in_dim(rows, new, search.row, 0)
@@ -369,7 +367,7 @@ def rows_at(
     start = _Search(
         _set_out(dtype),
         zero - jnp.inf,
-        zero + min(resolution.piece, resolution.longest),
+        zero + resolution.piece,
         jnp.where(wanted, 0, number),
         jnp.zeros((), jnp.int32),
         jnp.asarray(True),
@@ -591,7 +589,7 @@ def _sensitivity(
 
 
 @eqx.filter_custom_jvp
-def log_x_at_times(
+def states_at(
     orbit: Orbit,
     log_times: Float[Array, " T"],
     cells: Cell,
@@ -600,21 +598,17 @@ def log_x_at_times(
     *,
     resolution: Resolution,
     most: int,
-) -> tuple[Float[Array, "T K"], Bool[Array, " T"], Int[Array, ""]]:
-    """Logarithms of x at log times that ascend, which of these are reached, and the number of
-    pieces looked at; differentiable in the orbit and the times, twice."""
-    rows = rows_at(orbit, cells, count, resolution, log_times, most, wanted)
-    return rows.log_x, rows.reached, rows.pieces
+) -> Rows:
+    """`rows_at`, its `log_x` differentiable in the orbit and the times, twice."""
+    return rows_at(orbit, cells, count, resolution, log_times, most, wanted)
 
 
-@log_x_at_times.def_jvp
-def _log_x_at_times_jvp(primals, tangents, *, resolution, most):
-    orbit, log_times, cells, count, wanted = primals
+@states_at.def_jvp
+def _states_at_jvp(primals, tangents, *, resolution, most):
+    orbit, log_times, cells, *_ = primals
     d_orbit, d_log_times, *_ = tangents
-    out = log_x_at_times(*primals, resolution=resolution, most=most)
-    still = jax.lax.stop_gradient((orbit, cells))
-    known = jax.lax.stop_gradient(log_times)
-    rows = rows_at(*still, count, resolution, known, most, wanted)
+    rows = states_at(*primals, resolution=resolution, most=most)
+    places, known = jax.lax.stop_gradient((rows.place, log_times))
 
     def moved(orbit, log_times):
         def one(place, reached, known, log_time):
@@ -628,11 +622,12 @@ def _log_x_at_times_jvp(primals, tangents, *, resolution, most):
             cell = cell_at(cells, place.cell)
             return state_at(orbit, cell, place.side, place.log_distance).log_x
 
-        return jax.vmap(one)(rows.place, rows.reached, known, log_times)
+        return jax.vmap(one)(places, rows.reached, known, log_times)
 
     _, change = eqx.filter_jvp(moved, (orbit, log_times), (d_orbit, d_log_times))
     change = jnp.where(rows.reached[:, None], change, 0)
-    return out, (change, None, None)
+    nothing = jtu.tree_map(jnp.zeros_like, eqx.filter(rows, eqx.is_inexact_array))
+    return rows, nothing._replace(log_x=change)
 
 
 def implicit(place: Place, residual: Callable[[Place], _Scalar], wanted: Bool[Array, ""]) -> Place:
