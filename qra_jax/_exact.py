@@ -17,19 +17,11 @@ from ._objective import Objective
 from ._ode import DEFAULT_ROWS, ODE
 from ._orbit import Cell, Orbit, State, cell_at, cells_of, safe_log, state_at
 from ._policy import AbstractPolicy, TabularPolicy
+from ._rows import states_at
+from ._search import find_event, place_of_event
 from ._status import Status
 from ._system import all_usable, prepare, unit_and_log_norm
-from ._walk import (
-    Place,
-    Resolution,
-    find_event,
-    implicit,
-    log_time_at,
-    log_time_to,
-    place_of_event,
-    resolution_for,
-    states_at,
-)
+from ._walk import Place, Resolution, implicit, log_time_at, log_time_to, resolution_for
 
 _Scalar = Float[Array, ""]
 
@@ -151,9 +143,11 @@ class _Watch(NamedTuple):
         target = limit + own.log_weights
         lasts = all(event.lasts() for event in self.events)
         still = jax.lax.stop_gradient((own.orbits, own.cells))
-        bracket = find_event(*still, own.counts, event, wanted & own.moves, lasts)
+        bracket = find_event(
+            *still, own.counts, event, wanted & own.moves, lasts, own.resolution.tol
+        )
         bracket = jax.lax.stop_gradient(bracket)
-        place = jax.lax.stop_gradient(place_of_event(*still, bracket, event))
+        place = jax.lax.stop_gradient(place_of_event(*still, bracket, event, own.resolution.tol))
         known = log_time_to(*still, place, own.resolution, bracket.happens)
         known = jax.lax.stop_gradient(known)
         first = bracket.happens & (known <= target)

@@ -286,10 +286,11 @@ def _solve_lead_jvp(tol, primals, tangents):
 
 
 class State(NamedTuple):
-    """A point of an orbit: logarithms of the x, and of dt/dtau."""
+    """A point of an orbit: logarithms of the x, of dt/dtau, and of E."""
 
     log_x: _Patterns
     log_speed: _Scalar
+    log_lead: _Scalar
 
 
 class Seen(NamedTuple):
@@ -318,8 +319,19 @@ def see(
     return Seen(log_lead, lead * jnp.exp(log_lead)[None] + rest, lead)
 
 
-def state_at(orbit: Orbit, cell: Cell, side: _Scalar, log_distance: _Scalar) -> State:
-    """The orbit at a distance (in tau) before (`side` -1) or after (+1) a cell's origin."""
+def state_at(
+    orbit: Orbit,
+    cell: Cell,
+    side: _Scalar,
+    log_distance: _Scalar,
+    guess: _Scalar | None = None,
+    tol: float = 0.0,
+) -> State:
+    """The orbit at a distance (in tau) before (`side` -1) or after (+1) a cell's origin; `guess`:
+    of the state's `log_lead`."""
     around = side_of(orbit, cell, side, log_distance)
-    seen = see(around, jnp.ones_like(log_distance), 0.0)
-    return State(around.log_unit + jnp.log(seen.x), jnp.log(seen.speed) - around.log_lead)
+    guess = None if guess is None else jnp.minimum(guess - around.log_lead, 0)
+    seen = see(around, jnp.ones_like(log_distance), tol, guess)
+    log_speed = jnp.log(seen.speed) - around.log_lead
+    log_lead = around.log_lead + seen.log_lead
+    return State(around.log_unit + jnp.log(seen.x), log_speed, log_lead)

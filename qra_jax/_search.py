@@ -1,0 +1,128 @@
+"""Where on an orbit events happen."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ._orbit import Cell, Orbit, State, cell_at, largest_log, safe_log, state_at
+from ._walk import Ahead, Place, asinh_of_exp, log_sinh, set_out
+
+_Scalar = Float[Array, ""]
+
+# Where an event is looked for: shares of a side's depth, denser towards its far end, where the
+# times are; and the depth looked at in one go where a side has no end.
+_SAMPLES = tuple(1 - (1 - np.linspace(0, 1, 17)[1:]) ** 2)
+_REACH = 16.0
+
+
+class Bracket(NamedTuple):
+    """Two places on one side of a cell, by their depth, between which an event happens (if
+    `happens`). Depth is the asinh of the distance over the width of the layer."""
+
+    cell: Int[Array, ""]
+    side: _Scalar
+    low: _Scalar
+    high: _Scalar
+    happens: Bool[Array, ""]
+
+
+def find_event(
+    orbit: Orbit,
+    cells: Cell,
+    count: Int[Array, ""],
+    event: Callable[[State], _Scalar],
+    wanted: Bool[Array, ""],
+    lasts: bool,
+    tol: float,
+) -> Bracket:
+    """Where on an orbit `event` first crosses 0 from below, by samples on both sides of cells (one
+    each if it `lasts`)."""
+    dtype = orbit.log_start.dtype
+    share = jnp.asarray(_SAMPLES[-1:] if lasts else _SAMPLES, dtype)
+    zero = jnp.zeros((), dtype)
+
+    def advance(carry):
+        _, ahead = carry
+        index, side, start = ahead
+        cell = cell_at(cells, index)
+        left = side < 0
+        far = jnp.where(left, cell.left, cell.right)
+        bounded = jnp.isfinite(far)
+        depth = asinh_of_exp(safe_log(jnp.where(bounded, far, 1)) - cell.log_width)
+        end = jnp.where(left, 0, jnp.where(bounded, depth, start + _REACH))
+        start = jnp.where(left, depth, start)
+        depths = start + (end - start) * share
+
+        def happens(depth):
+            log_distance = cell.log_width + log_sinh(depth)
+            return event(state_at(orbit, cell, side, log_distance, tol=tol)) > 0
+
+        happened = jax.vmap(happens)(depths)
+        position = jnp.argmax(happened)
+        low = jnp.where(position > 0, depths[position - 1], start)
+        bracket = Bracket(index, side, low, depths[position], jnp.any(happened))
+        through = left | bounded
+        ahead = Ahead(
+            jnp.where(through & ~left, index + 1, index).astype(jnp.int32),
+            jnp.where(through, -side, side),
+            jnp.where(through, zero, end),
+        )
+        return bracket, ahead
+
+    def go_on(carry):
+        bracket, ahead = carry
+        cell = cell_at(cells, ahead.cell)
+        return ~bracket.happens & (cell.log_width + ahead.start < largest_log(dtype))
+
+    first = Bracket(jnp.zeros((), jnp.int32), zero + 1, zero, zero, ~wanted)
+    bracket, _ = jax.lax.while_loop(go_on, advance, (first, set_out(dtype)))
+    return bracket._replace(happens=bracket.happens & wanted)
+
+
+def place_of_event(
+    orbit: Orbit, cells: Cell, bracket: Bracket, event: Callable[[State], _Scalar], tol: float
+) -> Place:
+    """The place within a bracket where an event's value crosses 0."""
+    cell = cell_at(cells, bracket.cell)
+    eps = float(jnp.finfo(orbit.log_start.dtype).eps)
+    # Of second order: the step after one below this is below rounding, or the tolerance.
+    small = 0.1 * max(0.1 * tol, eps) ** 0.5
+
+    def distance(depth):
+        return cell.log_width + log_sinh(jnp.abs(depth))
+
+    def look(depth, guess):
+        """Value and `log_lead`, and their slopes."""
+
+        def seen(depth):
+            state = state_at(orbit, cell, bracket.side, distance(depth), guess, 0.01 * tol)
+            return event(state), state.log_lead
+
+        return jax.jvp(seen, (depth,), (jnp.ones_like(depth),))
+
+    def improve(carry):
+        depth, low, high, guess, _, count = carry
+        (value, log_lead), (slope, lead_slope) = look(depth, guess)
+        low, high = jnp.where(value < 0, depth, low), jnp.where(value < 0, high, depth)
+        newton = depth - value / slope
+        inside = (newton >= low) & (newton <= high)
+        new = jnp.where(inside, newton, low + (high - low) / 2)
+        step = new - depth
+        arrived = (inside & (jnp.abs(step) <= small * (1 + jnp.abs(depth)))) | (step == 0)
+        return new, low, high, log_lead + lead_slope * step, arrived, count + 1
+
+    low, high = bracket.side * bracket.low, bracket.side * bracket.high
+    begin = (
+        bracket.side * bracket.high,
+        low,
+        high,
+        jnp.zeros_like(low) + jnp.inf,
+        ~bracket.happens,
+        0,
+    )
+    depth, *_ = jax.lax.while_loop(lambda carry: ~carry[4] & (carry[5] < 100), improve, begin)
+    return Place(bracket.cell, bracket.side, distance(depth))
