@@ -30,18 +30,19 @@ from ._objective import RLIF as RLIF
 from ._objective import RLVR as RLVR
 from ._objective import SFT as SFT
 from ._objective import AbstractObjective as AbstractObjective
-from ._objective import AbstractRegulariser as AbstractRegulariser
 from ._objective import Objective as Objective
-from ._objective import ReverseKL as ReverseKL
 from ._ode import ODE as ODE
 from ._optimum import optimal_policy as optimal_policy
 from ._policy import AbstractPolicy as AbstractPolicy
+from ._policy import AbstractTwoStagePolicy as AbstractTwoStagePolicy
 from ._policy import TabularPolicy as TabularPolicy
 from ._policy import two_stage as two_stage
 from ._problem import Problem as Problem
 from ._regime import Regime as Regime
 from ._regime import entanglement_ratio as entanglement_ratio
 from ._regime import regime as regime
+from ._regulariser import AbstractRegulariser as AbstractRegulariser
+from ._regulariser import ReverseKL as ReverseKL
 from ._reward import AbstractReward as AbstractReward
 from ._reward import PatternReward as PatternReward
 from ._reward import SelfCertainty as SelfCertainty
@@ -62,5 +63,13 @@ from ._trajectory import event_time as event_time
 from ._trajectory import solve_flow as solve_flow
 from ._two_patterns import log_two_pattern_time as log_two_pattern_time
 from ._two_patterns import two_pattern_log_odds as two_pattern_log_odds
+from ._utility import GRPO as GRPO
+from ._utility import AbstractUtility as AbstractUtility
+from ._utility import DrGRPO as DrGRPO
+from ._utility import LogLikelihood as LogLikelihood
+from ._utility import MaxRL as MaxRL
+from ._utility import Mean as Mean
+from ._utility import PassAtK as PassAtK
+from ._utility import Tsallis as Tsallis
 
 __version__ = "0.1.0"

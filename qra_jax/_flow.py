@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from ._checks import require, require_all
 from ._objective import RLVR, AbstractObjective
-from ._policy import AbstractPolicy, TabularPolicy
+from ._policy import AbstractPolicy, AbstractTwoStagePolicy
 from ._problem import Problem
 
 Filter = Callable[[Any], PyTree[bool]]
@@ -145,8 +145,8 @@ class GradientFlow(eqx.Module):
 
     def validate(self, policy: AbstractPolicy, reference: AbstractPolicy) -> None:
         """Raise `ValueError` if policy, problem and objective do not fit together."""
-        if isinstance(policy, TabularPolicy):
-            num_questions, _, num_answers = policy.answer_logits.shape
+        if isinstance(policy, AbstractTwoStagePolicy):
+            num_questions, _, num_answers = policy.log_probs()[1].shape
             correct = self.problem.correct
             require(
                 num_questions == self.problem.num_questions,

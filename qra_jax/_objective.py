@@ -2,7 +2,6 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,39 +10,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._checks import as_float, check_probabilities, is_concrete, require, require_all
-from ._policy import AbstractPolicy, RewardFunction, TabularPolicy
+from ._policy import AbstractPolicy, AbstractTwoStagePolicy, RewardFunction
 from ._problem import Problem
+from ._regulariser import AbstractRegulariser, ReverseKL
 from ._reward import AbstractReward, SelfCertainty, Verifiable, as_reward
-
-
-class AbstractRegulariser(eqx.Module):
-    """A penalty on the policy, subtracted from each question's utility."""
-
-    @abc.abstractmethod
-    def __call__(self, policy: Any, reference: Any) -> Float[Array, " Q"]:
-        """The penalty of each question, `(Q,)`, in units of the reward."""
-
-
-class ReverseKL(AbstractRegulariser):
-    r"""$\beta \, \mathrm{KL}(\pi \| \pi_{ref})$.
-
-    **Arguments:** `beta`: the strength, at least 0, in units of the reward.
-
-    **Raises:** `ValueError` if `beta` is negative or not finite.
-
-    Source: arXiv 2506.04695, section 3.
-    """
-
-    beta: Float[Array, ""]
-
-    def __init__(self, beta: ArrayLike):
-        self.beta = as_float(beta)
-        require(self.beta.ndim == 0, "beta", "be a scalar", self.beta.shape)
-        require_all(self.beta, lambda b: (b >= 0) & (b < jnp.inf), "beta", "be at least 0, finite")
-
-    def __call__(self, policy: AbstractPolicy, reference: AbstractPolicy) -> Float[Array, " Q"]:
-        divergence = policy.kl(reference)
-        return self.beta.astype(divergence.dtype) * divergence
+from ._utility import AbstractUtility, Mean, as_utility
 
 
 class AbstractObjective(eqx.Module):
@@ -92,8 +63,13 @@ class _Held(eqx.Module):
         return self.reward(self.policy, problem)
 
 
-def _mean_utility(value: Float[Array, " Q"]) -> Float[Array, " Q"]:
-    return value
+class _Shortfall(eqx.Module):
+    """What is missing of a reward to 1."""
+
+    reward: AbstractReward
+
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "..."]:
+        return 1 - self.reward(policy, problem)
 
 
 def _weighted(problem: Problem, per_question: Float[Array, " Q"]) -> Float[Array, ""]:
@@ -103,13 +79,17 @@ def _weighted(problem: Problem, per_question: Float[Array, " Q"]) -> Float[Array
 class Objective(AbstractObjective):
     r"""$J = \sum_q D(q) \big[ f(V_q) - \sum_i \mathrm{penalty}_i \big]$, $V_q$ the expected reward.
 
-    The reward is a constant in the gradient: $\partial J$ differentiates probabilities only.
-
     **Arguments:**
 
     - `reward`: an `AbstractReward` or a plain JAX function of `(policy, problem)`.
-    - `utility`: a plain JAX function $f$ from `(Q,)` expected rewards to `(Q,)`.
-    - `regularisers`: penalties, functions of `(policy, reference)` to `(Q,)`.
+    - `utility`: an `AbstractUtility`, or a plain JAX function $f$ from `(Q,)` expected rewards to
+      `(Q,)`; the mean if not given.
+    - `regularisers`: penalties: `AbstractRegulariser`s, or functions of `(policy, reference)` to
+      `(Q,)`.
+    - `differentiate_reward`: False: the reward is a constant in the gradient, as in a policy
+      gradient, and $\partial J$ differentiates probabilities only; True: it is differentiated too.
+
+    **Raises:** `TypeError` if an argument is of another kind.
 
     ??? example
 
@@ -123,22 +103,28 @@ class Objective(AbstractObjective):
         flow_objective = qra.Objective(prefers_short, utility=jnp.log)
         ```
 
-    Source: arXiv 2506.04695, section 3, for the mean utility with reverse KL.
+    Source: arXiv 2506.04695, section 3, for the mean utility with reverse KL; derived in docs.
     """
 
     reward: AbstractReward
-    utility: Callable[[Float[Array, " Q"]], Float[Array, " Q"]] = eqx.field(static=True)
-    regularisers: tuple[AbstractRegulariser, ...]
+    utility: AbstractUtility
+    regularisers: tuple[Callable[..., Float[Array, " Q"]], ...]
+    differentiate_reward: bool = eqx.field(static=True)
 
     def __init__(
         self,
         reward: RewardFunction,
-        utility: Callable[[Float[Array, " Q"]], Float[Array, " Q"]] = _mean_utility,
-        regularisers: tuple[AbstractRegulariser, ...] = (),
+        utility: AbstractUtility | Callable | None = None,
+        regularisers: tuple[Callable[..., Float[Array, " Q"]], ...] = (),
+        differentiate_reward: bool = False,
     ):
         self.reward = as_reward(reward)
-        self.utility = utility
+        self.utility = as_utility(utility)
         self.regularisers = tuple(regularisers)
+        for regulariser in self.regularisers:
+            if not callable(regulariser):
+                raise TypeError(f"regularisers must be callable, got {regulariser!r}")
+        self.differentiate_reward = differentiate_reward
 
     def surrogate(
         self,
@@ -148,15 +134,39 @@ class Objective(AbstractObjective):
         held: AbstractPolicy | None = None,
     ) -> Float[Array, ""]:
         held = jax.lax.stop_gradient(policy) if held is None else held
-        value = self.utility(policy.expectation(_Held(self.reward, held), problem))
+        reward = self.reward if self.differentiate_reward else _Held(self.reward, held)
+        value = policy.expectation(reward, problem)
+        if not self.is_mean:
+            now = self.moments(held, problem)
+            slope = self.utility.slope(*now)
+            # It is infinite only where nothing, or everything, is a success, and nothing moves.
+            slope = jnp.where(slope == jnp.inf, 0, slope)
+            value = self.utility.value(*now) + slope * (value - now[0])
         for regulariser in self.regularisers:
-            value = value - regulariser(policy, reference)
+            if isinstance(regulariser, AbstractRegulariser):
+                value = value - regulariser(policy, reference, held)
+            else:
+                value = value - regulariser(policy, reference)
         return _weighted(problem, value)
+
+    def moments(
+        self, policy: AbstractPolicy, problem: Problem
+    ) -> tuple[Float[Array, " Q"], Float[Array, " Q"]]:
+        """V and its shortfall 1 - V, each without cancellation: what a utility is a function of.
+
+        **Arguments:** `policy`, `problem`.
+
+        **Returns:** two arrays `(Q,)`.
+        """
+        return (
+            policy.expectation(self.reward, problem),
+            policy.expectation(_Shortfall(self.reward), problem),
+        )
 
     @property
     def is_mean(self) -> bool:
         """Whether the utility is the expected reward itself."""
-        return self.utility is _mean_utility
+        return isinstance(self.utility, Mean)
 
     @property
     def has_interior_optimum(self) -> bool:
@@ -164,15 +174,17 @@ class Objective(AbstractObjective):
 
     def validate(self, policy: AbstractPolicy, problem: Problem, reference: AbstractPolicy) -> None:
         self.reward.validate(policy, problem)
-        if self.regularisers and is_concrete(policy, reference):
-            divergence = policy.kl(reference)
+        if self.utility.of_probability:
+            _, values = policy.pattern_table(problem, self.reward)
             require_all(
-                divergence,
-                lambda d: d < jnp.inf,
-                "reference",
-                "give every pattern and answer of the policy a probability above 0 (the KL "
-                "divergence is infinite otherwise)",
+                jnp.where(policy.exists, values, 0),
+                lambda value: (value >= 0) & (value <= 1),
+                "reward",
+                f"be the probability of a success, in [0, 1], for {type(self.utility).__name__}",
             )
+        for regulariser in self.regularisers:
+            if isinstance(regulariser, AbstractRegulariser):
+                regulariser.validate(policy, reference)
 
 
 def _regularised(reward: RewardFunction, beta: ArrayLike) -> Objective:
@@ -268,8 +280,8 @@ class SFT(AbstractObjective):
         reference: AbstractPolicy,
         held: AbstractPolicy | None = None,
     ) -> Float[Array, ""]:
-        if not isinstance(policy, TabularPolicy):
-            raise TypeError(f"policy must be a TabularPolicy for SFT, got {policy!r}")
+        if not isinstance(policy, AbstractTwoStagePolicy):
+            raise TypeError(f"policy must have patterns and answers for SFT, got {policy!r}")
         log_patterns, _ = policy.log_probs()
         targets = self.pattern_targets.astype(log_patterns.dtype)
         wanted = jnp.broadcast_to(targets, log_patterns.shape)

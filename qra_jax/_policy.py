@@ -137,7 +137,78 @@ def snapped_difference(
     return jnp.where(noise, difference - jax.lax.stop_gradient(difference), difference)
 
 
-class TabularPolicy(AbstractPolicy):
+class AbstractTwoStagePolicy(AbstractPolicy):
+    r"""A policy $\pi(r|q)\,\pi(a|q,r)$ that can write both of its factors down."""
+
+    @abc.abstractmethod
+    def log_probs(self) -> tuple[Float[Array, "Q R"], Float[Array, "Q R A"]]:
+        r"""$\log \pi(r|q)$ `(Q, R)` and $\log \pi(a|q,r)$ `(Q, R, A)`, in nats."""
+
+    @property
+    def exists(self) -> Bool[Array, "Q R"]:
+        return self.log_probs()[0] > -jnp.inf
+
+    def pattern_table(
+        self, problem: Problem, reward: RewardFunction | None = None
+    ) -> tuple[Float[Array, "Q R"], Float[Array, "Q R"]]:
+        log_patterns, log_answers = self.log_probs()
+        if reward is None:
+            values = problem.correctness(log_answers.shape[-1])
+        else:
+            values = jnp.asarray(reward(self, problem))
+        values = values.astype(log_answers.dtype)
+        try:
+            jnp.broadcast_shapes(values.shape, log_answers.shape)
+            # The same for all answers of a pattern: no mean over them to take.
+            same = values.ndim == 0 or values.shape[-1] == 1
+            shape = (*log_patterns.shape, 1) if same else log_answers.shape
+            values = jnp.broadcast_to(values, shape)
+        except ValueError:
+            raise ValueError(
+                f"reward must broadcast to (Q, R, A) = {log_answers.shape}, got {values.shape}"
+            ) from None
+        # A padded pattern may carry any value, infinite ones included: it must not reach a sum.
+        values = jnp.where(self.exists[:, :, None], values, 0)
+        values = values[:, :, 0] if same else _mean(jnp.exp(log_answers), values)
+        return jnp.exp(log_patterns), values
+
+    def expectation(self, reward: RewardFunction, problem: Problem) -> Float[Array, " Q"]:
+        return _mean(*self.pattern_table(problem, reward))
+
+    def excess(
+        self, reward: RewardFunction, problem: Problem, level: Float[Array, " Q"]
+    ) -> Float[Array, " Q"]:
+        probs, values = self.pattern_table(problem, reward)
+        base, rest = _from_leader(probs, values)
+        return snapped_difference(base, level) + rest
+
+    def kl(self, reference: "AbstractTwoStagePolicy") -> Float[Array, " Q"]:
+        (log_patterns, log_answers), (ref_patterns, ref_answers) = (
+            self.log_probs(),
+            reference.log_probs(),
+        )
+
+        def log_ratio(log_prob, log_ref):
+            both = (log_prob > -jnp.inf) & (log_ref > -jnp.inf)
+            return jnp.where(both, log_prob, 0) - jnp.where(both, log_ref, 0)
+
+        def lacks(log_prob, log_ref):
+            return (log_prob > -jnp.inf) & (log_ref == -jnp.inf)
+
+        answers = _mean(jnp.exp(log_answers), log_ratio(log_answers, ref_answers))
+        answers = jnp.where(self.exists, answers, 0)
+        mean = _mean(jnp.exp(log_patterns), log_ratio(log_patterns, ref_patterns) + answers)
+        # Apart from the mean, where an infinite entry would meet its own negative.
+        lacking = self.exists & jnp.any(lacks(log_answers, ref_answers), axis=-1)
+        lacking |= lacks(log_patterns, ref_patterns)
+        return jnp.where(jnp.any(lacking, axis=-1), jnp.inf, mean)
+
+    def entropy(self) -> Float[Array, " Q"]:
+        log_patterns, _ = self.log_probs()
+        return -jnp.sum(jnp.exp(log_patterns) * jnp.where(self.exists, log_patterns, 0), axis=-1)
+
+
+class TabularPolicy(AbstractTwoStagePolicy):
     r"""Softmax tables, $\pi(r|q) \propto e^{\theta_{qr}}$ and $\pi(a|q,r) \propto e^{\phi_{qra}}$.
 
     A pattern whose logit is `-inf` does not exist: questions with fewer patterns than others are
@@ -202,65 +273,6 @@ class TabularPolicy(AbstractPolicy):
     def log_probs(self) -> tuple[Float[Array, "Q R"], Float[Array, "Q R A"]]:
         r"""$\log \pi(r|q)$ `(Q, R)` and $\log \pi(a|q,r)$ `(Q, R, A)`, in nats."""
         return jax.nn.log_softmax(self.pattern_logits), jax.nn.log_softmax(self.answer_logits)
-
-    def pattern_table(
-        self, problem: Problem, reward: RewardFunction | None = None
-    ) -> tuple[Float[Array, "Q R"], Float[Array, "Q R"]]:
-        log_patterns, log_answers = self.log_probs()
-        if reward is None:
-            values = problem.correctness(log_answers.shape[-1])
-        else:
-            values = jnp.asarray(reward(self, problem))
-        values = values.astype(log_answers.dtype)
-        try:
-            jnp.broadcast_shapes(values.shape, log_answers.shape)
-            # The same for all answers of a pattern: no mean over them to take.
-            same = values.ndim == 0 or values.shape[-1] == 1
-            shape = (*log_patterns.shape, 1) if same else log_answers.shape
-            values = jnp.broadcast_to(values, shape)
-        except ValueError:
-            raise ValueError(
-                f"reward must broadcast to (Q, R, A) = {log_answers.shape}, got {values.shape}"
-            ) from None
-        # A padded pattern may carry any value, infinite ones included: it must not reach a sum.
-        values = jnp.where(self.exists[:, :, None], values, 0)
-        values = values[:, :, 0] if same else _mean(jnp.exp(log_answers), values)
-        return jnp.exp(log_patterns), values
-
-    def expectation(self, reward: RewardFunction, problem: Problem) -> Float[Array, " Q"]:
-        return _mean(*self.pattern_table(problem, reward))
-
-    def excess(
-        self, reward: RewardFunction, problem: Problem, level: Float[Array, " Q"]
-    ) -> Float[Array, " Q"]:
-        probs, values = self.pattern_table(problem, reward)
-        base, rest = _from_leader(probs, values)
-        return snapped_difference(base, level) + rest
-
-    def kl(self, reference: "TabularPolicy") -> Float[Array, " Q"]:
-        (log_patterns, log_answers), (ref_patterns, ref_answers) = (
-            self.log_probs(),
-            reference.log_probs(),
-        )
-
-        def log_ratio(log_prob, log_ref):
-            both = (log_prob > -jnp.inf) & (log_ref > -jnp.inf)
-            return jnp.where(both, log_prob, 0) - jnp.where(both, log_ref, 0)
-
-        def lacks(log_prob, log_ref):
-            return (log_prob > -jnp.inf) & (log_ref == -jnp.inf)
-
-        answers = _mean(jnp.exp(log_answers), log_ratio(log_answers, ref_answers))
-        answers = jnp.where(self.exists, answers, 0)
-        mean = _mean(jnp.exp(log_patterns), log_ratio(log_patterns, ref_patterns) + answers)
-        # Apart from the mean, where an infinite entry would meet its own negative.
-        lacking = self.exists & jnp.any(lacks(log_answers, ref_answers), axis=-1)
-        lacking |= lacks(log_patterns, ref_patterns)
-        return jnp.where(jnp.any(lacking, axis=-1), jnp.inf, mean)
-
-    def entropy(self) -> Float[Array, " Q"]:
-        log_patterns, _ = self.log_probs()
-        return -jnp.sum(jnp.exp(log_patterns) * jnp.where(self.exists, log_patterns, 0), axis=-1)
 
     def part(self, name: Part) -> PyTree[bool]:
         nothing = jax.tree_util.tree_map(lambda _: False, self)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ._checks import as_float, require, require_all
-from ._policy import AbstractPolicy, RewardFunction, TabularPolicy
+from ._policy import AbstractPolicy, AbstractTwoStagePolicy, RewardFunction
 from ._problem import Problem
 
 # What a formula for constant rewards asks of a reward, in an error's words.
@@ -35,9 +35,13 @@ class AbstractReward(eqx.Module):
         """Raise `ValueError` where the reward is not defined; looks at concrete values only."""
 
 
-def _tabular(policy: AbstractPolicy) -> TabularPolicy:
-    if not isinstance(policy, TabularPolicy):
-        raise TypeError(f"policy must be a TabularPolicy for this reward, got {policy!r}")
+def two_stage_of(policy: AbstractPolicy) -> AbstractTwoStagePolicy:
+    """The policy, of which a reward wants to know both factors.
+
+    **Raises:** `TypeError` if it is of another kind.
+    """
+    if not isinstance(policy, AbstractTwoStagePolicy):
+        raise TypeError(f"policy must have patterns and answers for this reward, got {policy!r}")
     return policy
 
 
@@ -53,7 +57,7 @@ class Verifiable(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q 1 A"]:
         """**Returns:** `(Q, 1, A)`, 1 at the correct answer and 0 elsewhere."""
-        return problem.correctness(_tabular(policy).answer_logits.shape[-1])
+        return problem.correctness(two_stage_of(policy).log_probs()[1].shape[-1])
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         pass
@@ -73,15 +77,15 @@ class SelfCertainty(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R 1"]:
         """**Returns:** `(Q, R, 1)` in nats, the same for all answers of a pattern."""
-        _, log_answers = _tabular(policy).log_probs()
+        _, log_answers = two_stage_of(policy).log_probs()
         return -jnp.mean(log_answers, axis=-1, keepdims=True) - jnp.log(log_answers.shape[-1])
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         """**Raises:** `ValueError` if an existing pattern gives some answer probability 0, such
         as a success rate of exactly 0 or 1."""
-        if isinstance(policy, TabularPolicy):
+        if isinstance(policy, AbstractTwoStagePolicy):
             rates = policy.pattern_table(problem)[1]
-            certain = jnp.any(jnp.isneginf(policy.answer_logits), axis=-1) & policy.exists
+            certain = jnp.any(jnp.isneginf(policy.log_probs()[1]), axis=-1) & policy.exists
             require_all(
                 jnp.where(certain, rates, 0.5),
                 lambda p: (p > 0) & (p < 1),
