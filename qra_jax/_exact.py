@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from ._checks import require
 from ._clock import ArcLength
 from ._event import AbstractEvent, FlowState, TimeReached
-from ._flow import Euclidean, GradientFlow
+from ._flow import GradientFlow
+from ._integrable import needed_to_integrate
 from ._method import AbstractMethod, Path
 from ._objective import Objective
 from ._ode import DEFAULT_ROWS, ODE
@@ -26,25 +27,6 @@ from ._walk import Place, Resolution, implicit, log_time_at, log_time_to, resolu
 _Scalar = Float[Array, ""]
 
 
-def why_not_integrable(flow: GradientFlow, policy: AbstractPolicy) -> str | None:
-    """What keeps a flow from being integrable, or None if it is."""
-    objective = flow.objective
-    if not isinstance(policy, TabularPolicy):
-        return f"its policy is a {type(policy).__name__}, not a TabularPolicy"
-    if not isinstance(objective, Objective):
-        return f"its objective is {type(objective).__name__}"
-    if objective.regularisers:
-        return "its objective has regularisers"
-    if not objective.is_mean:
-        return "its utility is not the mean reward"
-    if not isinstance(flow.geometry, Euclidean):
-        return f"its geometry is {type(flow.geometry).__name__}"
-    held = flow.freezes_answers and objective.reward.keeps_pattern_values
-    if not held:
-        return "its pattern rewards are not known to stay constant"
-    return None
-
-
 class _Orbits(eqx.Module):
     """The orbits of all questions (leading axes Q), each with its own time `weight * t`."""
 
@@ -57,8 +39,11 @@ class _Orbits(eqx.Module):
 
     def __init__(self, flow: GradientFlow, policy: TabularPolicy, resolution: Resolution):
         assert isinstance(flow.objective, Objective)
+        utility = flow.objective.utility
         _, values = policy.pattern_table(flow.problem, flow.objective.reward)
-        self.orbits = jax.vmap(Orbit)(policy.pattern_logits, values, policy.exists)
+        self.orbits = jax.vmap(lambda *of_one: Orbit(*of_one, utility))(
+            policy.pattern_logits, values, policy.exists
+        )
         self.cells, self.counts = jax.vmap(cells_of)(self.orbits)
         weights = flow.problem.weights.astype(values.dtype)
         self.log_weights = safe_log(weights)
@@ -165,7 +150,8 @@ class Exact(AbstractMethod):
     r"""Constant-reward flows along their closed-form orbit, without steps in time.
 
     In $x_i = e^{-\theta_i}$ the Euclidean flow of constant pattern rewards needs one root (for the
-    state) and one integral (for the time); times of $e^{10^4}$ cost what times of 1 cost.
+    state) and one integral (for the time); times of $e^{10^4}$ cost what times of 1 cost. A utility
+    $f(V)$ keeps the orbit, and time passes as $dt / f'(V)$.
 
     **Arguments:**
 
@@ -201,7 +187,8 @@ class Exact(AbstractMethod):
         alone = len(events) == 1 and _question_of(events[0]) is not None
         if several and events and not alone:
             return "events of several questions"
-        return why_not_integrable(flow, policy)
+        missing = needed_to_integrate(flow, policy)
+        return None if missing is None else "{} must {}, is {}".format(*missing)
 
     def integrate(
         self,
@@ -227,7 +214,10 @@ class Exact(AbstractMethod):
         lane = prepare(flow, policy, reference, until, ArcLength())
         active, flow = lane.system.active, lane.system.flow
         live = eqx.combine(lane.system.params(lane.theta), lane.system.frozen)
-        orbits = _Orbits(flow, live, resolution_for(self.tol, live.pattern_logits.shape[1], dtype))
+        assert isinstance(flow.objective, Objective)
+        utility = flow.objective.utility
+        resolution = resolution_for(self.tol, live.pattern_logits.shape[1], dtype, utility)
+        orbits = _Orbits(flow, live, resolution)
 
         limits = [log_times[-1]] if log_times is not None else []
         limits = [*(time.astype(dtype) for time in timers), *limits, jnp.asarray(jnp.inf, dtype)]

@@ -121,6 +121,11 @@ class GradientFlow(eqx.Module):
         """Whether the answer layer is known not to move (Assumption 5.1)."""
         return self.trainable is _patterns
 
+    @property
+    def trains_all(self) -> bool:
+        """Whether patterns and answers are both trained."""
+        return self.trainable is _all
+
     def split(self, policy: AbstractPolicy) -> tuple[PyTree, PyTree]:
         """The policy's trainable and frozen leaves, each with None in place of the other."""
         return eqx.partition(policy, self.trainable(policy))

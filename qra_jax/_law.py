@@ -5,12 +5,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ._checks import as_float, require
-from ._flow import Euclidean, GradientFlow
+from ._flow import GradientFlow
+from ._integrable import needed_to_integrate
 from ._objective import Objective
 from ._policy import AbstractPolicy, TabularPolicy
 from ._problem import Problem
 from ._regime import Landscape, benign_start
-from ._reward import KEEPS
 from ._trajectory import check_solve
 
 
@@ -50,16 +50,12 @@ class LawStart(eqx.Module):
 def check_law(policy: AbstractPolicy, flow: GradientFlow | Problem) -> GradientFlow:
     """The flow meant, after the checks that its rewards stay constant and its gradient is plain."""
     flow = check_solve(flow, policy, None)
-    if not isinstance(policy, TabularPolicy):
-        raise TypeError(f"policy must be a TabularPolicy for a law, got {policy!r}")
-    objective, geometry = flow.objective, flow.geometry
-    plain = isinstance(objective, Objective) and objective.is_mean and not objective.regularisers
-    shown = " ".join(str(objective).split())
-    require(plain, "flow.objective", "be a mean reward without regularisers", shown)
-    reward = objective.reward
-    require(reward.keeps_pattern_values, "flow.objective.reward", KEEPS, reward)
-    require(flow.freezes_answers, "flow.trainable", 'be "patterns"', flow.trainable)
-    require(isinstance(geometry, Euclidean), "flow.geometry", 'be "euclidean"', geometry)
+    missing = needed_to_integrate(flow, policy)
+    if missing is not None:
+        require(False, *missing)
+    assert isinstance(flow.objective, Objective)  # by `needed_to_integrate`
+    utility = type(flow.objective.utility).__name__
+    require(flow.objective.is_mean, "flow.objective", "be of the mean reward", utility)
     return flow
 
 

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ._utility import AbstractUtility, Mean
+
 _Scalar = Float[Array, ""]
 _Patterns = Float[Array, " K"]
 
@@ -34,20 +36,29 @@ def _scale(log: Float[Array, "*N"]) -> Float[Array, "*N"]:
 
 
 class Orbit(eqx.Module):
-    """`log_start`: logarithms of x(0), in units of the largest; 0 where there is no pattern."""
+    """`log_start`: logarithms of x(0), in units of the largest; 0 where there is no pattern.
+    The utility changes nothing but the time that passes on the way."""
 
     log_start: _Patterns
     rewards: _Patterns
     exists: Bool[Array, " K"]
     log_unit: _Scalar
+    utility: AbstractUtility
 
-    def __init__(self, logits: _Patterns, rewards: _Patterns, exists: Bool[Array, " K"]):
+    def __init__(
+        self,
+        logits: _Patterns,
+        rewards: _Patterns,
+        exists: Bool[Array, " K"],
+        utility: AbstractUtility = Mean(),
+    ):
         finite = jnp.where(exists, logits, 0)
         unit = jax.lax.stop_gradient(jnp.max(jnp.where(exists, -finite, -jnp.inf)))
         self.log_unit = unit
         self.log_start = jnp.where(exists, -finite - unit, 0)
         self.rewards = jnp.where(exists, rewards, 0)
         self.exists = exists
+        self.utility = utility
 
     @property
     def log_product(self) -> _Scalar:
@@ -72,7 +83,8 @@ class Orbit(eqx.Module):
 class Cell(NamedTuple):
     """The surroundings of one hand-over: `origin` is the tau at which the line of pattern `after`
     overtakes that of `before`; it reaches `left` to the middle of the panel before it, and `right`
-    to that of the one after. `log_width`: of the layer in which the hand-over happens."""
+    to that of the one after. `log_width`: of the layer in which the hand-over happens, or in which
+    another pattern's x changes as much, if that is narrower."""
 
     origin: _Scalar
     before: Int[Array, ""]
@@ -101,9 +113,11 @@ def cells_of(orbit: Orbit) -> tuple[Cell, Int[Array, ""]]:
         shortest = jnp.min(length)
         following = jnp.argmax(jnp.where(length == shortest, rewards, -jnp.inf))
         log_lead = _log_lead_below(safe_log(gap), orbit.log_product, orbit.exists)
-        spread = jnp.max(jnp.where(orbit.exists, jnp.abs(rise), 0))
-        slope = jnp.where(before == after, spread, jnp.abs(rise[before]))
-        cell = Cell(origin, before, after, left, shortest / 2, log_lead - safe_log(slope))
+        # The x of a pattern changes by its own size within this distance.
+        slope = safe_log(jnp.maximum(jnp.abs(rise), jnp.abs(rewards - rewards[before])))
+        log_scales = jnp.logaddexp(safe_log(gap), log_lead) - slope
+        log_width = jnp.min(jnp.where(orbit.exists & (indices != after), log_scales, jnp.inf))
+        cell = Cell(origin, before, after, left, shortest / 2, log_width)
         onwards = alive & jnp.any(overtakes)
         return (
             origin + jnp.where(onwards, shortest, 0),
@@ -300,10 +314,16 @@ class Seen(NamedTuple):
     x: Float[Array, "K *N"]
     lead: Float[Array, "K *M"]
 
-    @property
-    def speed(self) -> Float[Array, "*N"]:
+    def speed(self, orbit: Orbit) -> Float[Array, "*N"]:
         """`dt/dtau`, in units of `e^-log_lead` of the side."""
-        return _added(_in_groups(self.lead / self.x, 0))
+        weights = self.lead / self.x
+        total = _added(_in_groups(weights, 0))
+        if isinstance(orbit.utility, Mean):
+            return total
+        rewards = orbit.rewards.reshape(-1, *(1,) * total.ndim)
+        value = _added(_in_groups(weights * rewards, 0)) / total
+        shortfall = _added(_in_groups(weights * (1 - rewards), 0)) / total
+        return total / orbit.utility.slope(value, shortfall)
 
 
 def see(
@@ -332,6 +352,6 @@ def state_at(
     around = side_of(orbit, cell, side, log_distance)
     guess = None if guess is None else jnp.minimum(guess - around.log_lead, 0)
     seen = see(around, jnp.ones_like(log_distance), tol, guess)
-    log_speed = jnp.log(seen.speed) - around.log_lead
+    log_speed = jnp.log(seen.speed(orbit)) - around.log_lead
     log_lead = around.log_lead + seen.log_lead
     return State(around.log_unit + jnp.log(seen.x), log_speed, log_lead)

@@ -1,7 +1,8 @@
 """Rewards: what a (question, pattern, answer) earns under a policy."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,19 +13,30 @@ from ._policy import AbstractPolicy, AbstractTwoStagePolicy, RewardFunction
 from ._problem import Problem
 
 # What a formula for constant rewards asks of a reward, in an error's words.
-KEEPS = "be Verifiable, SelfCertainty or PatternReward (values known to stay constant)"
+KEEPS = (
+    "keep the values of patterns constant along the flow (keeps_pattern_values), as Verifiable, "
+    "SelfCertainty or PatternReward do"
+)
 
 
 class AbstractReward(eqx.Module):
     """A reward, called as `reward(policy, problem)`; its values broadcast to `(Q, R, A)`.
 
-    A plain JAX function of the same two arguments serves just as well.
+    A plain JAX function of the same two arguments serves just as well. Nothing is known about its
+    values then: the three properties, which shortcuts such as `Exact` ask for, are False.
     """
 
-    @property
-    def keeps_pattern_values(self) -> bool:
-        """Whether pattern values are known to stay as they are while only patterns move."""
-        return False
+    keeps_pattern_values: ClassVar[bool] = False
+    """Whether *differences* of pattern values are known to stay as they are while only pattern
+    probabilities move. It speaks of a reward held constant in the gradient."""
+
+    ignores_patterns: ClassVar[bool] = False
+    """Whether values are known not to depend on the pattern probabilities at all, so that
+    differentiating the reward through changes nothing for the patterns."""
+
+    same_for_answers: ClassVar[bool] = False
+    """Whether all answers of a pattern are known to get the same value, so that the reward, held
+    constant in the gradient, does not move the answer layer."""
 
     @abc.abstractmethod
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "..."]:
@@ -45,19 +57,76 @@ def two_stage_of(policy: AbstractPolicy) -> AbstractTwoStagePolicy:
     return policy
 
 
+def _as_rate(rate: ArrayLike, name: str) -> Float[Array, ""]:
+    array = as_float(rate)
+    require(array.ndim == 0, name, "be a scalar", array.shape)
+    require_all(array, lambda x: (x >= 0) & (x <= 1), name, "lie in [0, 1]")
+    return array
+
+
 class Verifiable(AbstractReward):
     r"""The verifiable reward $1[a = a^*(q)]$; the value of a pattern is its success rate $p(r)$.
 
     Source: arXiv 2506.04695 (RLVR).
     """
 
-    @property
-    def keeps_pattern_values(self) -> bool:
-        return True
+    keeps_pattern_values: ClassVar[bool] = True
+    ignores_patterns: ClassVar[bool] = True
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q 1 A"]:
         """**Returns:** `(Q, 1, A)`, 1 at the correct answer and 0 elsewhere."""
         return problem.correctness(two_stage_of(policy).log_probs()[1].shape[-1])
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        pass
+
+
+class NoisyVerifier(AbstractReward):
+    r"""A verifier that errs: the chance that it accepts an answer,
+    $\mathrm{FPR} + (\mathrm{TPR} - \mathrm{FPR})\, 1[a = a^*(q)]$.
+
+    The expected reward is $\mathrm{FPR} + J A$, $A$ the accuracy and $J$ the `youden` index. Under
+    a utility f the flow is the clean one at $J f'(\mathrm{FPR} + J A)$ times the speed of the mean
+    utility: it retraces the clean flow backwards if $J < 0$, and rests if $J = 0$.
+
+    **Arguments:**
+
+    - `true_positive_rate`: TPR, the probability of accepting the correct answer, in [0, 1].
+    - `false_positive_rate`: FPR, the probability of accepting any other, in [0, 1].
+
+    **Raises:** `ValueError` if a rate is not a scalar in [0, 1].
+
+    ??? example
+
+        ```python
+        import qra_jax as qra
+        policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
+        objective = qra.Objective(qra.NoisyVerifier(0.75, 0.25))
+        flow = qra.GradientFlow(objective, problem)
+        print(qra.log_entanglement_time(policy, flow))  # log of 2 * 94.305
+        ```
+
+    Source: arXiv 2601.04411; the clock of a utility is derived in docs.
+    """
+
+    keeps_pattern_values: ClassVar[bool] = True
+    ignores_patterns: ClassVar[bool] = True
+    true_positive_rate: Float[Array, ""]
+    false_positive_rate: Float[Array, ""]
+
+    def __init__(self, true_positive_rate: ArrayLike, false_positive_rate: ArrayLike):
+        self.true_positive_rate = _as_rate(true_positive_rate, "true_positive_rate")
+        self.false_positive_rate = _as_rate(false_positive_rate, "false_positive_rate")
+
+    @property
+    def youden(self) -> Float[Array, ""]:
+        r"""Youden's index $J = \mathrm{TPR} - \mathrm{FPR}$, in [-1, 1]."""
+        return self.true_positive_rate - self.false_positive_rate
+
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q 1 A"]:
+        """**Returns:** `(Q, 1, A)`, TPR at the correct answer and FPR elsewhere."""
+        right = Verifiable()(policy, problem) > 0
+        return jnp.where(right, self.true_positive_rate, self.false_positive_rate)
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         pass
@@ -71,9 +140,9 @@ class SelfCertainty(AbstractReward):
     Source: Intuitor (arXiv 2505.19590); up to the constant, RLIF in arXiv 2506.04695 v2.
     """
 
-    @property
-    def keeps_pattern_values(self) -> bool:
-        return True
+    keeps_pattern_values: ClassVar[bool] = True
+    ignores_patterns: ClassVar[bool] = True
+    same_for_answers: ClassVar[bool] = True
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R 1"]:
         """**Returns:** `(Q, R, 1)` in nats, the same for all answers of a pattern."""
@@ -112,9 +181,9 @@ class PatternReward(AbstractReward):
 
     values: Float[Array, "*Q R"]
 
-    @property
-    def keeps_pattern_values(self) -> bool:
-        return True
+    keeps_pattern_values: ClassVar[bool] = True
+    ignores_patterns: ClassVar[bool] = True
+    same_for_answers: ClassVar[bool] = True
 
     def __init__(self, values: ArrayLike):
         self.values = as_float(values)
@@ -159,3 +228,70 @@ def as_reward(reward: RewardFunction) -> AbstractReward:
     if not callable(reward):
         raise TypeError(f"reward must be a function of (policy, problem), got {reward!r}")
     return FunctionReward(reward)
+
+
+class Mixture(AbstractReward):
+    r"""A weighted sum of rewards, $\sum_i w_i R_i$.
+
+    What is known of every member, such as `keeps_pattern_values`, is known of the mixture.
+
+    **Arguments:**
+
+    - `rewards`: the $R_i$, at least one: `AbstractReward`s or functions of `(policy, problem)`.
+    - `weights`: the $w_i$, `(n,)` finite numbers of any sign, in units that make the terms alike.
+
+    **Raises:** `ValueError` if there are no rewards, or not as many weights, or a weight is NaN or
+    infinite; `TypeError` if a reward is not callable.
+
+    ??? example
+
+        ```python
+        import qra_jax as qra
+        reward = qra.Mixture((qra.Verifiable(), qra.SelfCertainty()), [1.0, 0.1])
+        policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
+        flow = qra.GradientFlow(qra.Objective(reward), problem)
+        ```
+
+    Source: derived in docs.
+    """
+
+    rewards: tuple[AbstractReward, ...]
+    weights: Float[Array, " n"]
+
+    def __init__(self, rewards: Sequence[RewardFunction], weights: ArrayLike):
+        self.rewards = tuple(as_reward(reward) for reward in rewards)
+        self.weights = as_float(weights)
+        require(len(self.rewards) > 0, "rewards", "hold at least one reward", self.rewards)
+        shape = (len(self.rewards),)
+        fits = self.weights.shape == shape
+        require(fits, "weights", f"have shape {shape}, one for each reward", self.weights.shape)
+        require_all(self.weights, lambda x: abs(x) < jnp.inf, "weights", "be finite")
+
+    @property
+    def keeps_pattern_values(self) -> bool:
+        return all(reward.keeps_pattern_values for reward in self.rewards)
+
+    @property
+    def ignores_patterns(self) -> bool:
+        return all(reward.ignores_patterns for reward in self.rewards)
+
+    @property
+    def same_for_answers(self) -> bool:
+        return all(reward.same_for_answers for reward in self.rewards)
+
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R _"]:
+        """**Returns:** `(Q, R, A)`, or `(Q, R, 1)` where no member tells answers apart; 0 where a
+        pattern does not exist."""
+        exists = policy.exists[:, :, None]
+        total = jnp.zeros_like(exists, self.weights.dtype)
+        for weight, reward in zip(self.weights, self.rewards, strict=True):
+            values = reward(policy, problem)
+            values = values.reshape((1,) * (3 - values.ndim) + values.shape)
+            # A padded pattern may carry an infinite value, which times a weight's gradient is NaN.
+            total = total + weight * jnp.where(exists, values, 0)
+        return total
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if a member is not defined."""
+        for reward in self.rewards:
+            reward.validate(policy, problem)

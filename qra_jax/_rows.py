@@ -85,13 +85,13 @@ def rows_at(
         integral = jnp.asarray(rule.integrate, dtype) @ stretch.rates
         ends = jnp.logaddexp(log_time, safe_log(jnp.sum(integral)) + stretch.log_unit)
         # What the highest terms of the series amount to, beside what matters of a time.
-        error = jnp.max(jnp.abs(integral[-2:]))
+        error = jnp.max(jnp.abs(integral[-4:]))
         scale = jnp.maximum(log_time, -spread) - stretch.log_unit
-        allowed = resolution.tol * jnp.exp(jnp.clip(scale, -largest, largest))
+        allowed = 0.1 * resolution.tol * jnp.exp(jnp.clip(scale, -largest, largest))
         factor = 0.9 * (allowed / jnp.maximum(error, jnp.finfo(dtype).tiny)) ** (
             1 / resolution.nodes
         )
-        sound = (error <= allowed) | (search.length < 0.02)
+        sound = (error <= allowed) | (search.length < 1e-3)
         wanted = jax.lax.dynamic_slice_in_dim(targets, search.row, window)
         inside = sound & (wanted <= ends)
         xi = _when(stretch, integral, resolution, log_time, wanted, inside)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ._orbit import Cell, Orbit, Side, cell_at, largest_log, safe_log, see, side_of, state_at
+from ._utility import AbstractUtility, Mean
 
 _Scalar = Float[Array, ""]
 
@@ -36,17 +37,17 @@ class Resolution(NamedTuple):
     tol: float
 
 
-def resolution_for(tol: float, patterns: int, dtype) -> Resolution:
+def resolution_for(tol: float, patterns: int, dtype, utility: AbstractUtility) -> Resolution:
     """What gives log times to `tol`, measured on random problems."""
     tol = max(tol, 10 * float(jnp.finfo(dtype).eps))
     # The more patterns take part in a hand-over, the nearer its complex singularities.
-    nodes = math.ceil(-1.6 * math.log10(tol) + 3 * math.sqrt(patterns))
+    nodes = math.ceil(-2 * math.log10(tol) + 2 * math.sqrt(patterns))
     # The x of a leader may change by e^(patterns * piece) within one.
     longest = 0.4 * largest_log(dtype) / patterns
     root = math.sqrt(tol)
-    return Resolution(
-        nodes, min(12.0, longest), longest, min(root, 0.1), max(1e-2 * root, 1e-7), tol
-    )
+    # Another clock may bend the time much more than the path.
+    piece = min(12.0 if isinstance(utility, Mean) else 2.0, longest)
+    return Resolution(nodes, piece, longest, min(30 * root, 0.1), max(1e-2 * root, 1e-7), tol)
 
 
 class Rule(NamedTuple):
@@ -197,7 +198,7 @@ def along(orbit: Orbit, cells: Cell, piece: Piece, resolution: Resolution) -> St
     few = see(side, ratios(rule.coarse)[0], 1e-3).log_lead
     ratio, slope = ratios(rule.nodes)
     seen = see(side, ratio, 0.1 * resolution.tol, jnp.asarray(rule.refine, half.dtype) @ few)
-    rates = seen.speed * slope * half * piece.side
+    rates = seen.speed(orbit) * slope * half * piece.side
     unit = piece.log_scale + far - side.log_lead
     return Stretch(rates, seen.log_lead, unit, side, far, half)
 
@@ -264,9 +265,10 @@ def _log_time_at_jvp(primals, tangents, *, resolution):
     orbit, place, cells, known = primals
     d_orbit, d_place, _, _ = tangents
     log_time = log_time_at(orbit, place, cells, known, resolution=resolution)
-    slopes = _sensitivity(orbit, place, cells, log_time, resolution)
+    slopes = jtu.tree_leaves(_sensitivity(orbit, place, cells, log_time, resolution))
+    tangents = _of_inexact(orbit, d_orbit)
     change = jnp.zeros_like(known)
-    for slope, tangent in zip(slopes, (d_orbit.log_start, d_orbit.rewards), strict=True):
+    for slope, tangent in zip(slopes, tangents, strict=True):
         if tangent is not None:
             change = change + jnp.sum(slope * tangent)
     if d_place.log_distance is not None:
@@ -277,23 +279,29 @@ def _log_time_at_jvp(primals, tangents, *, resolution):
     return log_time, change
 
 
+def _of_inexact(orbit: Orbit, tangents: Orbit) -> list[Array | None]:
+    """The tangents (None: 0) of an orbit's inexact leaves."""
+    leaves, structure = jtu.tree_flatten(orbit)
+    tangents = structure.flatten_up_to(tangents)
+    return [t for leaf, t in zip(leaves, tangents, strict=True) if eqx.is_inexact_array(leaf)]
+
+
 def _sensitivity(
     orbit: Orbit, place: Place, cells: Cell, log_time: _Scalar, resolution: Resolution
-) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
-    """The gradient of the log time at a place whose tau is held, by `log_start` and rewards."""
+) -> Orbit:
+    """The gradient of the log time at a place whose tau is held, for each inexact leaf."""
+    moving, fixed = eqx.partition(orbit, eqx.is_inexact_array)
 
     def advance(total, piece):
-        def share(log_start, rewards):
-            live = eqx.tree_at(lambda o: (o.log_start, o.rewards), orbit, (log_start, rewards))
-            amount, log_unit = _taken(live, cells, piece, resolution)
+        def share(moving):
+            amount, log_unit = _taken(eqx.combine(moving, fixed), cells, piece, resolution)
             return amount * jnp.exp(log_unit - log_time)
 
-        more = jax.grad(share, (0, 1))(orbit.log_start, orbit.rewards)
-        return jtu.tree_map(jnp.add, total, more)
+        return jtu.tree_map(jnp.add, total, jax.grad(share)(moving))
 
-    nothing = jnp.zeros_like(orbit.log_start)
+    nothing = jtu.tree_map(jnp.zeros_like, moving)
     wanted = jnp.isfinite(log_time)
-    return _all_the_way(cells, place, resolution, advance, (nothing, nothing), wanted)
+    return _all_the_way(cells, place, resolution, advance, nothing, wanted)
 
 
 def implicit(place: Place, residual: Callable[[Place], _Scalar], wanted: Bool[Array, ""]) -> Place:

@@ -1,0 +1,30 @@
+"""Which flows are integrable: constant pattern rewards, Euclidean, without penalties."""
+
+from ._flow import Euclidean, GradientFlow
+from ._objective import Objective
+from ._policy import AbstractPolicy, TabularPolicy
+from ._reward import KEEPS
+
+
+def needed_to_integrate(flow: GradientFlow, policy: AbstractPolicy) -> tuple[str, str, str] | None:
+    """What keeps a flow from being integrable: an argument, what it must be, and what it is; None
+    if nothing does."""
+    objective = flow.objective
+    if not isinstance(policy, TabularPolicy):
+        return "policy", "be a TabularPolicy", type(policy).__name__
+    if not isinstance(objective, Objective):
+        return "flow.objective", "be an Objective", type(objective).__name__
+    if objective.regularisers:
+        shown = ", ".join(type(one).__name__ for one in objective.regularisers)
+        return "flow.objective", "be without regularisers", shown
+    reward, held = objective.reward, not objective.differentiate_reward
+    keeps = reward.keeps_pattern_values and (held or reward.ignores_patterns)
+    # A shift common to all patterns changes V, but not the flow of the mean.
+    if not (keeps and (objective.is_mean or reward.ignores_patterns)):
+        return "flow.objective.reward", KEEPS, type(reward).__name__
+    still = flow.freezes_answers or (flow.trains_all and held and reward.same_for_answers)
+    if not still:
+        return "flow.trainable", 'be "patterns"', str(flow.trainable)
+    if not isinstance(flow.geometry, Euclidean):
+        return "flow.geometry", 'be "euclidean"', type(flow.geometry).__name__
+    return None
