@@ -332,6 +332,7 @@ def train(
     flow = check_solve(flow, policy, reference)
     if not isinstance(optimiser, optax.GradientTransformation):
         raise TypeError(f"optimiser must be an optax.GradientTransformation, got {optimiser!r}")
+    require(bool(jtu.tree_leaves(flow.split(policy)[0])), "flow.trainable", "select a leaf", "none")
     whole(num_steps, "num_steps", 1)
     if reset_reference_every is not None:
         whole(reset_reference_every, "reset_reference_every", 1)

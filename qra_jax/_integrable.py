@@ -24,7 +24,7 @@ def needed_to_integrate(flow: GradientFlow, policy: AbstractPolicy) -> tuple[str
         return "flow.objective.reward", KEEPS, type(reward).__name__
     still = flow.freezes_answers or (flow.trains_all and held and reward.same_for_answers)
     if not still:
-        return "flow.trainable", 'be "patterns"', str(flow.trainable)
+        return "flow.trainable", 'be "patterns"', getattr(flow.trainable, "__name__", "a filter")
     if not isinstance(flow.geometry, Euclidean):
         return "flow.geometry", 'be "euclidean"', type(flow.geometry).__name__
     return None

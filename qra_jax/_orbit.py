@@ -113,10 +113,12 @@ def cells_of(orbit: Orbit) -> tuple[Cell, Int[Array, ""]]:
         shortest = jnp.min(length)
         following = jnp.argmax(jnp.where(length == shortest, rewards, -jnp.inf))
         log_lead = _log_lead_below(safe_log(gap), orbit.log_product, orbit.exists)
-        # The x of a pattern changes by its own size within this distance.
+        # The x of a pattern changes by its own size within this distance; at the start, time is
+        # to be resolved from 0 on.
         slope = safe_log(jnp.maximum(jnp.abs(rise), jnp.abs(rewards - rewards[before])))
-        log_scales = jnp.logaddexp(safe_log(gap), log_lead) - slope
-        log_width = jnp.min(jnp.where(orbit.exists & (indices != after), log_scales, jnp.inf))
+        log_x = jnp.where(before == after, log_lead, jnp.logaddexp(safe_log(gap), log_lead))
+        others = orbit.exists & (indices != after)
+        log_width = jnp.min(jnp.where(others, log_x - slope, jnp.inf))
         cell = Cell(origin, before, after, left, shortest / 2, log_width)
         onwards = alive & jnp.any(overtakes)
         return (

@@ -18,6 +18,11 @@ Place = Literal["reward", "loss"]
 class AbstractRegulariser(eqx.Module):
     """A penalty on the policy, subtracted from each question's utility."""
 
+    @property
+    def has_interior_optimum(self) -> bool:
+        """Whether it can bring a flow to rest at a policy that is not a vertex of the simplex."""
+        return True
+
     @abc.abstractmethod
     def __call__(self, policy: Any, reference: Any, held: Any) -> Float[Array, " Q"]:
         """The penalty of each question.
@@ -176,6 +181,10 @@ class KLEstimator(AbstractRegulariser):
             require(value in known, name, f"be one of {known}", repr(value))
         self.kind = kind
         self.place = place
+
+    @property
+    def has_interior_optimum(self) -> bool:
+        return (self.kind, self.place) != ("k1", "loss")
 
     def __call__(self, policy: Any, reference: Any, held: Any) -> Float[Array, " Q"]:
         log_ratio = _log_ratio(held, reference)

@@ -87,7 +87,7 @@ def rows_at(
         # What the highest terms of the series amount to, beside what matters of a time.
         error = jnp.max(jnp.abs(integral[-4:]))
         scale = jnp.maximum(log_time, -spread) - stretch.log_unit
-        allowed = 0.1 * resolution.tol * jnp.exp(jnp.clip(scale, -largest, largest))
+        allowed = resolution.tol * jnp.exp(jnp.clip(scale, -largest, largest))
         factor = 0.9 * (allowed / jnp.maximum(error, jnp.finfo(dtype).tiny)) ** (
             1 / resolution.nodes
         )

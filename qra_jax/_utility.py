@@ -81,6 +81,11 @@ def _group(size: int | None, name: str, least: int) -> int | None:
 _NODES = np.polynomial.legendre.leggauss(64)
 
 
+def _last(row: Float[Array, " N"], values: _Values) -> Float[Array, "..."]:
+    """As an axis behind those of the values."""
+    return jnp.expand_dims(row, tuple(range(values.ndim)))
+
+
 class GRPO(AbstractUtility):
     r"""Advantages divided by the standard deviation of their group, $(r - \bar r)/s$.
 
@@ -127,7 +132,7 @@ class GRPO(AbstractUtility):
         # From V = 1/2, over log odds: where groups are redrawn the slope grows like 1/V.
         nodes, weights = (jnp.asarray(x / 2, value.dtype) for x in _NODES)
         log_odds = _log_of(value, shortfall) - _log_of(shortfall, value)
-        at = log_odds[..., None] * (0.5 + nodes)
+        at = log_odds[..., None] * _last(0.5 + nodes, log_odds)
         right, wrong = jax.nn.sigmoid(at), jax.nn.sigmoid(-at)
         return log_odds * ((self.slope(right, wrong) * right * wrong) @ weights)
 
@@ -251,7 +256,7 @@ class MaxRL(AbstractUtility):
         self.samples = samples
 
     def value(self, value: _Values, shortfall: _Values) -> _Values:
-        power = jnp.arange(1, self.samples + 1, dtype=value.dtype)
+        power = _last(jnp.arange(1, self.samples + 1, dtype=value.dtype), value)
         log_shortfall = _log_of(shortfall, value)[..., None]
         return jnp.sum(-jnp.expm1(power * log_shortfall) / power, axis=-1)
 

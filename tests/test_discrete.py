@@ -466,6 +466,12 @@ BAD = {
     "reset": (train(reset_reference_every=0), "reset_reference_every", "at least 1", "0"),
     "no key": (train(sampler=SAMPLER), "key", "be given with a sampler", "None"),
     "no sampler": (train(key=KEY), "key", "come with a sampler", "key"),
+    "nothing to train": (
+        train(qra.GradientFlow(qra.RLVR(), PROBLEM, lambda p: TREE.tree_map(lambda _: False, p))),
+        "flow.trainable",
+        "select a leaf",
+        "none",
+    ),
     "utility": (
         train(objective(qra.Verifiable(), utility=qra.LogLikelihood()), **WITH),
         "utility",
