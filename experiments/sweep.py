@@ -11,6 +11,7 @@ import jax
 import tyro
 
 from ._map import BadSetting, Claim, Map, MapResult
+from .gap import Gap
 from .regimes import Regimes
 from .rlif import Rlif
 from .sft import Sft
@@ -20,7 +21,7 @@ MAPS: tuple[type[Map], ...] = (Regimes, Sft, Rlif)
 
 @dataclasses.dataclass(frozen=True)
 class All:
-    """All three maps with their defaults."""
+    """The maps of the flow, regimes, sft and rlif, with their defaults (gap is run by name)."""
 
     out: Path = Path("results")
     """folder that each map's own folder is written into"""
@@ -43,6 +44,7 @@ Choice = (
     | Annotated[Regimes, tyro.conf.subcommand("regimes")]
     | Annotated[Sft, tyro.conf.subcommand("sft")]
     | Annotated[Rlif, tyro.conf.subcommand("rlif")]
+    | Annotated[Gap, tyro.conf.subcommand("gap")]
 )
 
 

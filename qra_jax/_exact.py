@@ -41,9 +41,9 @@ class _Orbits(eqx.Module):
         assert isinstance(flow.objective, Objective)
         utility = flow.objective.utility
         _, values = policy.pattern_table(flow.problem, flow.objective.reward)
-        self.orbits = jax.vmap(lambda *of_one: Orbit(*of_one, utility))(
-            policy.pattern_logits, values, policy.exists
-        )
+        self.orbits = jax.vmap(
+            lambda logits, values, exists: Orbit(logits, values, exists, utility)
+        )(policy.pattern_logits, values, policy.exists)
         self.cells, self.counts = jax.vmap(cells_of)(self.orbits)
         weights = flow.problem.weights.astype(values.dtype)
         self.log_weights = safe_log(weights)

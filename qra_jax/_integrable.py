@@ -17,11 +17,11 @@ def needed_to_integrate(flow: GradientFlow, policy: AbstractPolicy) -> tuple[str
     if objective.regularisers:
         shown = ", ".join(type(one).__name__ for one in objective.regularisers)
         return "flow.objective", "be without regularisers", shown
-    reward, held = objective.reward, not objective.differentiate_reward
-    keeps = reward.keeps_pattern_values and (held or reward.ignores_patterns)
+    reward = objective.reward
     # A shift common to all patterns changes V, but not the flow of the mean.
-    if not (keeps and (objective.is_mean or reward.ignores_patterns)):
+    if not (objective.keeps_gaps and (objective.is_mean or reward.ignores_patterns)):
         return "flow.objective.reward", KEEPS, type(reward).__name__
+    held = not objective.differentiate_reward
     still = flow.freezes_answers or (flow.trains_all and held and reward.same_for_answers)
     if not still:
         return "flow.trainable", 'be "patterns"', getattr(flow.trainable, "__name__", "a filter")

@@ -164,13 +164,20 @@ class Objective(AbstractObjective):
         )
 
     @property
+    def keeps_gaps(self) -> bool:
+        """Whether differences of pattern values stay, and gaps in them alone move the patterns,
+        while no answer moves."""
+        kept = self.reward.ignores_patterns or not self.differentiate_reward
+        return self.reward.keeps_pattern_values and kept
+
+    @property
     def is_mean(self) -> bool:
         """Whether the utility is the expected reward itself."""
         return isinstance(self.utility, Mean)
 
     @property
     def has_interior_optimum(self) -> bool:
-        return bool(self.regularisers)
+        return any(getattr(one, "has_interior_optimum", True) for one in self.regularisers)
 
     def validate(self, policy: AbstractPolicy, problem: Problem, reference: AbstractPolicy) -> None:
         self.reward.validate(policy, problem)

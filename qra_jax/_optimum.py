@@ -41,18 +41,19 @@ def optimal_policy(reference: TabularPolicy, flow: GradientFlow | Problem) -> Ta
     objective = flow.objective
     regularisers = objective.regularisers if isinstance(objective, Objective) else ()
     penalty = regularisers[0] if len(regularisers) == 1 else None
-    mean = isinstance(objective, Objective) and objective.is_mean
-    if not (mean and isinstance(penalty, ReverseKL)):
+    plain = isinstance(objective, Objective) and objective.is_mean
+    if not (plain and isinstance(penalty, ReverseKL)):
         raise ValueError(
             "flow.objective must be a mean reward with one ReverseKL, got "
             f"{type(objective).__name__} with {len(regularisers)} regularisers"
         )
+    assert isinstance(objective, Objective)
     beta = penalty.beta
     require_all(beta, lambda b: b > 0, "beta", "be above 0")
     log_patterns, log_answers = reference.log_probs()
     beta = beta.astype(log_patterns.dtype)
     if flow.freezes_answers:
-        constant = objective.reward.keeps_pattern_values
+        constant = objective.keeps_gaps
         require(constant, "flow.objective.reward", KEEPS, objective.reward)
         _, values = reference.pattern_table(flow.problem, objective.reward)
         return TabularPolicy(log_patterns + values / beta, log_answers)

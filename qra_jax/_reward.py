@@ -14,8 +14,8 @@ from ._problem import Problem
 
 # What a formula for constant rewards asks of a reward, in an error's words.
 KEEPS = (
-    "keep the values of patterns constant along the flow (keeps_pattern_values), as Verifiable, "
-    "SelfCertainty or PatternReward do"
+    "be one whose pattern values stay constant along the flow (keeps_pattern_values), such as "
+    "Verifiable, SelfCertainty or PatternReward"
 )
 
 

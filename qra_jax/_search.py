@@ -90,7 +90,7 @@ def place_of_event(
     cell = cell_at(cells, bracket.cell)
     eps = float(jnp.finfo(orbit.log_start.dtype).eps)
     # Of second order: the step after one below this is below rounding, or the tolerance.
-    small = 0.1 * max(0.1 * tol, eps) ** 0.5
+    small = 0.1 * max(1e-3 * tol, eps) ** 0.5
 
     def distance(depth):
         return cell.log_width + log_sinh(jnp.abs(depth))
@@ -99,7 +99,7 @@ def place_of_event(
         """Value and `log_lead`, and their slopes."""
 
         def seen(depth):
-            state = state_at(orbit, cell, bracket.side, distance(depth), guess, 0.01 * tol)
+            state = state_at(orbit, cell, bracket.side, distance(depth), guess, 1e-3 * tol)
             return event(state), state.log_lead
 
         return jax.jvp(seen, (depth,), (jnp.ones_like(depth),))

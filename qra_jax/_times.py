@@ -12,6 +12,7 @@ from ._exact import method_for
 from ._flow import GradientFlow
 from ._method import AbstractMethod
 from ._metrics import accuracy
+from ._objective import Objective
 from ._policy import AbstractPolicy, TabularPolicy, snapped_difference
 from ._problem import Problem
 from ._regime import Landscape, benign_start
@@ -30,6 +31,16 @@ def _isolated(flow: GradientFlow, policy: AbstractPolicy, question: Array) -> Gr
     weights = flow.problem.weights
     alone = jnp.where(jnp.arange(weights.shape[0]) == question, weights, 0)
     return eqx.tree_at(lambda f: f.problem.weights, flow, alone)
+
+
+def _moves(policy: AbstractPolicy, flow: GradientFlow) -> Bool[Array, " Q"]:
+    """Which questions move: one of weight 0 does only by what it shares with others."""
+    return (flow.problem.weights > 0) | (not policy.independent_questions)
+
+
+def _keeps_gaps(flow: GradientFlow) -> bool:
+    objective = flow.objective
+    return flow.freezes_answers and isinstance(objective, Objective) and objective.keeps_gaps
 
 
 class _Passage(eqx.Module):
@@ -102,12 +113,11 @@ def entanglement(
     questions = jnp.arange(flow.problem.num_questions)
     # V = second best is the very moment at which V exceeds it, if anything moves.
     at_second = jnp.any(land.second & (land.above == 0), axis=-1)
-    moves = flow.problem.weights > 0
+    moves = _moves(policy, flow)
     already = land.passed_second | (at_second & moves)
     never = ~already & ~moves
     skip = already | never
-    constant = flow.freezes_answers and flow.objective.reward.keeps_pattern_values
-    if constant and isinstance(policy, TabularPolicy):
+    if _keeps_gaps(flow) and isinstance(policy, TabularPolicy):
         event = jax.vmap(ValuePasses)(jnp.argmax(land.second, axis=-1), questions, skip)
     else:
         event = jax.vmap(ValueReaches)(_at_once(skip, land.second_value), questions)
@@ -172,7 +182,7 @@ def convergence(
     eps = jnp.broadcast_to(as_float(eps).astype(land.probs.dtype), questions.shape)
     others = jnp.sum(jnp.where(land.best, 0, land.probs), axis=-1)
     already = others <= eps
-    never = ~already & ~(flow.problem.weights > 0)
+    never = ~already & ~_moves(policy, flow)
     skip = already | never
     event = jax.vmap(
         lambda best, eps, q: PatternReaches(best, None, q, shortfall=eps, lasting=lasting)
@@ -254,7 +264,7 @@ def log_time_to_accuracy(
     start = accuracy(policy, flow.problem)
     level = jnp.broadcast_to(as_float(level).astype(start.dtype), questions.shape)
     already = start >= level
-    never = ~(flow.problem.weights > 0)
+    never = ~_moves(policy, flow)
     if flow.freezes_answers:
         _, rates = policy.pattern_table(flow.problem)
         highest = jnp.max(jnp.where(policy.exists, rates, 0), axis=-1)

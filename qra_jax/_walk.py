@@ -282,8 +282,8 @@ def _log_time_at_jvp(primals, tangents, *, resolution):
 def _of_inexact(orbit: Orbit, tangents: Orbit) -> list[Array | None]:
     """The tangents (None: 0) of an orbit's inexact leaves."""
     leaves, structure = jtu.tree_flatten(orbit)
-    tangents = structure.flatten_up_to(tangents)
-    return [t for leaf, t in zip(leaves, tangents, strict=True) if eqx.is_inexact_array(leaf)]
+    pairs = zip(leaves, structure.flatten_up_to(tangents), strict=True)  # pyright: ignore
+    return [tangent for leaf, tangent in pairs if eqx.is_inexact_array(leaf)]
 
 
 def _sensitivity(

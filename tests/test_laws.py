@@ -559,7 +559,7 @@ WRONG_FLOWS = {
     "geometry": qra.GradientFlow(qra.RLVR(), PROBLEM, geometry="natural"),
     "trainable": qra.GradientFlow(qra.RLVR(), PROBLEM, "all"),
     "penalty": qra.GradientFlow(qra.RLVR(0.1), PROBLEM),
-    "utility": compiled.log_likelihood(PROBLEM),
+    "utility": qra.GradientFlow(qra.Objective(qra.Verifiable(), jnp.log), PROBLEM),
     "reward": qra.GradientFlow(qra.Objective(compiled.right_answer_prob), PROBLEM),
     "fine-tuning": qra.GradientFlow(qra.SFT(np.array([0.5, 0.5, 0.0])), PROBLEM),
 }
