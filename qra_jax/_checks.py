@@ -36,6 +36,16 @@ def require_all(
         raise ValueError(f"{name} must {must}, got {name}{where} = {array[index]!s}")
 
 
+def whole(value: int, name: str, least: int) -> int:
+    """`value`, a whole number of at least `least`.
+
+    **Raises:** `ValueError` otherwise.
+    """
+    require(isinstance(value, int), name, "be a whole number", repr(value))
+    require(value >= least, name, f"be at least {least}", value)
+    return value
+
+
 def check_probabilities(probs: ArrayLike, name: str, tolerance: float) -> None:
     """Require non-negative entries that sum to 1 (within `tolerance`) over the last axis."""
     require_all(probs, lambda p: p >= 0, name, "be non-negative and not NaN")

@@ -11,8 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from ._checks import require, require_all
-from ._estimator import whole
+from ._checks import require, require_all, whole
 from ._flow import AbstractGeometry, GradientFlow
 from ._groups import SampledGroups, Samples
 from ._metrics import mean_accuracy

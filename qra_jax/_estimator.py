@@ -8,17 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ._checks import require
+from ._checks import require, whole
 from ._utility import GRPO, AbstractUtility, DrGRPO, LogLikelihood, MaxRL, Mean, PassAtK
 
 Groups = Float[Array, "*B G"]
-
-
-def whole(value: int, name: str, least: int) -> int:
-    """**Raises:** `ValueError` unless `value` is a whole number of at least `least`."""
-    require(isinstance(value, int), name, "be a whole number", repr(value))
-    require(value >= least, name, f"be at least {least}", value)
-    return value
 
 
 def _pick(uniform: Float[Array, ""], weights: Float[Array, " N"]) -> Int[Array, ""]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ._checks import require
+from ._checks import require, whole
 from ._estimator import (
     REINFORCE,
     RLOO,
@@ -18,7 +18,6 @@ from ._estimator import (
     SampledGRPO,
     SampledMaxRL,
     pick_each,
-    whole,
 )
 from ._utility import AbstractUtility
 

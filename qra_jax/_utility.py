@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._checks import as_float, require, require_all
+from ._checks import as_float, require, require_all, whole
 
 _Values = Float[Array, "*Q"]
 
@@ -71,13 +71,6 @@ class FunctionUtility(AbstractUtility):
         return jax.grad(lambda v: jnp.sum(self.value(v, 1 - v)))(value)
 
 
-def _group(size: int | None, name: str, least: int) -> int | None:
-    if size is not None:
-        require(isinstance(size, int), name, "be a whole number", repr(size))
-        require(size >= least, name, f"be at least {least}", size)
-    return size
-
-
 _NODES = np.polynomial.legendre.leggauss(64)
 
 
@@ -121,7 +114,7 @@ class GRPO(AbstractUtility):
     redraw: bool = eqx.field(static=True)
 
     def __init__(self, group: int | None = None, ddof: int = 0, redraw: bool = False):
-        self.group = _group(group, "group", 2)
+        self.group = None if group is None else whole(group, "group", 2)
         require(ddof in (0, 1), "ddof", "be 0 or 1", ddof)
         self.ddof = ddof
         self.redraw = redraw
@@ -173,7 +166,7 @@ class DrGRPO(AbstractUtility):
     group: int | None = eqx.field(static=True)
 
     def __init__(self, group: int | None = None):
-        self.group = _group(group, "group", 2)
+        self.group = None if group is None else whole(group, "group", 2)
 
     @property
     def of_probability(self) -> bool:
@@ -252,8 +245,7 @@ class MaxRL(AbstractUtility):
     samples: int = eqx.field(static=True)
 
     def __init__(self, samples: int):
-        _group(samples, "samples", 1)
-        self.samples = samples
+        self.samples = whole(samples, "samples", 1)
 
     def value(self, value: _Values, shortfall: _Values) -> _Values:
         power = _last(jnp.arange(1, self.samples + 1, dtype=value.dtype), value)
@@ -279,8 +271,7 @@ class PassAtK(AbstractUtility):
     k: int = eqx.field(static=True)
 
     def __init__(self, k: int):
-        _group(k, "k", 1)
-        self.k = k
+        self.k = whole(k, "k", 1)
 
     def value(self, value: _Values, shortfall: _Values) -> _Values:
         return -jnp.expm1(self.k * _log_of(shortfall, value))
