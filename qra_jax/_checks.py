@@ -36,6 +36,27 @@ def require_all(
         raise ValueError(f"{name} must {must}, got {name}{where} = {array[index]!s}")
 
 
+def as_scalar(
+    value: ArrayLike, name: str, test: Callable[[np.ndarray], np.ndarray], must: str
+) -> Array:
+    """A floating-point scalar that passes a test.
+
+    **Raises:** `ValueError` otherwise.
+    """
+    array = as_float(value)
+    require(array.ndim == 0, name, "be a scalar", array.shape)
+    require_all(array, test, name, must)
+    return array
+
+
+def as_share(value: ArrayLike, name: str) -> Array:
+    """A scalar in [0, 1].
+
+    **Raises:** `ValueError` otherwise.
+    """
+    return as_scalar(value, name, lambda x: (x >= 0) & (x <= 1), "lie in [0, 1]")
+
+
 def whole(value: int, name: str, least: int) -> int:
     """`value`, a whole number of at least `least`.
 

@@ -16,10 +16,12 @@ from ._flow import AbstractGeometry, GradientFlow
 from ._groups import SampledGroups, Samples
 from ._metrics import mean_accuracy
 from ._objective import Objective
-from ._policy import AbstractPolicy, AbstractTwoStagePolicy
+from ._policy import AbstractPolicy, two_stage_of
 from ._problem import Problem
 from ._status import Status
+from ._system import all_usable
 from ._trajectory import check_solve
+from ._tree import chosen
 from ._utility import Mean
 
 _ROWS = 129
@@ -82,7 +84,7 @@ def _no_reward(policy: AbstractPolicy, problem: Problem) -> Float[Array, "1 1 1"
 
 
 def _joint(policy: AbstractPolicy) -> Float[Array, "Q R A"]:
-    log_patterns, log_answers = _two_stage(policy).log_probs()
+    log_patterns, log_answers = two_stage_of(policy, "to be sampled").log_probs()
     return log_patterns[:, :, None] + log_answers
 
 
@@ -130,20 +132,6 @@ def _flat(table: Float[Array, "Q R A"]) -> Float[Array, "Q N"]:
     return table.reshape(table.shape[0], -1)
 
 
-def _two_stage(policy: AbstractPolicy) -> AbstractTwoStagePolicy:
-    if not isinstance(policy, AbstractTwoStagePolicy):
-        raise TypeError(f"policy must have patterns and answers to be sampled, got {policy!r}")
-    return policy
-
-
-def _where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
-    return jtu.tree_map(lambda x, y: jnp.where(condition, x, y), new, old)
-
-
-def _all(tests: PyTree) -> Bool[Array, ""]:
-    return jnp.all(jnp.asarray([jnp.all(test) for test in jtu.tree_leaves(tests)], bool))
-
-
 def _where_present(params: PyTree, new: PyTree, absent: Any) -> PyTree:
     """`new`, but `absent` for what does not exist (`-inf`)."""
     return jtu.tree_map(lambda x, y: jnp.where(jnp.isneginf(x), absent, y), params, new)
@@ -157,7 +145,7 @@ def _update(
     descent = _where_present(params, jtu.tree_map(jnp.negative, velocity), 0)
     updates, state = optimiser.update(descent, state, _where_present(params, params, 0))
     moved = jtu.tree_map(lambda x, u: (x + u).astype(x.dtype), params, updates)
-    finite = _all(_where_present(params, jtu.tree_map(jnp.isfinite, moved), True))
+    finite = all_usable(jtu.tree_map(jnp.abs, _where_present(params, moved, 0)))
     return _where_present(params, moved, -jnp.inf), state, finite
 
 
@@ -184,14 +172,14 @@ def _train(
             ascent = velocity(state.params, frozen, eqx.combine(state.reference, fixed))
             *new, finite = _update(optimiser, state.params, state.optimiser, ascent)
             finite &= state.finite
-            params, inner = _where(finite, new, [state.params, state.optimiser])
+            params, inner = chosen(finite, new, [state.params, state.optimiser])
             return state._replace(params=params, optimiser=inner, finite=finite), None
 
         state, _ = jax.lax.scan(update, state, None, length=epochs, unroll=epochs == 1)
         compared = state.reference
         if reset is not None:
             now, _ = eqx.partition(eqx.combine(state.params, frozen), eqx.is_array)
-            compared = _where((step + 1) % reset == 0, now, compared)
+            compared = chosen((step + 1) % reset == 0, now, compared)
         done = state.num_steps + state.finite
         return state._replace(reference=compared, num_steps=done)
 
@@ -209,7 +197,7 @@ def _train(
 
     none_yet = jnp.zeros((), jnp.int32)
     moments = optimiser.init(_where_present(params, params, 0))
-    finite = _all(jtu.tree_map(lambda x: x < jnp.inf, params))
+    finite = all_usable(params)
     start = _State(params, moments, compared, finite, none_yet)
     stops = jnp.asarray(steps, jnp.int32)
     final, later = jax.lax.scan(row, start, (stops[:-1], stops[1:]))
@@ -218,10 +206,9 @@ def _train(
     def observe(row):
         params, compared = row
         now = eqx.combine(params, frozen)
-        weights = flow.problem.weights
         reward = now.expectation(flow.objective.reward, flow.problem)
         each = (reward, now.entropy(), now.kl(eqx.combine(compared, fixed)))
-        means = [jnp.sum(weights.astype(x.dtype) * x) for x in each]
+        means = map(flow.problem.mean, each)
         return mean_accuracy(now, flow.problem), now.pattern_table(flow.problem)[0], *means
 
     accuracy, probs, reward, entropy, kl = jax.vmap(observe)(rows)

@@ -77,10 +77,7 @@ class ValueReaches(AbstractEvent):
         reward = state.flow.objective.reward if self.reward is None else self.reward
         level = jnp.broadcast_to(self.level, problem.correct.shape)
         excess = state.policy.excess(reward, problem, level.astype(_float_dtype(state.policy)))
-        if self.question is None:
-            excess = jnp.sum(problem.weights.astype(excess.dtype) * excess)
-        else:
-            excess = excess[self.question]
+        excess = problem.mean(excess) if self.question is None else excess[self.question]
         return excess if self.direction == "rising" else -excess
 
 

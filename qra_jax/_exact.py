@@ -37,7 +37,7 @@ class _Orbits(eqx.Module):
     starts: Float[Array, "Q K"]
     resolution: Resolution = eqx.field(static=True)
 
-    def __init__(self, flow: GradientFlow, policy: TabularPolicy, resolution: Resolution):
+    def __init__(self, flow: GradientFlow, policy: TabularPolicy, tol: float):
         assert isinstance(flow.objective, Objective)
         utility = flow.objective.utility
         _, values = policy.pattern_table(flow.problem, flow.objective.reward)
@@ -48,7 +48,8 @@ class _Orbits(eqx.Module):
         weights = flow.problem.weights.astype(values.dtype)
         self.log_weights = safe_log(weights)
         self.starts = policy.pattern_logits
-        self.resolution = resolution
+        num_patterns = policy.pattern_logits.shape[1]
+        self.resolution = resolution_for(tol, num_patterns, values.dtype, utility)
 
     def one(self, index) -> "_Orbits":
         return jtu.tree_map(lambda x: x[index], self)
@@ -214,10 +215,7 @@ class Exact(AbstractMethod):
         lane = prepare(flow, policy, reference, until, ArcLength())
         active, flow = lane.system.active, lane.system.flow
         live = eqx.combine(lane.system.params(lane.theta), lane.system.frozen)
-        assert isinstance(flow.objective, Objective)
-        utility = flow.objective.utility
-        resolution = resolution_for(self.tol, live.pattern_logits.shape[1], dtype, utility)
-        orbits = _Orbits(flow, live, resolution)
+        orbits = _Orbits(flow, live, self.tol)
 
         limits = [log_times[-1]] if log_times is not None else []
         limits = [*(time.astype(dtype) for time in timers), *limits, jnp.asarray(jnp.inf, dtype)]

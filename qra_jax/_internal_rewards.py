@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._checks import require
-from ._policy import AbstractPolicy, AbstractTwoStagePolicy
+from ._policy import AbstractPolicy, AbstractTwoStagePolicy, two_stage_of
 from ._problem import Problem
-from ._reward import AbstractReward, two_stage_of
+from ._reward import AbstractReward
 
 
 def _without_cancellation(
@@ -36,7 +36,7 @@ def _entropy(log_probs: Float[Array, "..."]) -> Float[Array, "..."]:
 
 def _answer_shares(policy: AbstractPolicy) -> Float[Array, "Q 1 A"]:
     """The marginal distribution of answers, over all patterns."""
-    log_patterns, log_answers = two_stage_of(policy).log_probs()
+    log_patterns, log_answers = two_stage_of(policy, "for this reward").log_probs()
     patterns, _ = _without_cancellation(log_patterns)
     answers, _ = _without_cancellation(log_answers)
     return jnp.sum(patterns[:, :, None] * answers, axis=1, keepdims=True)
@@ -54,7 +54,7 @@ class TrajectoryEntropy(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R A"]:
         """**Returns:** `(Q, R, A)` in nats; a step of probability 0, never taken, counts as 0."""
-        log_patterns, log_answers = two_stage_of(policy).log_probs()
+        log_patterns, log_answers = two_stage_of(policy, "for this reward").log_probs()
         _, patterns = _without_cancellation(log_patterns)
         _, answers = _without_cancellation(log_answers)
         return (patterns[:, :, None] + answers) / 2
@@ -78,7 +78,7 @@ class TokenEntropy(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R 1"]:
         """**Returns:** `(Q, R, 1)` in nats, the same for all answers of a pattern."""
-        log_patterns, log_answers = two_stage_of(policy).log_probs()
+        log_patterns, log_answers = two_stage_of(policy, "for this reward").log_probs()
         return -(_entropy(log_patterns)[:, :, None] + _entropy(log_answers)) / 2
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
@@ -104,7 +104,7 @@ class TopTwoMargin(AbstractReward):
         **Raises:** as `validate`.
         """
         self.validate(policy, problem)
-        answers, _ = _without_cancellation(two_stage_of(policy).log_probs()[1])
+        answers, _ = _without_cancellation(two_stage_of(policy, "for this reward").log_probs()[1])
         top, _ = jax.lax.top_k(answers, 2)
         return top[:, :, :1] - top[:, :, 1:]
 
@@ -128,7 +128,7 @@ class SequenceProbability(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R A"]:
         """**Returns:** `(Q, R, A)` in [0, 1]."""
-        log_patterns, log_answers = two_stage_of(policy).log_probs()
+        log_patterns, log_answers = two_stage_of(policy, "for this reward").log_probs()
         patterns, _ = _without_cancellation(log_patterns)
         answers, _ = _without_cancellation(log_answers)
         return patterns[:, :, None] * answers

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ._checks import as_float, require, require_all
-from ._policy import AbstractPolicy, RewardFunction, _from_leader
+from ._policy import AbstractPolicy, RewardFunction, from_leader
 from ._problem import Problem
 from ._reward import Verifiable
 
@@ -30,8 +30,7 @@ def mean_accuracy(policy: AbstractPolicy, problem: Problem) -> Float[Array, ""]:
 
     Source: arXiv 2506.04695, section 3.
     """
-    each = accuracy(policy, problem)
-    return jnp.sum(problem.weights.astype(each.dtype) * each)
+    return problem.mean(accuracy(policy, problem))
 
 
 def pass_at_k(policy: AbstractPolicy, problem: Problem, k: ArrayLike) -> Float[Array, " Q"]:
@@ -66,7 +65,7 @@ def advantage(
     Source: derived in docs.
     """
     probs, values = policy.pattern_table(problem, reward)
-    base, rest = _from_leader(probs, values)
+    base, rest = from_leader(probs, values)
     return jnp.where(policy.exists, (values - base[:, None]) - rest[:, None], 0)
 
 

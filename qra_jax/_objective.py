@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._checks import as_float, check_probabilities, is_concrete, require, require_all
-from ._policy import AbstractPolicy, AbstractTwoStagePolicy, RewardFunction
+from ._policy import AbstractPolicy, RewardFunction, two_stage_of
 from ._problem import Problem
-from ._regulariser import AbstractRegulariser, ReverseKL
+from ._regulariser import AbstractRegulariser, ReverseKL, as_regulariser
 from ._reward import AbstractReward, SelfCertainty, Verifiable, as_reward
 from ._utility import AbstractUtility, Mean, as_utility
 
@@ -72,10 +72,6 @@ class _Shortfall(eqx.Module):
         return 1 - self.reward(policy, problem)
 
 
-def _weighted(problem: Problem, per_question: Float[Array, " Q"]) -> Float[Array, ""]:
-    return jnp.sum(problem.weights.astype(per_question.dtype) * per_question)
-
-
 class Objective(AbstractObjective):
     r"""$J = \sum_q D(q) \big[ f(V_q) - \sum_i \mathrm{penalty}_i \big]$, $V_q$ the expected reward.
 
@@ -108,7 +104,7 @@ class Objective(AbstractObjective):
 
     reward: AbstractReward
     utility: AbstractUtility
-    regularisers: tuple[Callable[..., Float[Array, " Q"]], ...]
+    regularisers: tuple[AbstractRegulariser, ...]
     differentiate_reward: bool = eqx.field(static=True)
 
     def __init__(
@@ -120,10 +116,7 @@ class Objective(AbstractObjective):
     ):
         self.reward = as_reward(reward)
         self.utility = as_utility(utility)
-        self.regularisers = tuple(regularisers)
-        for regulariser in self.regularisers:
-            if not callable(regulariser):
-                raise TypeError(f"regularisers must be callable, got {regulariser!r}")
+        self.regularisers = tuple(as_regulariser(one) for one in regularisers)
         self.differentiate_reward = differentiate_reward
 
     def surrogate(
@@ -143,11 +136,8 @@ class Objective(AbstractObjective):
             slope = jnp.where(slope == jnp.inf, 0, slope)
             value = self.utility.value(*now) + slope * (value - now[0])
         for regulariser in self.regularisers:
-            if isinstance(regulariser, AbstractRegulariser):
-                value = value - regulariser(policy, reference, held)
-            else:
-                value = value - regulariser(policy, reference)
-        return _weighted(problem, value)
+            value = value - regulariser(policy, reference, held)
+        return problem.mean(value)
 
     def moments(
         self, policy: AbstractPolicy, problem: Problem
@@ -177,7 +167,7 @@ class Objective(AbstractObjective):
 
     @property
     def has_interior_optimum(self) -> bool:
-        return any(getattr(one, "has_interior_optimum", True) for one in self.regularisers)
+        return any(one.has_interior_optimum for one in self.regularisers)
 
     def validate(self, policy: AbstractPolicy, problem: Problem, reference: AbstractPolicy) -> None:
         self.reward.validate(policy, problem)
@@ -190,8 +180,7 @@ class Objective(AbstractObjective):
                 f"be the probability of a success, in [0, 1], for {type(self.utility).__name__}",
             )
         for regulariser in self.regularisers:
-            if isinstance(regulariser, AbstractRegulariser):
-                regulariser.validate(policy, reference)
+            regulariser.validate(policy, reference)
 
 
 def _regularised(reward: RewardFunction, beta: ArrayLike) -> Objective:
@@ -287,13 +276,11 @@ class SFT(AbstractObjective):
         reference: AbstractPolicy,
         held: AbstractPolicy | None = None,
     ) -> Float[Array, ""]:
-        if not isinstance(policy, AbstractTwoStagePolicy):
-            raise TypeError(f"policy must have patterns and answers for SFT, got {policy!r}")
-        log_patterns, _ = policy.log_probs()
+        log_patterns, _ = two_stage_of(policy, "for SFT").log_probs()
         targets = self.pattern_targets.astype(log_patterns.dtype)
         wanted = jnp.broadcast_to(targets, log_patterns.shape)
         log_patterns = jnp.where(policy.exists, log_patterns, 0)
-        return _weighted(problem, jnp.sum(wanted * log_patterns, axis=-1))
+        return problem.mean(jnp.sum(wanted * log_patterns, axis=-1))
 
     @property
     def has_interior_optimum(self) -> bool:

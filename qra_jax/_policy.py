@@ -103,7 +103,7 @@ class AbstractPolicy(eqx.Module):
         """
 
 
-def _from_leader(
+def from_leader(
     probs: Float[Array, "..."], values: Float[Array, "..."]
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """The mean of `values` as `(R_m, sum_j pi_j (R_j - R_m))`, m the most probable entry.
@@ -118,8 +118,8 @@ def _from_leader(
     return jnp.squeeze(jax.lax.stop_gradient(base), -1), rest
 
 
-def _mean(probs: Float[Array, "..."], values: Float[Array, "..."]) -> Float[Array, "..."]:
-    base, rest = _from_leader(probs, values)
+def mean_of(probs: Float[Array, "..."], values: Float[Array, "..."]) -> Float[Array, "..."]:
+    base, rest = from_leader(probs, values)
     return base + rest
 
 
@@ -169,17 +169,17 @@ class AbstractTwoStagePolicy(AbstractPolicy):
             ) from None
         # A padded pattern may carry any value, infinite ones included: it must not reach a sum.
         values = jnp.where(self.exists[:, :, None], values, 0)
-        values = values[:, :, 0] if same else _mean(jnp.exp(log_answers), values)
+        values = values[:, :, 0] if same else mean_of(jnp.exp(log_answers), values)
         return jnp.exp(log_patterns), values
 
     def expectation(self, reward: RewardFunction, problem: Problem) -> Float[Array, " Q"]:
-        return _mean(*self.pattern_table(problem, reward))
+        return mean_of(*self.pattern_table(problem, reward))
 
     def excess(
         self, reward: RewardFunction, problem: Problem, level: Float[Array, " Q"]
     ) -> Float[Array, " Q"]:
         probs, values = self.pattern_table(problem, reward)
-        base, rest = _from_leader(probs, values)
+        base, rest = from_leader(probs, values)
         return snapped_difference(base, level) + rest
 
     def kl(self, reference: "AbstractTwoStagePolicy") -> Float[Array, " Q"]:
@@ -195,9 +195,9 @@ class AbstractTwoStagePolicy(AbstractPolicy):
         def lacks(log_prob, log_ref):
             return (log_prob > -jnp.inf) & (log_ref == -jnp.inf)
 
-        answers = _mean(jnp.exp(log_answers), log_ratio(log_answers, ref_answers))
+        answers = mean_of(jnp.exp(log_answers), log_ratio(log_answers, ref_answers))
         answers = jnp.where(self.exists, answers, 0)
-        mean = _mean(jnp.exp(log_patterns), log_ratio(log_patterns, ref_patterns) + answers)
+        mean = mean_of(jnp.exp(log_patterns), log_ratio(log_patterns, ref_patterns) + answers)
         # Apart from the mean, where an infinite entry would meet its own negative.
         lacking = self.exists & jnp.any(lacks(log_answers, ref_answers), axis=-1)
         lacking |= lacks(log_patterns, ref_patterns)
@@ -206,6 +206,16 @@ class AbstractTwoStagePolicy(AbstractPolicy):
     def entropy(self) -> Float[Array, " Q"]:
         log_patterns, _ = self.log_probs()
         return -jnp.sum(jnp.exp(log_patterns) * jnp.where(self.exists, log_patterns, 0), axis=-1)
+
+
+def two_stage_of(policy: object, purpose: str) -> AbstractTwoStagePolicy:
+    """The policy, of which both factors are asked for.
+
+    **Raises:** `TypeError` if it is of another kind.
+    """
+    if not isinstance(policy, AbstractTwoStagePolicy):
+        raise TypeError(f"policy must have patterns and answers {purpose}, got {policy!r}")
+    return policy
 
 
 class TabularPolicy(AbstractTwoStagePolicy):

@@ -60,6 +60,15 @@ class Problem(eqx.Module):
         """The number of questions Q."""
         return self.correct.shape[0]
 
+    def mean(self, values: Float[Array, " Q"]) -> Float[Array, ""]:
+        r"""The mean over questions by weight, $\sum_q D(q) x_q$.
+
+        **Arguments:** `values`: `(Q,)`.
+
+        **Returns:** a scalar in the unit and precision of the values.
+        """
+        return jnp.sum(self.weights.astype(values.dtype) * values)
+
     def correctness(self, num_answers: int) -> Float[Array, "Q 1 A"]:
         r"""The verifiable reward $1[a = a^*(q)]$ of every answer.
 

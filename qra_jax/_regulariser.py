@@ -1,6 +1,7 @@
 """Regularisers: penalties on the policy, apart from its reward."""
 
 import abc
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import equinox as eqx
@@ -8,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ._checks import as_float, is_concrete, require, require_all
-from ._policy import AbstractPolicy, AbstractTwoStagePolicy, _mean
+from ._checks import as_scalar, is_concrete, require, require_all
+from ._policy import AbstractPolicy, AbstractTwoStagePolicy, mean_of, two_stage_of
 
 Kind = Literal["k1", "k2", "k3"]
 Place = Literal["reward", "loss"]
@@ -38,15 +39,39 @@ class AbstractRegulariser(eqx.Module):
         """Raise `ValueError` where the penalty is not defined; looks at concrete values only."""
 
 
+class FunctionRegulariser(AbstractRegulariser):
+    """A user's own penalty, a JAX function of `(policy, reference)` to `(Q,)`.
+
+    `Objective` wraps a plain function in this by itself.
+    """
+
+    function: Callable[[Any, Any], Float[Array, " Q"]]
+
+    def __call__(self, policy: Any, reference: Any, held: Any) -> Float[Array, " Q"]:
+        return self.function(policy, reference)
+
+    def validate(self, policy: Any, reference: Any) -> None:
+        pass
+
+
+def as_regulariser(regulariser: Callable[..., Float[Array, " Q"]]) -> AbstractRegulariser:
+    """`regulariser` itself if it is one, otherwise the function wrapped.
+
+    **Raises:** `TypeError` if it is not callable.
+    """
+    if isinstance(regulariser, AbstractRegulariser):
+        return regulariser
+    if not callable(regulariser):
+        raise TypeError(f"regularisers must be callable, got {regulariser!r}")
+    return FunctionRegulariser(regulariser)
+
+
 def as_strength(strength: ArrayLike, name: str) -> Float[Array, ""]:
     """A finite scalar of at least 0.
 
     **Raises:** `ValueError` otherwise.
     """
-    array = as_float(strength)
-    require(array.ndim == 0, name, "be a scalar", array.shape)
-    require_all(array, lambda b: (b >= 0) & (b < jnp.inf), name, "be at least 0, finite")
-    return array
+    return as_scalar(strength, name, lambda b: (b >= 0) & (b < jnp.inf), "be at least 0, finite")
 
 
 class ReverseKL(AbstractRegulariser):
@@ -128,7 +153,7 @@ class EntropyBonus(AbstractRegulariser):
         log_patterns, _ = _log_probs(policy)
         surprise = jnp.where(held.exists, held.log_probs()[0], 0)
         # The logarithm is held for the reason given in ReverseKL.
-        return self.tau.astype(surprise.dtype) * _mean(jnp.exp(log_patterns), surprise)
+        return self.tau.astype(surprise.dtype) * mean_of(jnp.exp(log_patterns), surprise)
 
     def validate(self, policy: AbstractPolicy, reference: AbstractPolicy) -> None:
         _log_probs(policy)
@@ -238,9 +263,7 @@ def require_finite_kl(
 
 
 def _log_probs(policy: Any) -> tuple[Float[Array, "Q R"], Float[Array, "Q R A"]]:
-    if not isinstance(policy, AbstractTwoStagePolicy):
-        raise TypeError(f"policy must have patterns and answers for this penalty, got {policy!r}")
-    return policy.log_probs()
+    return two_stage_of(policy, "for this penalty").log_probs()
 
 
 def _log_ratio(policy: Any, reference: Any) -> Float[Array, "Q R A"]:
@@ -256,8 +279,8 @@ def _log_ratio(policy: Any, reference: Any) -> Float[Array, "Q R A"]:
 
 def _mean_over_samples(policy: Any, values: Float[Array, "Q R A"]) -> Float[Array, " Q"]:
     log_patterns, log_answers = _log_probs(policy)
-    each = jnp.where(policy.exists, _mean(jnp.exp(log_answers), values), 0)
-    return _mean(jnp.exp(log_patterns), each)
+    each = jnp.where(policy.exists, mean_of(jnp.exp(log_answers), values), 0)
+    return mean_of(jnp.exp(log_patterns), each)
 
 
 def _score(policy: Any, held: Any, weight: Float[Array, "Q R A"]) -> Float[Array, " Q"]:

@@ -8,8 +8,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ._checks import as_float, require, require_all
-from ._policy import AbstractPolicy, AbstractTwoStagePolicy, RewardFunction
+from ._checks import as_float, as_share, require, require_all
+from ._policy import AbstractPolicy, AbstractTwoStagePolicy, RewardFunction, two_stage_of
 from ._problem import Problem
 
 # What a formula for constant rewards asks of a reward, in an error's words.
@@ -47,23 +47,6 @@ class AbstractReward(eqx.Module):
         """Raise `ValueError` where the reward is not defined; looks at concrete values only."""
 
 
-def two_stage_of(policy: AbstractPolicy) -> AbstractTwoStagePolicy:
-    """The policy, of which a reward wants to know both factors.
-
-    **Raises:** `TypeError` if it is of another kind.
-    """
-    if not isinstance(policy, AbstractTwoStagePolicy):
-        raise TypeError(f"policy must have patterns and answers for this reward, got {policy!r}")
-    return policy
-
-
-def _as_rate(rate: ArrayLike, name: str) -> Float[Array, ""]:
-    array = as_float(rate)
-    require(array.ndim == 0, name, "be a scalar", array.shape)
-    require_all(array, lambda x: (x >= 0) & (x <= 1), name, "lie in [0, 1]")
-    return array
-
-
 class Verifiable(AbstractReward):
     r"""The verifiable reward $1[a = a^*(q)]$; the value of a pattern is its success rate $p(r)$.
 
@@ -75,7 +58,7 @@ class Verifiable(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q 1 A"]:
         """**Returns:** `(Q, 1, A)`, 1 at the correct answer and 0 elsewhere."""
-        return problem.correctness(two_stage_of(policy).log_probs()[1].shape[-1])
+        return problem.correctness(two_stage_of(policy, "for this reward").log_probs()[1].shape[-1])
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         pass
@@ -115,8 +98,8 @@ class NoisyVerifier(AbstractReward):
     false_positive_rate: Float[Array, ""]
 
     def __init__(self, true_positive_rate: ArrayLike, false_positive_rate: ArrayLike):
-        self.true_positive_rate = _as_rate(true_positive_rate, "true_positive_rate")
-        self.false_positive_rate = _as_rate(false_positive_rate, "false_positive_rate")
+        self.true_positive_rate = as_share(true_positive_rate, "true_positive_rate")
+        self.false_positive_rate = as_share(false_positive_rate, "false_positive_rate")
 
     @property
     def youden(self) -> Float[Array, ""]:
@@ -146,7 +129,7 @@ class SelfCertainty(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R 1"]:
         """**Returns:** `(Q, R, 1)` in nats, the same for all answers of a pattern."""
-        _, log_answers = two_stage_of(policy).log_probs()
+        _, log_answers = two_stage_of(policy, "for this reward").log_probs()
         return -jnp.mean(log_answers, axis=-1, keepdims=True) - jnp.log(log_answers.shape[-1])
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ._orbit import Cell, Orbit, cell_at, largest_log, safe_log, see, state_at
+from ._tree import chosen
 from ._walk import (
     Ahead,
     Place,
@@ -108,7 +109,7 @@ def rows_at(
             piece.log_scale + log_sinh(zeta),
         )
         # Where the window is full, more times may lie on the rest of the piece.
-        ahead = _chosen(~sound, ahead, _chosen(full, ahead._replace(start=zeta[-1]), following))
+        ahead = chosen(~sound, ahead, chosen(full, ahead._replace(start=zeta[-1]), following))
         log_time = jnp.where(~sound, log_time, jnp.where(full, wanted[-1], ends))
         used = 2 * jnp.abs(stretch.half) * jnp.clip(factor, 0.3, 8)
         # A piece that ends early, with its side, says little.
@@ -147,10 +148,6 @@ def rows_at(
     reached = wanted & (jnp.arange(number) < search.row)
     place = jtu.tree_map(lambda x: x[:number], search.place)
     return Rows(place, search.log_x[:number], reached, search.pieces)
-
-
-def _chosen(which, this, other):
-    return jtu.tree_map(lambda x, y: jnp.where(which, x, y), this, other)
 
 
 def _series(coefs: Float[Array, " N"], x: Float[Array, "*W"]) -> Float[Array, "*W"]:

@@ -21,6 +21,7 @@ from ._metrics import mean_accuracy
 from ._ode import ODE
 from ._policy import AbstractPolicy
 from ._problem import Problem
+from ._tree import chosen
 
 if TYPE_CHECKING:
     import xarray
@@ -315,5 +316,5 @@ def _at(trajectory: Trajectory, log_time: _Scalar) -> AbstractPolicy:
         log_step[None],
         rows=False,
     )
-    final = jtu.tree_map(lambda x, y: jnp.where(there, x, y), params, path.final_params)
+    final = chosen(there, params, path.final_params)
     return eqx.combine(final, trajectory._frozen)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._checks import as_float, require, require_all, whole
+from ._checks import as_share, require, whole
 
 _Values = Float[Array, "*Q"]
 
@@ -196,9 +196,7 @@ class Tsallis(AbstractUtility):
     q: Float[Array, ""]
 
     def __init__(self, q: ArrayLike):
-        self.q = as_float(q)
-        require(self.q.ndim == 0, "q", "be a scalar", self.q.shape)
-        require_all(self.q, lambda q: (q >= 0) & (q <= 1), "q", "lie in [0, 1]")
+        self.q = as_share(q, "q")
 
     def value(self, value: _Values, shortfall: _Values) -> _Values:
         power = (1 - self.q).astype(value.dtype)

@@ -184,6 +184,17 @@ def test_rows_without_requested_times():
     assert float(traj.pattern_probs[-1, 0, 0]) == pytest.approx(0.99, abs=1e-12)
 
 
+def test_hand_over_of_nearly_equal_rewards():
+    """Two of 64 patterns that meet, and a third that changes sooner, against SciPy."""
+    rng = np.random.default_rng(64)
+    probs, rates = rng.dirichlet(np.ones(64), 1024)[755], rng.uniform(size=(1024, 64))[755]
+    times = np.geomspace(1, 1e3, 7)
+    logits = systems.integrate(systems.policy_gradient(rates), np.log(probs), times)
+    policy, flow = start(jnp.log(probs), jnp.array(rates))
+    found = qra.solve_flow(flow, policy, log_times=np.log(times), method=EXACT)
+    np.testing.assert_allclose(found.policy.pattern_logits[:, 0], logits, rtol=0, atol=1e-9)
+
+
 def test_nothing_moves():
     """Equal rewards: time passes, the policy stays."""
     policy, problem = qra.two_stage(np.array([0.2, 0.8]), np.array([0.5, 0.5]))
