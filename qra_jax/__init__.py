@@ -26,6 +26,9 @@ from ._exact import Exact as Exact
 from ._feature_policy import FeaturePolicy as FeaturePolicy
 from ._feature_policy import linear_policy as linear_policy
 from ._feature_policy import network_policy as network_policy
+from ._fixed_points import FixedPoints as FixedPoints
+from ._fixed_points import Stability as Stability
+from ._fixed_points import fixed_points as fixed_points
 from ._flow import AbstractGeometry as AbstractGeometry
 from ._flow import Euclidean as Euclidean
 from ._flow import GradientFlow as GradientFlow
@@ -79,6 +82,8 @@ from ._rlif_laws import rlif_drop_probability as rlif_drop_probability
 from ._rlif_laws import rlif_end_above_probability as rlif_end_above_probability
 from ._rlif_laws import rlif_rise_given_majority as rlif_rise_given_majority
 from ._rlif_laws import rlif_rise_probability as rlif_rise_probability
+from ._simplex import simplex_grid as simplex_grid
+from ._simplex import simplex_velocity as simplex_velocity
 from ._status import Status as Status
 from ._times import convergence as convergence
 from ._times import entanglement as entanglement
