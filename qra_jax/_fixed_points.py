@@ -3,7 +3,6 @@
 import enum
 import itertools
 from collections.abc import Callable
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -20,8 +19,6 @@ from ._tree import chosen
 
 _MANY = 10  # patterns up to which all faces are looked at
 _GROUP = 16  # faces looked at together
-
-Faces = Literal["all", "vertices", "interior"] | ArrayLike
 
 
 class Stability(enum.IntEnum):
@@ -70,12 +67,13 @@ class FixedPoints(eqx.Module):
     def listed(self) -> "FixedPoints":
         """The valid ones alone. Not under `jit`: how many there are depends on values."""
         keep = np.asarray(self.valid)
-        return jax.tree_util.tree_map(lambda leaf: leaf[keep], self)
+        # In NumPy: each number of points would be compiled for anew.
+        return jax.tree_util.tree_map(lambda leaf: jnp.asarray(np.asarray(leaf)[keep]), self)
 
     @property
     def saturated(self) -> Bool[Array, " N"]:
         """Whether no pattern that is not there would grow."""
-        return self.valid & ~jnp.any(_outward(self.growth, self.pull) > 0, axis=-1)
+        return self.valid & ~jnp.any(outward(self.growth, self.pull) > 0, axis=-1)
 
     @property
     def index_sum(self) -> Int[Array, ""]:
@@ -97,7 +95,7 @@ def fixed_points(
     flow: GradientFlow | Problem,
     policy: AbstractPolicy,
     *,
-    faces: Faces = "all",
+    faces: str | ArrayLike = "all",
     question: int = 0,
     starts: int = 32,
     reference: AbstractPolicy | None = None,
@@ -118,7 +116,8 @@ def fixed_points(
     - `starts`: from how many points of each face roots are looked for, at least 1.
     - `reference`: what regularisers compare with, `policy` if not given.
 
-    **Returns:** `FixedPoints`, differentiable in flow and policy where `regular`.
+    **Returns:** `FixedPoints`, differentiable in flow and policy where `regular` (eigenvalues
+    once, where they differ).
 
     **Raises:** `TypeError` or `ValueError` for a policy that is no table, trained answers, or an
     argument out of range.
@@ -137,10 +136,11 @@ def fixed_points(
     """
     field = pattern_field(flow, policy, question, reference)
     masks = _as_masks(faces, field.num_patterns)
-    return _fixed_points(field, masks, _spread(field.num_patterns, whole(starts, "starts", 1)))
+    logits = _spread(field.num_patterns, whole(starts, "starts", 1))
+    return _fixed_points(field, jnp.asarray(masks), jnp.asarray(logits, field.log_probs.dtype))
 
 
-def _as_masks(faces: Faces, patterns: int) -> Bool[np.ndarray, "F R"]:
+def _as_masks(faces: str | ArrayLike, patterns: int) -> Bool[np.ndarray, "F R"]:
     if isinstance(faces, str):
         known = ("all", "vertices", "interior")
         require(faces in known, "faces", f"be one of {known} or a mask", repr(faces))
@@ -176,12 +176,11 @@ class _Root(eqx.Module):
 
 @eqx.filter_jit
 def _fixed_points(
-    field: PatternField, masks: Bool[np.ndarray, "F R"], starts: Float[np.ndarray, "S R"]
+    field: PatternField, masks: Bool[Array, "F R"], starts: Float[Array, "S R"]
 ) -> FixedPoints:
-    dtype = field.policy.pattern_logits.dtype
 
     def on_face(mask):
-        root = _roots_on_face(field, mask, jnp.asarray(starts, dtype))
+        root = _roots_on_face(field, mask, starts)
         found = jax.vmap(lambda x: stability(field, mask, x))(root.log_probs)
         return root, found, jnp.broadcast_to(mask, root.log_probs.shape)
 
@@ -281,21 +280,21 @@ def _roots_on_face(
     root = jax.vmap(lambda start: _root(field, mask, start))(starts)
     # Two starts may lead to one point: the first keeps it. Close means close in log odds, since
     # near a vertex different points have nearly the same probabilities.
-    there = jnp.where(mask, root.log_probs, 0)
-    distance = jnp.max(jnp.abs(there[:, None] - there), axis=-1)
+    there = jnp.where(mask[None], root.log_probs, 0)
+    distance = jnp.max(jnp.abs(there[:, None] - there[None]), axis=-1)
     close = distance < 1e3 * jnp.sqrt(jnp.finfo(dtype).eps)
-    found = root.found & ~jnp.any(jnp.tril(close & root.found, -1), axis=-1)
+    found = root.found & ~jnp.any(jnp.tril(close & root.found[None], -1), axis=-1)
     # Of a line of points of rest, one.
     line = found & ~root.regular
     found &= root.regular | (jnp.cumsum(line) == 1)
     # A face on which nothing moves, as where rewards are tied, is all points of rest: its middle.
     pulls = jax.vmap(lambda start: field.pull(_on_face(mask, start)))(starts)
-    still = jnp.max(jnp.where(mask, jnp.abs(pulls), 0)) <= 64 * _rounding(field)
+    still = jnp.max(jnp.where(mask[None], jnp.abs(pulls), 0)) <= 64 * _rounding(field)
     middle = _on_face(mask, jnp.zeros_like(starts[0]))
     # Where a penalty on absence is infinite, as that of ForwardKL, the flow is not defined.
     allowed = jnp.isfinite(field.objective(middle)) & ~jnp.any(mask & ~field.exists)
     return _Root(
-        jnp.where(still, middle, root.log_probs),
+        jnp.where(still, middle[None], root.log_probs),
         jnp.where(still, 0, root.residual),
         jnp.where(still, jnp.arange(len(starts)) == 0, found) & allowed,
         jnp.where(still, jnp.sum(mask) == 1, root.regular),
@@ -323,12 +322,14 @@ def _root(field: PatternField, mask: Bool[Array, " R"], start: Float[Array, " R"
     jacobian = jax.jacfwd(lambda x: equations(held, mask, x))(guess)
     # Of the pulls alone. Where those die away towards the boundary they are small without being
     # near a root, but not small beside their own derivatives.
-    both = mask[:, None] & mask
-    slopes = jnp.where(both, jacobian - jnp.exp(_on_face(mask, guess)), 0)
+    both = mask[:, None] & mask[None]
+    slopes = jnp.where(both, jacobian - jnp.exp(_on_face(mask, guess))[None], 0)
     size = jnp.max(jnp.abs(slopes))
     found = (left <= eps**0.6 * size) | (jnp.sum(mask) == 1)
     # The normalisation on the scale of the pulls, so that it does not hide a small eigenvalue.
-    scaled = jnp.where(both, slopes + size / jnp.sum(mask), jnp.where(mask, 0, jacobian * size))
+    scaled = jnp.where(
+        both, slopes + size / jnp.sum(mask), jnp.where(mask[None], 0, jacobian * size)
+    )
     values = jnp.linalg.svd(scaled, compute_uv=False)
     regular = found & (values[-1] > eps**0.4 * values[0])
     regular |= jnp.sum(mask) == 1
@@ -353,7 +354,7 @@ def stability(
     rounding = jnp.finfo(log_probs.dtype).eps ** 0.6
     zero = rounding * jnp.max(jnp.where(jnp.isnan(along.real), 0, jnp.abs(along)))
     settled = jnp.where(jnp.abs(along.real) <= zero, 0, jnp.sign(along.real))
-    signs = jnp.concatenate([settled, jnp.where(outside, _outward(growth, pull), jnp.nan)])
+    signs = jnp.concatenate([settled, jnp.where(outside, outward(growth, pull), jnp.nan)])
     grows, dies = jnp.any(signs > 0), jnp.any(signs < 0)
     kind = jnp.where(grows, Stability.SOURCE, Stability.SINK)
     kind = jnp.where(jnp.any(signs == 0), Stability.DEGENERATE, kind)
@@ -371,9 +372,9 @@ def _along_face(
     # In log odds against the leading pattern, which goes last.
     leader = jnp.argmax(log_probs)
     order = jnp.argsort(jnp.arange(patterns) == leader)[:-1]
-    matrix = (jacobian - jacobian[leader])[order][:, order]
+    matrix = (jacobian - jacobian[leader][None])[order][:, order]
     inside = mask[order]
-    matrix = jnp.where(inside[:, None] & inside, matrix, 0)
+    matrix = jnp.where(inside[:, None] & inside[None], matrix, 0)
     # What is not on the face gets an eigenvalue beyond all others, by which it is told apart.
     beyond = 1 + 3 * jnp.max(jnp.sum(jnp.abs(matrix), axis=1))
     matrix = matrix + jnp.diag(jnp.where(inside, 0, beyond))
@@ -406,6 +407,6 @@ def _outside(
     return limits[:, 0], limits[:, 1]
 
 
-def _outward(growth: Float[Array, "..."], pull: Float[Array, "..."]) -> Float[Array, "..."]:
+def outward(growth: Float[Array, "..."], pull: Float[Array, "..."]) -> Float[Array, "..."]:
     """The sign of what becomes of absent patterns: where the rate is 0, that of the pull."""
     return jnp.where(growth == 0, jnp.sign(pull), jnp.sign(growth))
