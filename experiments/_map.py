@@ -17,7 +17,6 @@ import jax
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 import qra_jax as qra
 
@@ -134,27 +133,21 @@ class Map(abc.ABC):
         """Where the map's files are."""
         return self.out / self.name
 
-    def run(self) -> "MapResult":
-        """Compute (or with `redraw` read), judge, draw and write the map.
+    @property
+    def chosen(self) -> "Map":
+        """The settings that are computed: the `quick` version's, if that is wanted."""
+        return self.shrunk() if self.quick else self
 
-        **Raises:** `ValueError` if the folder cannot be written or, with `redraw`, holds no data.
+    def data(self, progress: Progress) -> xr.Dataset:
+        """The map's data, computed, or with `redraw` read.
+
+        **Raises:** `ValueError` if, with `redraw`, the folder holds no data.
         """
-        require_writable(self.out)
         if self.redraw:
-            data = read_data(self.folder)
-        else:
-            settings = self.shrunk() if self.quick else self
-            with tqdm(
-                total=settings.ticks(),
-                desc=self.name,
-                unit="cell",
-                disable=self.quiet,
-                leave=True,
-                delay=0.2,
-            ) as bar:
-                data = settings.compute(bar.update)
-            data.attrs.update(provenance(settings))
-        return write_map(self, data)
+            return read_data(self.folder)
+        data = self.chosen.compute(progress)
+        data.attrs.update(provenance(self.chosen))
+        return data
 
 
 @dataclasses.dataclass(frozen=True)

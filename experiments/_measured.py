@@ -7,25 +7,11 @@ import xarray as xr
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
+from ._start import first_look, first_times
 from .patterns import PatternTable
 
 _ROWS = 160
 _LEVELS = (0.05, 0.5, 0.95)
-
-
-def start_times(probs: jnp.ndarray, rates: jnp.ndarray, eps: float) -> dict[str, jnp.ndarray]:
-    """What RLVR will do from one initial policy, `(R,)` probabilities and success rates."""
-    policy, problem = qra.two_stage(probs, rates)
-    entangled = qra.entanglement(policy, problem)
-    converged = qra.convergence(policy, problem, eps)
-    return {
-        "log_entanglement_time": entangled.log_time[0],
-        "log_convergence_time": converged.log_time[0],
-        "entanglement_status": entangled.status[0],
-        "convergence_status": converged.status[0],
-        "regime": qra.regime(policy, problem)[0],
-        "gamma": qra.entanglement_ratio(policy, problem)[0],
-    }
 
 
 def measure(table: PatternTable, eps: float, draws: int, seed: int) -> xr.Dataset:
@@ -39,9 +25,8 @@ def measure(table: PatternTable, eps: float, draws: int, seed: int) -> xr.Datase
     probs, rates = table.draw(draws, seed)
     probs = np.concatenate([table.probs[None], probs])
     rates = np.concatenate([table.rates[None], rates])
-    times = map_chunks(
-        lambda x: start_times(x[0], x[1], eps), (probs, rates), cost=-probs.min(axis=1)
-    )
+    times = first_times(probs, rates, eps)
+    look = first_look(probs, rates)
 
     latest = times["log_convergence_time"]
     last = np.nanquantile(latest[np.isfinite(latest)], 0.75) + 2.0
@@ -54,7 +39,7 @@ def measure(table: PatternTable, eps: float, draws: int, seed: int) -> xr.Datase
 
     accuracy, shares, status = map_chunks(follow, (probs, rates), width=32)
     data = xr.Dataset(coords={"model_log_time": log_times, "model_pattern": list(table.names)})
-    for key, value in times.items():
+    for key, value in {**times, "regime": look["regime"], "gamma": look["gamma"]}.items():
         data[f"model_{key}"] = "draw", value
     data["model_prob"] = ("draw", "model_pattern"), probs
     data["model_rate"] = ("draw", "model_pattern"), rates

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
-import jax
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -15,8 +14,9 @@ import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
 from ._map import OUTSIDE, Claim, Map, Progress, require_setting, value_claim
-from ._measured import describe, measure, start_times
+from ._measured import describe, measure
 from ._regimes_figure import draw_regimes
+from ._start import first_look, first_times, pad_patterns
 from .patterns import PatternTable, read_patterns
 
 # The paper's entangled case (gamma = 6), a strong start, and a cascade of two misleading patterns.
@@ -32,7 +32,7 @@ _TAIL = 1e-5
 class Regimes(Map):
     """Times over initial probabilities: where RLVR is fast, and where it is entangled first."""
 
-    resolution: int = 128
+    resolution: int = 256
     """grid points along each axis, at least 2"""
     success_rates: tuple[float, float, float] = (0.9, 0.7, 0.1)
     """success rates of the best, the misleading and the remaining pattern, falling, in [0, 1]"""
@@ -65,7 +65,7 @@ class Regimes(Map):
         )
 
     def ticks(self) -> int:
-        return self.resolution**2 + len(CASES)
+        return 2 * (self.resolution**2 + len(CASES))
 
     def compute(self, progress: Progress) -> xr.Dataset:
         table = None if self.patterns is None else read_patterns(self.patterns)
@@ -76,22 +76,17 @@ class Regimes(Map):
 
         extra_probs, extra_rates = _padded(CASES.values(), probs.shape[-1])
         width = extra_probs.shape[-1]
-        grid = _pad(probs[inside], width), _pad(rates[inside], width)
-        batch = tuple(
-            np.concatenate([a, b]) for a, b in zip(grid, (extra_probs, extra_rates), strict=True)
-        )
+        starts = np.concatenate([pad_patterns(probs[inside], width), extra_probs])
+        start_rates = np.concatenate([pad_patterns(rates[inside], width), extra_rates])
         # Beside each other: one compiles while another runs.
         with ThreadPoolExecutor() as pool:
             trajectories = pool.submit(_trajectories, extra_probs, extra_rates)
             measured = pool.submit(self._measured, table)
-            times = map_chunks(
-                lambda x: start_times(x[0], x[1], self.eps),
-                batch,
-                cost=-batch[0][:, 0],
-                progress=progress,
-            )
-        progress(int((~inside).sum()))
-        cases = {key: value[-len(CASES) :] for key, value in times.items()}
+            times = {
+                **first_times(starts, start_rates, self.eps, progress),
+                **first_look(starts, start_rates),
+            }
+        progress(2 * int((~inside).sum()))
 
         data = xr.Dataset(
             coords={
@@ -100,13 +95,13 @@ class Regimes(Map):
                 "case": list(CASES),
             }
         )
-        for key, value in {**times, **_law(*grid)}.items():
+        for key, value in times.items():
             fill = OUTSIDE if np.issubdtype(value.dtype, np.integer) else np.nan
             whole = np.full(inside.shape, fill, value.dtype)
             whole[inside] = value[: inside.sum()]
             data[key] = ("misleading", "best"), whole, _ATTRS[key]
-        for key, value in cases.items():
-            data[f"case_{key}"] = "case", value, _ATTRS[key]
+            if not key.startswith("law"):
+                data[f"case_{key}"] = "case", value[-len(CASES) :], _ATTRS[key]
         data["boundary"] = (
             "best",
             plane.boundary(best),
@@ -221,33 +216,13 @@ class _Plane:
         return 1 - best * (top - rest) / (second - rest)
 
 
-def _pad(rows: np.ndarray, width: int) -> np.ndarray:
-    return np.pad(rows, ((0, 0), (0, width - rows.shape[-1])))
-
-
 def _padded(cases, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Cases of different numbers of patterns in one array, padded with probability 0."""
     cases = list(cases)
     width = max(width, *(len(probs) for probs, _ in cases))
-    rows = [[_pad(np.array([row]), width)[0] for row in case] for case in cases]
+    rows = [[pad_patterns(np.array([row]), width)[0] for row in case] for case in cases]
     probs, rates = np.array(rows).transpose(1, 0, 2)
     return probs, rates
-
-
-def _law(probs: np.ndarray, rates: np.ndarray) -> dict[str, np.ndarray]:
-    """The entanglement law and its correction where the law holds, for rows of starts."""
-
-    @jax.jit
-    @jax.vmap
-    def each(probs, rates):
-        law = qra.log_entanglement_time_law(*qra.two_stage(probs, rates))
-        return law.value[0], law.relative_error[0], law.valid[0]
-
-    value, error, valid = map(np.asarray, each(probs, rates))
-    return {
-        "law_log_entanglement_time": np.where(valid, value, np.nan),
-        "law_relative_error": np.where(valid, error, np.nan),
-    }
 
 
 def _trajectories(probs: np.ndarray, rates: np.ndarray) -> xr.Dataset:

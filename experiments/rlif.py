@@ -26,7 +26,7 @@ LOG10_SCALED_TIMES = np.concatenate(
 _PADDED = 1000
 """Curves of up to so many patterns share a program, padded with patterns of probability 0 (the
 first R of more random numbers are those of R: the padding changes no draw)."""
-_METHOD = qra.ODE(clock=qra.LogTime(), rtol=1e-5, atol=1e-5, max_steps=256)
+_METHOD = qra.ODE(clock=qra.LogTime(), rtol=1e-5, atol=1e-5, max_steps=128)
 _MAX_DRAWS = 1_000_000
 _ENSEMBLES, _CURVES = 0, 1  # streams of random numbers
 
@@ -144,8 +144,8 @@ class Rlif(Map):
 
         shape = len(sizes), self.curves
         tasks = np.repeat(sizes, self.curves), np.tile(np.arange(self.curves), len(sizes))
-        # Rows keep max_steps x R numbers a lane.
-        width = max(1, 20_000 // padded)
+        # Wider chunks leave the processor's cache: two lanes of 10,000 take as long as four.
+        width = max(1, 10_000 // padded)
         found = map_chunks(follow, tasks, width=width, workers=1, progress=progress)
         names = ("curve_accuracy", "curve_status", "curve_start", "curve_end")
         return {

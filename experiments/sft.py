@@ -15,6 +15,7 @@ from qra_jax.sweep import map_chunks
 
 from ._map import Claim, Map, Progress, require_setting, value_claim
 from ._sft_figure import draw_sft
+from ._start import first_times
 
 CHECK_PROBS, CHECK_RATES = (0.05, 0.70, 0.25), (0.9, 0.7, 0.1)
 CHECK_START = 94.30486
@@ -31,7 +32,7 @@ _METHOD = qra.ODE(clock=qra.LogTime(), max_steps=4096)
 class Sft(Map):
     """Times after SFT of some duration, on data of some quality: what the best SFT saves."""
 
-    resolution: int = 96
+    resolution: int = 192
     """grid points along each axis, at least 2"""
     pattern_probs: tuple[float, ...] = CHECK_PROBS
     """initial probabilities of the patterns, above 0, with sum 1"""
@@ -203,35 +204,13 @@ class _Start:
     def times(
         self, probs: np.ndarray, eps: float, progress: Progress
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Times of RLVR from policies `(F, S, R)`, each `(F, S)` and beside it without SFT.
-
-        `qra.entanglement` and `qra.convergence` in one program, which halves the compilation: no
-        accuracy reaches the level 2, and none of these solves gets to within 1e-30 of the best.
-        """
-        level, best = sorted(self.success_rates)[-2], int(np.argmax(self.success_rates))
-        rates = jnp.array(self.success_rates)
-
-        def solve(task):
-            probs, level, shortfall = task
-            policy, problem = qra.two_stage(probs, rates)
-            until = qra.ValueReaches(level), qra.PatternReaches(best, shortfall=shortfall)
-            found = qra.event_time(problem, policy, until)
-            return found.log_time, found.status
-
+        """Times of RLVR from policies `(F, S, R)`, each `(F, S)` and beside it without SFT."""
         states = np.concatenate([[self.pattern_probs], probs.reshape(-1, probs.shape[-1])])
-        tasks = (
-            np.concatenate([states, states]),
-            np.repeat([level, 2.0], len(states)),
-            np.repeat([1e-30, eps], len(states)),
-        )
-        log_time, status = map_chunks(solve, tasks, width=128, progress=progress)
-        times = {}
-        for index, name in enumerate(("entanglement", "convergence")):
-            mine = slice(index * len(states), (index + 1) * len(states))
-            for key, values in ((f"log_{name}_time", log_time), (f"{name}_status", status)):
-                first, *rest = values[mine]
-                times[key] = np.reshape(rest, probs.shape[:-1]), first
-        return times
+        rates = np.broadcast_to(self.success_rates, states.shape)
+        times = first_times(states, rates, eps, progress)
+        return {
+            key: (found[1:].reshape(probs.shape[:-1]), found[0]) for key, found in times.items()
+        }
 
 
 def _lowest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import jax
 import tyro
 
 from ._map import BadSetting, Claim, Map, MapResult
+from ._together import run_maps
 from .gap import Gap
 from .regimes import Regimes
 from .rlif import Rlif
@@ -87,11 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Choice, args=arguments, prog="python -m experiments.sweep", description=__doc__
         )
         maps = chosen.maps() if isinstance(chosen, All) else [chosen]
-        results = [(settings, settings.run()) for settings in maps]
+        results = run_maps(maps)
     except (BadSetting, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for settings, result in results:
+    for settings, result in zip(maps, results, strict=True):
         print(_report(settings, result))
     return 0
 

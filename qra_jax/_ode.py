@@ -23,6 +23,9 @@ from ._system import all_usable, prepare
 # A solve without requested times shows this many rows, evenly spaced along the clock.
 DEFAULT_ROWS = 128
 _ENDLESS = 1e12
+# The stages of the steps to all rows of larger states leave the processor's cache: 3 times slower
+# at 10,000 parameters than one row after the other.
+_LARGE = 500
 # At time t a flow moves at a speed of order 1/t. This far (in log time) below the largest number
 # the terms that add up to it are still above the smallest; later is an overflow.
 _RESERVE = 6.0
@@ -148,9 +151,8 @@ class ODE(AbstractMethod):
             )
         else:
             valid = (status == Status.COMPLETED) | (log_times <= final_log_time)
-            found = jax.vmap(lambda t, ok: state_when(system, tableau, knots, t, ok))(
-                log_times, valid
-            )
+            each = _one_by_one if _size(lane.theta) > _LARGE else jax.vmap
+            found = each(lambda row: state_when(system, tableau, knots, *row))((log_times, valid))
         theta = jtu.tree_map(
             lambda row, last: jnp.where(_like(valid, row), row, last), found[0], y_end[0]
         )
@@ -237,6 +239,14 @@ class ODE(AbstractMethod):
             return jnp.where(lane.usable, x, jnp.nan)
 
         return jtu.tree_map(fill, theta, lane.theta_given)
+
+
+def _size(tree) -> int:
+    return sum(leaf.size for leaf in jtu.tree_leaves(tree))
+
+
+def _one_by_one(function):
+    return lambda rows: jax.lax.map(function, rows)
 
 
 def _like(mask: Bool[Array, " T"], x: Float[Array, "T ..."]) -> Bool[Array, "..."]:

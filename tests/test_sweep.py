@@ -1,0 +1,125 @@
+"""Chunks of one width, and maps that are computed beside each other."""
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+
+from experiments._map import Map
+from experiments._together import run_maps
+from qra_jax.sweep import Chunked, map_chunks
+
+
+def test_chunks_give_what_vmap_does():
+    """Whatever the number of inputs, their order by cost and the workers; progress adds up."""
+    inputs = {"x": np.arange(11.0), "y": np.arange(22.0).reshape(11, 2)}
+    done = []
+    for workers, cost in ((1, None), (3, -inputs["x"])):
+        found = map_chunks(
+            lambda one: (one["x"] * 2, one["y"] + 1),
+            inputs,
+            width=4,
+            cost=cost,
+            workers=workers,
+            progress=done.append,
+        )
+        np.testing.assert_array_equal(found[0], 2 * inputs["x"])
+        np.testing.assert_array_equal(found[1], inputs["y"] + 1)
+    assert sum(done) == 22
+
+
+def test_chunked_compiles_once_for_threads_that_share_it():
+    """One trace for any number of inputs of one shape, another one for other shapes."""
+    traced = []
+
+    def double(x):
+        traced.append(x)
+        return 2 * x
+
+    shared = Chunked(double, width=4)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(shared, [np.arange(number) for number in (1, 4, 9, 30)]))
+    assert [len(one) for one in found] == [1, 4, 9, 30]
+    np.testing.assert_array_equal(found[-1], 2 * np.arange(30))
+    assert len(traced) == 1
+    np.testing.assert_array_equal(shared(np.ones((5, 3))), np.full((5, 3), 2.0))
+    assert len(traced) == 2
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "message"),
+    [
+        (np.arange(3), {"width": 0}, "width must be at least 1"),
+        (np.arange(3), {"workers": 0}, "workers must be at least 1"),
+        ((np.arange(3), np.arange(4)), {}, "share one leading axis"),
+        (np.arange(0), {}, "hold at least one entry"),
+    ],
+)
+def test_bad_chunks(inputs, options, message):
+    """Each with what was wrong."""
+    with pytest.raises(ValueError, match=message):
+        map_chunks(jnp.negative, inputs, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Waits(Map):
+    """A map that reports progress for ever, until it is stopped."""
+
+    name: ClassVar[str] = "waits"
+    begun: ClassVar[threading.Event] = threading.Event()
+
+    def shrunk(self) -> "Map":
+        return self
+
+    def ticks(self) -> int:
+        return 1
+
+    def compute(self, progress) -> xr.Dataset:
+        self.begun.set()
+        while True:
+            progress(0)
+
+    @staticmethod
+    def claims(data: xr.Dataset) -> list:
+        return []
+
+    @staticmethod
+    def draw(data: xr.Dataset) -> Figure:
+        return Figure()
+
+
+class _Fails(_Waits):
+    name: ClassVar[str] = "fails"
+
+    def compute(self, progress) -> xr.Dataset:
+        assert self.begun.wait(60)
+        raise ValueError("a reason")
+
+
+class _Succeeds(_Waits):
+    name: ClassVar[str] = "succeeds"
+
+    def compute(self, progress) -> xr.Dataset:
+        progress(1)
+        return xr.Dataset({"status": ("cell", [0])})
+
+
+def test_a_failing_map_stops_the_others(tmp_path):
+    """Its error comes out, and nothing is left behind."""
+    with pytest.raises(ValueError, match="a reason"):
+        run_maps([_Waits(tmp_path, quiet=True), _Fails(tmp_path, quiet=True)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_come_in_the_order_of_the_maps(tmp_path):
+    """Whichever is computed first; folders are those of the maps."""
+    maps = [_Succeeds(tmp_path / folder, quiet=True) for folder in "abc"]
+    results = run_maps(maps)
+    assert [one.folder for one in results] == [settings.folder for settings in maps]
+    assert all((one.folder / "figure.pdf").exists() for one in results)
