@@ -116,8 +116,8 @@ def fixed_points(
     - `starts`: from how many points of each face roots are looked for, at least 1.
     - `reference`: what regularisers compare with, `policy` if not given.
 
-    **Returns:** `FixedPoints`, differentiable in flow and policy where `regular` (eigenvalues
-    once, where they differ).
+    **Returns:** `FixedPoints`, differentiable in flow and policy where `regular` (repeated
+    eigenvalues once).
 
     **Raises:** `TypeError` or `ValueError` for a policy that is no table, trained answers, or an
     argument out of range.
@@ -362,6 +362,42 @@ def stability(
     return spectrum[order[: mask.shape[0] - 1]], growth, pull, kind
 
 
+@jax.custom_jvp
+def spectrum(matrix: Float[Array, "N N"]) -> Complex[Array, " N"]:
+    r"""Eigenvalues of a matrix, differentiable more than once.
+
+    A simple eigenvalue is a root of $p = \det(M - \lambda 1)$: $d\lambda = -dp / \partial_\lambda
+    p$, to all orders. Repeated ones move by the diagonal of $V^{-1} dM\, V$, to first order.
+    """
+    return jnp.linalg.eigvals(matrix)
+
+
+@spectrum.defjvp
+def _spectrum_jvp(primals, tangents):
+    (matrix,), (moved,) = primals, tangents
+    values = spectrum(matrix)
+    identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+
+    def simple(value):
+        def determinant(matrix, value):
+            return jnp.linalg.det(matrix - value * identity)
+
+        still, unit = jnp.zeros_like(moved, values.dtype), jnp.ones_like(value)
+        point = matrix.astype(values.dtype), value
+        _, change = jax.jvp(determinant, point, (moved.astype(values.dtype), 0 * unit))
+        _, slope = jax.jvp(determinant, point, (still, unit))
+        return change, slope
+
+    change, slope = jax.vmap(simple)(values)
+    held = jax.lax.stop_gradient(matrix)
+    _, vectors = jnp.linalg.eig(held)
+    # The slope is a product of distances to the other eigenvalues.
+    size = jnp.max(jnp.abs(jax.lax.stop_gradient(values))) ** (matrix.shape[0] - 1)
+    repeated = jnp.abs(slope) <= jnp.finfo(matrix.dtype).eps ** 0.6 * size
+    diagonal = jnp.diag(jnp.linalg.solve(vectors, moved.astype(vectors.dtype) @ vectors))
+    return values, jnp.where(repeated, diagonal, -change / jnp.where(repeated, 1, slope))
+
+
 def _along_face(
     field: PatternField, mask: Bool[Array, " R"], log_probs: Float[Array, " R"]
 ) -> Complex[Array, " R-1"]:
@@ -378,7 +414,7 @@ def _along_face(
     # What is not on the face gets an eigenvalue beyond all others, by which it is told apart.
     beyond = 1 + 3 * jnp.max(jnp.sum(jnp.abs(matrix), axis=1))
     matrix = matrix + jnp.diag(jnp.where(inside, 0, beyond))
-    values = jnp.linalg.eigvals(matrix)
+    values = spectrum(matrix)
     return jnp.where(jnp.abs(values) > beyond / 2, jnp.nan, values)
 
 

@@ -177,8 +177,8 @@ def test_indices_add_up(rates, beta, seed):
 
 
 def test_derivatives_and_batches():
-    """In beta, of a point to second order and of an eigenvalue to first (as far as JAX goes),
-    against the closed form; a batch of betas under `jit` and `vmap`."""
+    """Of a point and of an eigenvalue in beta, first and second order, against the closed form;
+    a batch of betas under `jit` and `vmap`."""
 
     def looked_for(beta):
         found = qra.fixed_points(kl_flow(beta), POLICY, faces="interior", starts=1)
@@ -191,8 +191,9 @@ def test_derivatives_and_batches():
 
     def derivatives(function):
         first = jax.jacfwd(function)
-        second = jax.jacfwd(lambda beta: first(beta)[0])
-        return jax.jit(jax.vmap(lambda beta: (function(beta), first(beta), second(beta))))
+        return jax.jit(
+            jax.vmap(lambda beta: (function(beta), first(beta), jax.jacfwd(first)(beta)))
+        )
 
     betas = jnp.array([0.1, 0.3, 1.0])
     for found, expected in zip(
