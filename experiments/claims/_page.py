@@ -27,8 +27,9 @@ test by an experiment on the library. {counts}
 A predicted number is that of the source. "As summarised" marks statements that were read in a
 summary, not in the paper itself. Where a statement is an inequality, the bound stands as predicted.
 Where several numbers make one claim, the worst is shown; a difference is predicted to be 0. Claims
-marked *ours* are derived in [laws](laws.md), [objectives](objectives.md) or
-[derivations](derivations.md): the command exits with an error if one of them does not hold.
+marked *ours* are derived in [laws](laws.md), [objectives](objectives.md),
+[derivations](derivations.md) or the [remarks](#remarks): the command exits with an error if one of
+them does not hold. A statement that fails in this setting stands beside the variant that holds.
 
 Notation: K patterns r with probabilities pi and success rates p; r* the best, r' the misleading
 one; V (or A) the accuracy; R a pattern's reward, and in RLIF the number of patterns; gamma the
@@ -42,8 +43,8 @@ To add a claim, write one function with the decorator `@claim` in the module of 
 
 
 def number(value: float) -> str:
-    """Six digits, without a minus of zero; a dash where there is none."""
-    return "-" if math.isnan(value) else f"{value + 0.0:.6g}"
+    """Seven digits, without a minus of zero; a dash where there is none."""
+    return "-" if math.isnan(value) else f"{value + 0.0:.7g}"
 
 
 def _measured(result: Result) -> str:

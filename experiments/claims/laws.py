@@ -447,7 +447,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="natural-gradient-rate",
-    source="arXiv 1908.00261",
+    source="arXiv 1908.00261, for small steps",
     statement="natural policy gradient from a uniform start needs no constant of the problem but "
     "the number of actions: R* - V <= log(K) / t",
     setting="bandits, p = (.9, .7, .1): largest t (R* - V) at t = 1, 3, 10, 30; bound log 3",

@@ -103,7 +103,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="dr-grpo-is-rloo-scaled",
-    source="arXiv 2503.20783",
+    source="arXiv 2503.20783, as summarised",
     statement="without the division by the deviation, the advantages of GRPO are those of RLOO up "
     "to the factor (G - 1)/G",
     setting="random rewards, G = 4: largest difference of advantages",
@@ -141,7 +141,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="finite-groups",
-    source="arXiv 2510.13651",
+    source="arXiv 2510.13651, as summarised",
     statement="GRPO with groups of M has a polynomial as its slope: 1 at M = 2, sqrt 2 at M = 3",
     setting=_EVERY_GROUP,
 )
@@ -690,7 +690,7 @@ def _grpo_iterates() -> tuple[float, list[tuple[float, float]]]:
 
 @claim(
     id="grpo-iteration",
-    source="arXiv 2503.06639",
+    source="arXiv 2503.06639, as summarised",
     statement="best responses to GRPO's objective: logit p_n = logit p_ref + "
     "1/(beta sqrt(p_(n-1) (1 - p_(n-1)) + eps))",
     setting=f"{_CASE}, answers free, beta = 1, eps = .01, 40 iterations: largest difference of p",
@@ -714,7 +714,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="mean-only-response",
-    source="arXiv 2503.06639",
+    source="arXiv 2503.06639, as summarised",
     statement="with the mean only, not the deviation, logit p = logit p_ref + 1/beta",
     setting=f"{_CASE}, answers free, beta = .5",
 )
@@ -789,7 +789,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="entropy-mechanism",
-    source="arXiv 2505.22617",
+    source="arXiv 2505.22617, as summarised",
     statement="entropy changes by minus the covariance of log pi and the change of logits: "
     "-Cov(log pi, pi A) for policy gradients, -Cov(log pi, A) for natural ones",
     setting="8 random policies, K = 3: largest difference of dH/dt",
