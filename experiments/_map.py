@@ -1,9 +1,8 @@
-"""What every map shares: settings, claims, the files it writes, and how it is run."""
+"""What every map shares: settings, the files it writes, and how it is run."""
 
 import abc
 import dataclasses
 import json
-import math
 import os
 import platform
 import shutil
@@ -20,6 +19,8 @@ from matplotlib.figure import Figure
 
 import qra_jax as qra
 
+from ._claim import Claim, plain
+
 Progress = Callable[[int], Any]
 OUTSIDE = -1
 """Status of a grid point that stands for no policy, such as probabilities that sum to over 1."""
@@ -31,54 +32,6 @@ class BadSetting(Exception):
     Not a `ValueError`: tyro would put one into a box of several lines, and the command line
     answers bad input with one line.
     """
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """One statement, what was predicted for it and what was measured."""
-
-    claim: str
-    source: str
-    predicted: float
-    measured: float
-    standard_error: float | None
-    agrees: bool
-
-
-def value_claim(
-    claim: str,
-    source: str,
-    predicted: float,
-    measured: float,
-    *,
-    rtol: float = 0.0,
-    atol: float = 0.0,
-) -> Claim:
-    """A claim on a computed number: it agrees within the given tolerances."""
-    agrees = bool(abs(measured - predicted) <= atol + rtol * abs(predicted))
-    return Claim(claim, source, float(predicted), float(measured), None, agrees)
-
-
-def wilson_interval(
-    successes: int, draws: int, z: float = 2.5758293035489004
-) -> tuple[float, float]:
-    """The Wilson score interval of a probability; z of its two-sided level, 99 % by default."""
-    share = successes / draws
-    centre = (share + z**2 / (2 * draws)) / (1 + z**2 / draws)
-    half = z / (1 + z**2 / draws) * math.sqrt(share * (1 - share) / draws + z**2 / (4 * draws**2))
-    # The ends are exactly 0 and 1 there; rounding would put a certain prediction outside.
-    low = 0.0 if successes == 0 else centre - half
-    return low, 1.0 if successes == draws else centre + half
-
-
-def probability_claim(
-    claim: str, source: str, predicted: float, successes: int, draws: int
-) -> Claim:
-    """A claim on a probability: it agrees if the prediction lies in the 99 % Wilson interval."""
-    low, high = wilson_interval(successes, draws)
-    share = successes / draws
-    error = math.sqrt(share * (1 - share) / draws)
-    return Claim(claim, source, float(predicted), share, error, bool(low <= predicted <= high))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,11 +172,6 @@ def failures(data: xr.Dataset) -> dict[str, int]:
     return counts
 
 
-def _plain(value: float | None) -> float | str | None:
-    # JSON knows no infinities; a string says what the number was.
-    return value if value is None or math.isfinite(value) else str(value)
-
-
 def _portable(data: xr.Dataset) -> xr.Dataset:
     """The data with labels as strings of variable length, which zarr's format specifies."""
     labels = {
@@ -244,7 +192,7 @@ def write_map(settings: Map, data: xr.Dataset) -> MapResult:
         "settings": json.loads(data.attrs["settings"]),
         "failed_cells": sum(failed.values()),
         "claims": [
-            {key: _plain(x) if isinstance(x, float) else x for key, x in vars(claim).items()}
+            {key: plain(x) if isinstance(x, float) else x for key, x in vars(claim).items()}
             for claim in claims
         ],
     }

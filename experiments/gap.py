@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 import qra_jax as qra
 
+from ._claim import Claim, value_claim
 from ._gap_figure import draw_gap
-from ._map import Claim, Map, Progress, require_setting, value_claim
+from ._map import Map, Progress, require_setting
 
 _DERIVED = "derived in docs"
 _TIMES = 24  # at which runs and flow are compared

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
-from ._map import OUTSIDE, Claim, Map, Progress, require_setting, value_claim
+from ._claim import Claim, value_claim
+from ._map import OUTSIDE, Map, Progress, require_setting
 from ._measured import describe, measure
 from ._regimes_figure import draw_regimes
 from ._start import first_look, first_times, pad_patterns

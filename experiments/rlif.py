@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
-from ._map import Claim, Map, Progress, probability_claim, require_setting, value_claim
+from ._claim import Claim, probability_claim, value_claim
+from ._map import Map, Progress, require_setting
 from ._rlif_figure import draw_rlif
 from ._rlif_questions import draw_rates, ends, observe
 

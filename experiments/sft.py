@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
-from ._map import Claim, Map, Progress, require_setting, value_claim
+from ._claim import Claim, computed, value_claim
+from ._map import Map, Progress, require_setting
 from ._sft_figure import draw_sft
 from ._start import first_times
 
@@ -307,12 +308,12 @@ def _saving_claims(data: xr.Dataset) -> list[Claim]:
         for quality, total in zip(data["curve_quality"].values, data[name].values, strict=True):
             ratio = float(total) / whole
             claim = f"{text}, is below 1, f = {quality:g}"
-            claims.append(Claim(claim, _PAPER, 1.0, ratio, None, ratio < 1))
+            claims.append(Claim.of(claim, _PAPER, computed(1.0, ratio, ratio < 1)))
     own = float(data["initial_prob"][np.argmax(data["success_rate"].values)])
     even = float(data["break_even_quality"])
     text = "SFT pays from a quality on that lies below the model's own share of the best pattern"
     if np.isfinite(even):
-        claims.append(Claim(text, _HERE, own, even, None, even < own))
+        claims.append(Claim.of(text, _HERE, computed(own, even, even < own)))
     line = data["log_strong_duration"].sel(line_quality=data["quality"]).drop_vars("line_quality")
     at_end = (data["best_on_line"] | (data["best_duration"] == 0))[line.notnull().values]
     text = "share of qualities whose best SFT is none, or lasts just until the start is strong"

@@ -10,7 +10,8 @@ from typing import Annotated
 import jax
 import tyro
 
-from ._map import BadSetting, Claim, Map, MapResult
+from ._claim import Claim, Verdict
+from ._map import BadSetting, Map, MapResult
 from ._together import run_maps
 from .gap import Gap
 from .regimes import Regimes
@@ -53,9 +54,11 @@ def _table(claims: Sequence[Claim]) -> str:
     rows = []
     for claim in claims:
         error = "" if claim.standard_error is None else f" ± {claim.standard_error:.2g}"
-        verdict = "agrees" if claim.agrees else "DISAGREES"
+        verdict = claim.verdict.value
+        if claim.verdict is Verdict.DISAGREES:
+            verdict = verdict.upper()
         figures = f"predicted {claim.predicted:.6g}, measured {claim.measured:.6g}{error}"
-        statement = textwrap.wrap(claim.claim, 92)
+        statement = textwrap.wrap(claim.statement, 92)
         rows.append(f"  {verdict:<10} {statement[0]}")
         rows += [f"{'':13}{line}" for line in statement[1:]]
         rows.append(f"{'':13}{figures}  [{claim.source}]")
@@ -63,8 +66,11 @@ def _table(claims: Sequence[Claim]) -> str:
 
 
 def _report(settings: Map, result: MapResult) -> str:
-    agree = sum(claim.agrees for claim in result.claims)
-    lines = [f"\n{settings.name}: {agree} of {len(result.claims)} claims agree"]
+    verdicts = [claim.verdict for claim in result.claims]
+    counts = f"{verdicts.count(Verdict.AGREES)} of {len(verdicts)} claims agree"
+    if undecided := verdicts.count(Verdict.UNDECIDED):
+        counts += f", {undecided} undecided"
+    lines = [f"\n{settings.name}: {counts}"]
     lines.append(_table(result.claims))
     lines += [f"  {line}" for line in result.notes]
     if result.failed:

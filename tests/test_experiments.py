@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
-from experiments._map import probability_claim, wilson_interval
+from experiments._claim import Verdict, estimate, probability_claim, wilson_interval
 from experiments.patterns import read_patterns
 from experiments.sweep import main
 
@@ -20,11 +20,33 @@ def test_wilson_interval(successes, draws):
     assert wilson_interval(successes, draws) == pytest.approx(tuple(expected), abs=1e-12)
 
 
-def test_probability_claim_agrees_inside_the_interval_only():
-    """The interval, not the estimate, decides."""
-    assert probability_claim("c", "s", 0.5, 520, 1000).agrees
-    assert not probability_claim("c", "s", 0.5, 600, 1000).agrees
-    assert probability_claim("c", "s", 1.0, 1000, 1000).agrees
+@pytest.mark.parametrize(
+    ("predicted", "successes", "draws", "verdict"),
+    [
+        (0.5, 520, 1000, "agrees"),
+        (0.5, 600, 1000, "disagrees"),
+        (1.0, 1000, 1000, "agrees"),
+        (1.0, 999, 1000, "disagrees"),
+        (0.5, 11, 20, "undecided"),
+        (0.5, 0, 20, "disagrees"),
+        (0.5, 0, 0, "undecided"),
+    ],
+)
+def test_verdict_on_a_probability(predicted, successes, draws, verdict):
+    """The 99 % interval, not the estimate, decides; one wider than 0.2 decides nothing."""
+    claim = probability_claim("c", "s", predicted, successes, draws)
+    assert claim.verdict is Verdict(verdict)
+    if draws:
+        low, high = binomtest(successes, draws).proportion_ci(0.99, method="wilson")
+        assert (verdict == "disagrees") is not (low <= predicted <= high)
+
+
+def test_verdict_on_an_estimate():
+    """The same for a number with a normal error, at SciPy's quantile."""
+    quantile = norm.ppf(0.995)
+    for off, verdict in ((quantile - 1e-6, "agrees"), (quantile + 1e-6, "disagrees")):
+        assert estimate(1.0 + 0.01 * off, 1.0, 0.01).verdict == verdict
+    assert estimate(1.0, 1.0, 0.21 / (2 * quantile)).verdict == "undecided"
 
 
 @pytest.mark.parametrize(
@@ -100,12 +122,12 @@ def test_quick_sweep(tmp_path, capsys):
         summary = json.loads((folder / "summary.json").read_text())
         assert summary["map"] == name
         assert summary["failed_cells"] == 0
-        keys = {"claim", "source", "predicted", "measured", "standard_error", "agrees"}
+        keys = {"statement", "source", "predicted", "measured", "standard_error", "verdict"}
         assert summary["claims"]
         assert all(set(claim) == keys for claim in summary["claims"])
-        assert summary["claims"][0]["claim"].split()[0] in printed
+        assert summary["claims"][0]["statement"].split()[0] in printed
     before = (tmp_path / "regimes" / "summary.json").read_text()
     assert main(["regimes", "--redraw", "--quiet", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "regimes" / "summary.json").read_text() == before
     regimes = json.loads(before)["claims"]
-    assert all(claim["agrees"] for claim in regimes)
+    assert all(claim["verdict"] == "agrees" for claim in regimes)

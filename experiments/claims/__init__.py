@@ -1,0 +1,17 @@
+"""The claims ledger: published statements and our own, each put to the test as an experiment.
+
+A claim is a function with a decorator in the module of its subject, and a line in
+`tests/test_claims.py`; the command line is `python -m experiments.claims`.
+"""
+
+from . import internal_rewards, laws, objectives, regimes, training
+from ._ledger import Entry, ledger_of
+
+SUBJECTS = (
+    regimes.SUBJECT,
+    laws.SUBJECT,
+    objectives.SUBJECT,
+    internal_rewards.SUBJECT,
+    training.SUBJECT,
+)
+LEDGER: tuple[Entry, ...] = ledger_of(SUBJECTS)

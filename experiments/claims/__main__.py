@@ -1,0 +1,139 @@
+"""The claims ledger from the command line: `python -m experiments.claims [options]`.
+
+Every claim is put to the test and shown beside what was measured. The exit code is 1 if one of the
+project's own claims does not hold, and 2 for bad input.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import tyro
+from tqdm import tqdm
+
+from .._claim import Verdict, plain
+from .._map import BadSetting, require_setting, require_writable
+from . import LEDGER
+from ._ledger import Entry, Result, run
+from ._page import counts, page, table
+
+_PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claims:
+    """Put published statements, and our own, to the test."""
+
+    out: Path = Path("results/claims")
+    """folder that claims.json is written into"""
+    page: Path | None = None
+    """where the page of the documentation is written; docs/claims.md of the repository if not
+    given, unless the run is quick, partial or of another seed"""
+    quick: bool = False
+    """fewer random draws, for tests"""
+    only: tuple[str, ...] = ()
+    """identifiers of the claims to put to the test; all if not given"""
+    seed: int = 0
+    """seed of all random draws, a whole number of at least 0"""
+    list: bool = False
+    """say which claims there are, and stop"""
+    quiet: bool = False
+    """no progress bar"""
+
+    def __post_init__(self) -> None:
+        require_setting(self.seed >= 0, "seed", "be at least 0", self.seed)
+
+    def chosen(self, ledger: Sequence[Entry]) -> tuple[Entry, ...]:
+        """The claims asked for.
+
+        **Raises:** `BadSetting` for an identifier that no claim has.
+        """
+        known = [entry.id for entry in ledger]
+        unknown = [name for name in self.only if name not in known]
+        must = "be identifiers of claims (--list shows them)"
+        require_setting(not unknown, "only", must, ", ".join(unknown))
+        return tuple(entry for entry in ledger if not self.only or entry.id in self.only)
+
+    @property
+    def page_written(self) -> Path | None:
+        """Where the page goes, if it is written."""
+        default = None if self.quick or self.only or self.seed else _PAGE
+        return default if self.page is None else self.page
+
+
+def _as_json(result: Result) -> dict[str, object]:
+    entry, claim = result.entry, result.claim
+    return {
+        "id": entry.id,
+        "source": entry.source,
+        "statement": entry.statement,
+        "setting": entry.setting,
+        "predicted": plain(claim.predicted),
+        "measured": plain(claim.measured),
+        "standard_error": plain(claim.standard_error),
+        "verdict": claim.verdict.value,
+        "ours": entry.ours,
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise ValueError(f"{path} must be writable ({error.strerror or error})") from None
+
+
+def _end(results: Sequence[Result], seconds: float) -> str:
+    """What a reader of the last lines must know."""
+    lines = [f"\n{counts(results)}; {seconds:.0f} s"]
+    for result in results:
+        if result.error is not None:
+            lines.append(f"could not be run: {result.entry.id} ({result.error})")
+        elif result.claim.verdict is Verdict.DISAGREES:
+            mark = "OURS, " if result.entry.ours else ""
+            lines.append(f"disagrees: {result.entry.id} ({mark}{result.entry.source})")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None, ledger: Sequence[Entry] = LEDGER) -> int:
+    """Put a ledger to the test; returns the exit code (1: a claim of ours fails, 2: bad input)."""
+    jax.config.update("jax_enable_x64", True)
+    # Compiling takes nearly all of the time, and a third less like this.
+    jax.config.update("jax_disable_most_optimizations", True)
+    began = time.monotonic()
+    try:
+        settings = tyro.cli(
+            Claims, args=arguments, prog="python -m experiments.claims", description=__doc__
+        )
+        entries = settings.chosen(ledger)
+        if settings.list:
+            for entry in entries:
+                print(f"{entry.id:<40} {entry.statement}")
+            return 0
+        require_writable(settings.out)
+        if settings.page is not None:
+            require_writable(settings.page.parent)
+        bar = tqdm(total=len(entries), desc="claims", unit="claim", disable=settings.quiet)
+        with bar:
+            results = run(entries, settings.quick, settings.seed, bar.update)
+        written = [settings.out / "claims.json"]
+        _write(written[0], json.dumps([_as_json(result) for result in results], indent=2) + "\n")
+        if settings.page_written is not None:
+            written.append(settings.page_written)
+            _write(written[1], page(results))
+    except (BadSetting, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(table(results))
+    print(_end(results, time.monotonic() - began))
+    for path in written:
+        print(f"wrote {path}")
+    return 1 if any(result.fails for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Training in steps and from samples, against the flow."""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+
+import qra_jax as qra
+
+from .._claim import Outcome, close, estimate
+from ._ledger import Context, Subject, once
+from ._solves import CHECK_PROBS, CHECK_RATES, ROWS, follow
+
+SUBJECT = Subject("Training in steps")
+claim = SUBJECT.claim
+
+_DERIVED = "derived in docs"
+_CASE = "p = (.9, .7, .1) from pi = (.05, .70, .25)"
+
+
+_SIZES = np.array([1.0, 0.5, 0.25, 0.125, 0.1])
+
+
+@once
+def _exact_steps() -> np.ndarray:
+    """Patterns of the check case after 0 to 160 exact steps of each of `_SIZES`."""
+    policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
+
+    def run(size):
+        return qra.train(problem, policy, optax.sgd(size), 160, rows=161).pattern_probs[:, 0]
+
+    return np.asarray(jax.jit(jax.vmap(run))(_SIZES))
+
+
+@claim(
+    id="steps-approach-the-flow",
+    source=_DERIVED,
+    statement="exact gradient steps approach the flow at order 1 in the step size",
+    setting=f"{_CASE}, t = 20, steps of 1, .5, .25, .125: exponent of the largest difference",
+    ours=True,
+)
+def _(context: Context) -> Outcome:
+    sizes = _SIZES[:4]
+    found = _exact_steps()[np.arange(4), np.round(20 / sizes).astype(int)]
+    log_times = np.linspace(0, np.log(20), ROWS)
+    exact = np.exp(follow(CHECK_PROBS, CHECK_RATES, log_times).log_probs[0, -1, :3])
+    errors = np.abs(found - exact).max(axis=1)
+    return close(1.0, np.polyfit(np.log(sizes), np.log(errors), 1)[0], atol=0.1)
+
+
+@claim(
+    id="natural-steps-are-multiplicative-weights",
+    source="arXiv 1908.00261",
+    statement="steps of natural policy gradient are multiplicative weights, pi_n ~ pi_0 exp(n eta "
+    "R), "
+    "however large they are",
+    setting=f"{_CASE}, 8 steps of eta = 2: largest difference",
+)
+def _(context: Context) -> Outcome:
+    policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
+    flow = qra.GradientFlow(qra.RLVR(), problem, geometry="natural")
+    found = qra.train(flow, policy, optax.sgd(2.0), 8).pattern_probs[:, 0]
+    weights = CHECK_PROBS * np.exp(2.0 * np.arange(9)[:, None] * CHECK_RATES)
+    expected = weights / weights.sum(axis=1, keepdims=True)
+    return close(0.0, np.abs(np.asarray(found) - expected).max(), atol=1e-12)
+
+
+_STEPS = 100
+
+
+@once
+def _spreads(seed: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spread and mean of accuracy over seeds after steps of .1, for `_GROUPS`."""
+    policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
+    keys = jax.random.split(Context(False, seed, "sampled runs").key, seeds)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def runs(group):
+        sampler = qra.SampledGroups(group, estimator="rloo")
+
+        def run(key):
+            end = qra.train(
+                problem, policy, optax.sgd(0.1), _STEPS, sampler=sampler, key=key, rows=2
+            )
+            return end.accuracy[-1]
+
+        return jax.vmap(run)(keys)
+
+    found = np.array([runs(group) for group in _GROUPS])
+    return found.std(axis=1, ddof=1), found.mean(axis=1)
+
+
+_GROUPS = (16, 128)
+
+
+@claim(
+    id="sampled-steps-follow-exact-ones",
+    source=_DERIVED,
+    statement="in the mean, small sampled steps follow exact steps",
+    setting=f"{_CASE}, RLOO, groups of 128, 100 steps of .1, 512 seeds (quick: 256): mean accuracy",
+    ours=True,
+)
+def _(context: Context) -> Outcome:
+    seeds = context.size(512, 256)
+    spread, mean = _spreads(context.seed, seeds)
+    exact = _exact_steps()[4, _STEPS] @ CHECK_RATES
+    return estimate(exact, mean[1], spread[1] / np.sqrt(seeds), margin=0.002)
+
+
+@claim(
+    id="noise-of-groups",
+    source=_DERIVED,
+    statement="the spread of sampled runs over seeds falls like (step size / group size)^(1/2)",
+    setting=f"{_CASE}, RLOO, steps of .1, t = 10, groups of 16 and 128, 512 seeds (quick: 256)",
+    ours=True,
+)
+def _(context: Context) -> Outcome:
+    seeds = context.size(512, 256)
+    spread, _ = _spreads(context.seed, seeds)
+    ratio = np.log(_GROUPS[1] / _GROUPS[0])
+    # Of a normal sample the logarithm of the deviation has the variance 1 / (2 (n - 1)).
+    error = np.sqrt(2 / (2 * (seeds - 1))) / ratio
+    return estimate(0.5, np.log(spread[0] / spread[1]) / ratio, error, margin=0.2)
