@@ -4,13 +4,15 @@ A claim is a function with a decorator in the module of its subject, and a line 
 `tests/test_claims.py`; the command line is `python -m experiments.claims`.
 """
 
-from . import internal_rewards, laws, objectives, regimes, training
+from . import internal_rewards, iterations, laws, penalties, regimes, training, utilities
 from ._ledger import Entry, ledger_of
 
 SUBJECTS = (
     regimes.SUBJECT,
     laws.SUBJECT,
-    objectives.SUBJECT,
+    utilities.SUBJECT,
+    penalties.SUBJECT,
+    iterations.SUBJECT,
     internal_rewards.SUBJECT,
     training.SUBJECT,
 )

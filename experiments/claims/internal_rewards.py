@@ -12,13 +12,12 @@ import qra_jax as qra
 from .._claim import Outcome, close, share
 from .._rlif_questions import draw_rates
 from ._ledger import Context, Subject, once
+from ._shared import DERIVED, PAPER
 from ._solves import velocity
 
 SUBJECT = Subject("Internal rewards (RLIF)")
 claim = SUBJECT.claim
 
-_PAPER = "{} of arXiv 2506.04695 v2, as summarised"
-_DERIVED = "derived in docs"
 _SMALL, _LARGE = 100, 10_000
 
 
@@ -129,7 +128,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="self-certainty-is-blind",
-    source=_PAPER.format("section 3"),
+    source=PAPER.format("section 3"),
     statement="the reward cannot tell right from wrong: exchanging the answers keeps it and "
     "reverses the slope of accuracy",
     setting="a random policy, two answers: change of the velocity, and the sum of both slopes; the "
@@ -152,7 +151,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="self-certainty-moves-no-answer",
-    source=_DERIVED,
+    source=DERIVED,
     statement="held constant in the gradient, self-certainty does not move the answers: success "
     "rates stay fixed (Assumption 5.1) though answers are trained",
     setting="a random policy, three answers: largest velocity of an answer logit",
@@ -168,7 +167,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-rises-for-certain",
-    source=_PAPER.format("Thm. 5.6"),
+    source=PAPER.format("Thm. 5.6"),
     statement="if the majority is right, accuracy rises at t = 0 with probability 1 as R -> "
     "infinity",
     setting=f"{_UNIFORM}; right: mean p > 1/2",
@@ -183,7 +182,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-rises-for-certain-by-count",
-    source=_PAPER.format("Thm. 5.6"),
+    source=PAPER.format("Thm. 5.6"),
     statement="the same, the majority being that of patterns",
     setting=f"{_UNIFORM}; right: most patterns have p > 1/2",
     note="The count of right patterns says less of the slope than the mean does: the limit is .585 "
@@ -195,7 +194,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-rise-given-mean",
-    source=_DERIVED,
+    source=DERIVED,
     statement="P(accuracy rises at t = 0 | mean p > 1/2) -> 1/2 + arcsin(.5272)/pi = .6768",
     setting=_UNIFORM,
     ours=True,
@@ -206,7 +205,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-rise-given-count",
-    source=_DERIVED,
+    source=DERIVED,
     statement="P(accuracy rises at t = 0 | most p > 1/2) -> .585",
     setting=_UNIFORM,
     ours=True,
@@ -217,7 +216,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-rise-differentiated",
-    source=_DERIVED,
+    source=DERIVED,
     statement="with the reward differentiated through, answers trained too, "
     "P(accuracy rises at t = 0 | mean p > 1/2) -> .784: not 1 either",
     setting=_UNIFORM,
@@ -231,7 +230,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-rise-unconditional",
-    source=_DERIVED,
+    source=DERIVED,
     statement="without a condition P(accuracy rises at t = 0) = 1/2: exchanging the answers "
     "reverses "
     "the slope",
@@ -244,7 +243,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-rise-given-a-margin",
-    source=_DERIVED,
+    source=DERIVED,
     statement="a margin that does not shrink with R makes the rise certain as R grows: a tilt of "
     ".3 "
     "(mean p = .55) gives .9985 at R = 1000",
@@ -257,7 +256,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-rise-with-tilt-100",
-    source=_DERIVED,
+    source=DERIVED,
     statement="at tilt .1 P(accuracy rises at t = 0) is Phi(sqrt(R) mu/sigma): .6199 at R = 100",
     setting="16,000 draws (quick: 4,000)",
     ours=True,
@@ -268,7 +267,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-rise-with-tilt-1000",
-    source=_DERIVED,
+    source=DERIVED,
     statement="the same is .8329 at R = 1000",
     setting="16,000 draws (quick: 4,000)",
     ours=True,
@@ -279,7 +278,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-ends-at-the-worst-by-half",
-    source=_PAPER.format("Thm. 5.6"),
+    source=PAPER.format("Thm. 5.6"),
     statement="with probability 1/2 the pattern of highest reward is the worst one",
     setting=f"{_UNIFORM}, given mean p > 1/2",
 )
@@ -290,7 +289,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-simulation",
-    source=_PAPER.format("simulation"),
+    source=PAPER.format("simulation"),
     statement="of their runs (R = 1e3, 1e4) 48.7 % ended improved",
     setting=f"{_UNIFORM}, given mean p > 1/2; how many runs theirs is a share of is not known here",
 )
@@ -301,7 +300,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-end-given-mean",
-    source=_DERIVED,
+    source=DERIVED,
     statement="at finite R a right majority favours a good end: "
     "P(end above start | mean p > 1/2) = Phi(sqrt(3/R)), .569 at R = 100",
     setting="R = 100, p uniform, 16,000 draws (quick: 4,000)",
@@ -315,7 +314,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-end-with-tilt",
-    source=_DERIVED,
+    source=DERIVED,
     statement="P(end below start) = (1 - tilt R/(R + 1))/2, exactly: .27273 at tilt .5, R = 10",
     setting="16,000 draws (quick: 4,000)",
     ours=True,
@@ -327,7 +326,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="rlif-worst-with-tilt",
-    source=_DERIVED,
+    source=DERIVED,
     statement="P(the pattern of highest reward is the worst) -> (1 - tilt)/2",
     setting="tilt .1, R = 1000, 16,000 draws (quick: 4,000)",
     ours=True,
@@ -361,7 +360,7 @@ def _pattern_values(
 
 @claim(
     id="internal-rewards-are-replicators",
-    source=_DERIVED,
+    source=DERIVED,
     statement="held constant, each internal reward moves patterns by pi_r (W_r - mean W), W in "
     "closed form",
     setting="eight rewards, a random policy, three answers: largest difference of velocities",
@@ -379,7 +378,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="differentiating-doubles",
-    source=_DERIVED,
+    source=DERIVED,
     statement="differentiated through, sequence probability and soft self-consistency move "
     "patterns "
     "and answers twice as fast, trajectory entropy just as fast",
@@ -407,7 +406,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="reference-probability-is-rlvr",
-    source=_DERIVED,
+    source=DERIVED,
     statement="rewarding the probability of the reference answer moves patterns exactly as RLVR",
     setting="a random policy, three answers: largest difference of velocities",
     ours=True,
@@ -469,7 +468,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="majority-vote-is-a-replicator-of-votes",
-    source=_DERIVED,
+    source=DERIVED,
     statement="as a flow, majority vote moves the answers too: the majority's gain is "
     "pi_r q_r (1 - q_r)",
     setting="a random policy, three answers: largest difference of velocities of its logits",

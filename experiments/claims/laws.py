@@ -11,6 +11,7 @@ import qra_jax as qra
 
 from .._claim import Outcome, close, computed
 from ._ledger import Context, Subject, once
+from ._shared import CASE, DERIVED
 from ._solves import (
     CHECK_PROBS,
     CHECK_RATES,
@@ -29,8 +30,6 @@ from ._solves import (
 SUBJECT = Subject("Sharp laws of the flow")
 claim = SUBJECT.claim
 
-_DERIVED = "derived in docs"
-_CASE = "p = (.9, .7, .1) from pi = (.05, .70, .25)"
 _LATE = 160.0  # log time at which tails are read off
 _TAIL_TIMES = np.linspace(0, _LATE, ROWS)
 _RARE_RATES = (0.9, 0.6, 0.1)
@@ -68,10 +67,10 @@ def _worst(expected, measured) -> tuple[float, float]:
 
 @claim(
     id="orbit-invariants",
-    source=_DERIVED,
+    source=DERIVED,
     statement="sum theta is conserved, and differences of x = e^-theta are straight lines: "
     "((x_1 - x_2)' / (x_1 - x_3)') = (R_2 - R_1) / (R_3 - R_1)",
-    setting=f"{_CASE}, solved by time steps up to t = 100: largest deviation of either",
+    setting=f"{CASE}, solved by time steps up to t = 100: largest deviation of either",
     ours=True,
 )
 def _(context: Context) -> Outcome:
@@ -87,7 +86,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="two-patterns",
-    source=_DERIVED,
+    source=DERIVED,
     statement="log odds delta of two patterns: delta + sinh delta grows like (R_1 - R_2) t",
     setting="16 random pairs, up to t = 1e6: largest relative deviation",
     ours=True,
@@ -122,7 +121,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="value-tail",
-    source=_DERIVED,
+    source=DERIVED,
     statement="t (R* - V) -> (K - 1)/K, whatever the gaps",
     setting="random starts and gaps, K = 2 to 9, t = e^160: the farthest ratio to (K - 1)/K",
     ours=True,
@@ -136,7 +135,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="pattern-tail",
-    source=_DERIVED,
+    source=DERIVED,
     statement="t (1 - pi*) -> (1/K) sum 1/Delta; hence T_eps ~ sum (1/Delta) / (K eps)",
     setting="random starts and gaps, K = 2 to 9, t = e^160: the farthest ratio to the limit",
     ours=True,
@@ -149,7 +148,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="tails-approach-slowly",
-    source=_DERIVED,
+    source=DERIVED,
     statement="relative errors of the tails: O(t^(-1/K)) for pi*, twice that exponent for V",
     setting="K = 6, t = e^35 to e^50 and e^60 to e^90: exponents times -K, of V (2) and pi* (1); "
     "the one farther off",
@@ -176,7 +175,7 @@ def _ten_patterns(probs) -> np.ndarray:
 
 @claim(
     id="tail-of-ten-patterns",
-    source=_DERIVED,
+    source=DERIVED,
     statement="with ten patterns, from a general start, pi* is still 1 to 5 % off its law at t = "
     "1e7",
     setting="rates .9 and .7 to .1 evenly, 32 random starts: median of |t (1 - pi*)/law - 1|",
@@ -191,7 +190,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="tail-of-ten-equal-starts",
-    source=_DERIVED,
+    source=DERIVED,
     statement="from a uniform start the same law has 4 digits",
     setting="rates .9 and .7 to .1 evenly: |t (1 - pi*)/law - 1| at t = 1e7, at most 1e-4",
     ours=True,
@@ -203,7 +202,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="tail-of-unequal-ties",
-    source=_DERIVED,
+    source=DERIVED,
     statement="B patterns tied for best from unequal starts: t (R* - V) -> (K - B)/(K - B + 1), "
     "and the most probable of them takes all",
     setting="K = 5, B = 2 and 3, t = e^160: the farther ratio; shares must be 1 to 1e-6",
@@ -220,7 +219,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="tail-of-equal-ties",
-    source=_DERIVED,
+    source=DERIVED,
     statement="B patterns tied for best from equal starts keep their shares, and "
     "t (R* - V) -> B (K - B)/K",
     setting="K = 5, B = 2 and 3, t = e^160: the farther ratio; shares must be 1/B to 1e-6",
@@ -237,7 +236,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="tail-under-a-clock",
-    source=_DERIVED,
+    source=DERIVED,
     statement="under a utility f the tail of V is divided by f'(R*)",
     setting="K = 4, R* = .9, nine utilities, t = e^160: the farthest ratio to (K - 1)/(K f'(R*))",
     ours=True,
@@ -252,7 +251,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="tail-of-grpo-at-certainty",
-    source=_DERIVED,
+    source=DERIVED,
     statement="GRPO with R* = 1 converges like 1/t^2: t^2 (1 - V) -> 4 ((K - 1)/K)^2",
     setting="K = 3, rates (1, .5, .2), t = e^80",
     ours=True,
@@ -282,9 +281,9 @@ def _turn(times: np.ndarray, values: np.ndarray) -> float:
 
 @claim(
     id="t0-of-the-check-case",
-    source=_DERIVED,
+    source=DERIVED,
     statement="T0 = 94.30486, at pi = (.036568, .951242, .012189)",
-    setting=f"{_CASE}; the state must agree to its digits",
+    setting=f"{CASE}; the state must agree to its digits",
     ours=True,
 )
 def _(context: Context) -> Outcome:
@@ -296,9 +295,9 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="t0-is-the-peak-of-a-logit",
-    source=_DERIVED,
+    source=DERIVED,
     statement="T0 is the moment at which theta of the misleading pattern peaks",
-    setting=f"{_CASE}: when V passes p(r'), and when theta(r') turns (parabola through 48 times)",
+    setting=f"{CASE}: when V passes p(r'), and when theta(r') turns (parabola through 48 times)",
     ours=True,
 )
 def _(context: Context) -> Outcome:
@@ -311,9 +310,9 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="probability-peaks-before-t0",
-    source=_DERIVED,
+    source=DERIVED,
     statement="the probability of the misleading pattern peaks earlier, at t = 75.761",
-    setting=f"{_CASE}, T0 = 94.305",
+    setting=f"{CASE}, T0 = 94.305",
     ours=True,
 )
 def _(context: Context) -> Outcome:
@@ -323,9 +322,9 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="best-pattern-is-rarest-at-46",
-    source=_DERIVED,
+    source=DERIVED,
     statement="pi(r*) has its minimum at t = 46.08",
-    setting=_CASE,
+    setting=CASE,
     ours=True,
 )
 def _(context: Context) -> Outcome:
@@ -342,7 +341,7 @@ def _fan(patterns: int, rare: float) -> tuple[np.ndarray, np.ndarray]:
 
 @claim(
     id="entanglement-law",
-    source=_DERIVED,
+    source=DERIVED,
     statement="T0 obeys a closed law as pi(r*) -> 0: relative error 1e-6 at most at pi(r*) = 1e-8",
     setting="K = 3 to 12, gaps of order .1: largest |T0/law - 1|, bounded by 1.3e-6",
     ours=True,
@@ -357,7 +356,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="entanglement-exponent",
-    source=_DERIVED,
+    source=DERIVED,
     statement="T0 grows like pi(r*)^-(K-1): polynomially, for each number of patterns K",
     setting="K = 3 to 12, pi(r*) = 1e-8 and 1e-9: exponents over -(K - 1), the farthest from 1",
     ours=True,
@@ -374,9 +373,9 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="entanglement-law-of-the-check-case",
-    source=_DERIVED,
+    source=DERIVED,
     statement="at pi(r*) = .05 the law is still right to 8 %: T0/law = 1.078",
-    setting=_CASE,
+    setting=CASE,
     ours=True,
 )
 def _(context: Context) -> Outcome:
@@ -394,7 +393,7 @@ _OUT_OF_RANGE = {
 
 @claim(
     id="entanglement-law-knows-its-range",
-    source=_DERIVED,
+    source=DERIVED,
     statement="outside its conditions the law is off by factors of 30 and more, and says so",
     setting="; ".join(_OUT_OF_RANGE)
     + ": share of cases flagged; in all of them the law must be off",
@@ -410,7 +409,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="two-patterns-are-never-entangled",
-    source=_DERIVED,
+    source=DERIVED,
     statement="with two patterns there is no entanglement that the law could tell of: it is 0",
     setting="pi = (1e-9, 1 - 1e-9), rates (.9, .4): T0 of the flow, whose V starts at the second "
     "best",
@@ -441,7 +440,7 @@ def _natural():
     source="arXiv 1906.00190",
     statement="without the softmax's own gradient, policy gradient is the replicator flow: "
     "pi(t) ~ pi(0) exp(R t), exponential weights",
-    setting=f"{_CASE}, natural gradient, t = 1, 3, 10: largest difference",
+    setting=f"{CASE}, natural gradient, t = 1, 3, 10: largest difference",
 )
 def _(context: Context) -> Outcome:
     expected = np.array([_tilted(CHECK_PROBS, CHECK_RATES, t) for t in (1.0, 3.0, 10.0)])
@@ -465,10 +464,10 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="natural-gradient-of-the-check-case",
-    source=_DERIVED,
+    source=DERIVED,
     statement="under the natural gradient T0 = 3.38506, at pi = (.1184, .8422, .0395): the "
     "misleading pattern rises all the same",
-    setting=f"{_CASE}; the state must agree to its digits",
+    setting=f"{CASE}; the state must agree to its digits",
     ours=True,
 )
 def _(context: Context) -> Outcome:
@@ -480,7 +479,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="natural-gradient-is-not-slowed",
-    source=_DERIVED,
+    source=DERIVED,
     statement="under the natural gradient T0 grows only like log(1/pi(r*)), here with the "
     "coefficient 1/(R* - R_3)",
     setting="rates (.9, .6, .1), pi(r*) = 1e-6 and 1e-9",
@@ -493,10 +492,10 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="natural-gradient-moves-the-sum",
-    source=_DERIVED,
+    source=DERIVED,
     statement="the natural gradient does not conserve sum theta: it grows at the rate "
     "sum (R - V), which is 0 for the Euclidean flow's sum pi (R - V)",
-    setting=f"{_CASE}: initial rate of sum theta",
+    setting=f"{CASE}: initial rate of sum theta",
     ours=True,
 )
 def _(context: Context) -> Outcome:

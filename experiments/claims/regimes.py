@@ -8,6 +8,7 @@ import qra_jax as qra
 
 from .._claim import Outcome, close, computed
 from ._ledger import Context, Subject, once
+from ._shared import CASE, DERIVED, PAPER, REFERENCE, boltzmann
 from ._solves import (
     CHECK_PROBS,
     CHECK_RATES,
@@ -22,11 +23,6 @@ from ._solves import (
 
 SUBJECT = Subject("Reasoning patterns under RLVR")
 claim = SUBJECT.claim
-
-_PAPER = "{} of arXiv 2506.04695 v2, as summarised"
-_DERIVED = "derived in docs"
-_CASE = "p = (.9, .7, .1) from pi = (.05, .70, .25)"
-_REFERENCE = (0.2, 0.3, 0.5)
 
 
 def _starts(context: Context, entangled: bool, count: int = 16) -> tuple[np.ndarray, np.ndarray]:
@@ -66,16 +62,11 @@ def _rest(name: str) -> np.ndarray:
     return _rests().probs[list(_REST).index(name)]
 
 
-def _boltzmann(reference, rewards, beta: float) -> np.ndarray:
-    weights = np.asarray(reference) * np.exp((np.asarray(rewards) - np.max(rewards)) / beta)
-    return weights / weights.sum()
-
-
 @claim(
     id="success-rates-stay-fixed",
-    source=_PAPER.format("Assumption 5.1"),
+    source=PAPER.format("Assumption 5.1"),
     statement="training moves the patterns, while success rates within patterns stay as they are",
-    setting=f"{_CASE}, tabular answers trained beside the patterns, until V = .7; "
+    setting=f"{CASE}, tabular answers trained beside the patterns, until V = .7; "
     "drift sum pi |p - p(0)|",
     note="This is an assumption, made after measurements on language models, where it is fair. It "
     "is no consequence of training two tables: tabular answers learn at the pace of the patterns. "
@@ -90,10 +81,10 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="trained-answers-pass-early",
-    source=_DERIVED,
+    source=DERIVED,
     statement="with answers trained too, V passes the second best rate of t = 0 at t = 2.43 "
     "instead of 94.3",
-    setting=f"{_CASE}",
+    setting=f"{CASE}",
     ours=True,
 )
 def _(context: Context) -> Outcome:
@@ -103,21 +94,21 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="optimum-of-patterns",
-    source=_PAPER.format("Prop. 5.2"),
+    source=PAPER.format("Prop. 5.2"),
     statement="with frozen answers the optimum is pi(r) ~ pi_ref(r) exp(p(r) / beta)",
-    setting=f"{_CASE}, beta = .5, .2, .1: largest difference of a flow at rest from the formula",
+    setting=f"{CASE}, beta = .5, .2, .1: largest difference of a flow at rest from the formula",
 )
 def _(context: Context) -> Outcome:
     names = {"strong penalty": 0.5, "penalty": 0.2, "weak penalty": 0.1}
-    formulas = [_boltzmann(CHECK_PROBS, CHECK_RATES, beta) for beta in names.values()]
+    formulas = [boltzmann(CHECK_PROBS, CHECK_RATES, beta) for beta in names.values()]
     return close(0.0, np.abs(np.array([_rest(name) for name in names]) - formulas).max(), atol=1e-6)
 
 
 @claim(
     id="optimum-of-weak-penalty",
-    source=_PAPER.format("Prop. 5.2"),
+    source=PAPER.format("Prop. 5.2"),
     statement="as beta -> 0 the optimum is the pattern of the highest success rate",
-    setting=f"{_CASE}, beta = .02: pi(r*) of the flow at rest",
+    setting=f"{CASE}, beta = .02: pi(r*) of the flow at rest",
 )
 def _(context: Context) -> Outcome:
     return close(1.0, _rest("hardly a penalty")[0], atol=2e-3)
@@ -125,27 +116,27 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="optimum-of-another-reference",
-    source=_DERIVED,
+    source=DERIVED,
     statement="if the frozen answers are not the reference's, rewards become "
     "p(r) - beta KL(answers of r, reference's)",
-    setting=f"{_CASE}, reference pi = (.2, .3, .5) with p = (.5, .9, .2), beta = .2: largest "
+    setting=f"{CASE}, reference pi = (.2, .3, .5) with p = (.5, .9, .2), beta = .2: largest "
     "difference at rest",
     ours=True,
 )
 def _(context: Context) -> Outcome:
     rates, other = CHECK_RATES, np.array([0.5, 0.9, 0.2])
-    found = stop([Settings(reverse_kl=0.2)], reference=_REFERENCE, ref_rates=other)
+    found = stop([Settings(reverse_kl=0.2)], reference=REFERENCE, ref_rates=other)
     divergence = rates * np.log(rates / other) + (1 - rates) * np.log((1 - rates) / (1 - other))
-    expected = _boltzmann(_REFERENCE, rates - 0.2 * divergence, 0.2)
+    expected = boltzmann(REFERENCE, rates - 0.2 * divergence, 0.2)
     return close(0.0, np.abs(found.probs[0] - expected).max(), atol=1e-6)
 
 
 @claim(
     id="optimum-of-trained-answers",
-    source=_DERIVED,
+    source=DERIVED,
     statement="with trained answers the patterns of the optimum are pi_ref (1 + (e^(1/beta) - 1) "
     "p)",
-    setting=f"{_CASE}, beta = .5: largest difference at rest",
+    setting=f"{CASE}, beta = .5: largest difference at rest",
     ours=True,
 )
 def _(context: Context) -> Outcome:
@@ -156,7 +147,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="strong-start-rises",
-    source=_PAPER.format("Thm. 5.3"),
+    source=PAPER.format("Thm. 5.3"),
     statement="if V(0) exceeds every other success rate, pi(r*) rises monotonically to 1",
     setting="16 random strong starts, K = 3 to 5, 48 times up to e^40: share in which it does",
 )
@@ -170,7 +161,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="strong-start-time",
-    source=_PAPER.format("Thm. 5.3"),
+    source=PAPER.format("Thm. 5.3"),
     statement="pi(r*) is 1 - eps after a time O(1/eps): exponent of the time in eps",
     setting="16 random strong starts, K = 3 to 5, eps = 1e-8 and 1e-9; the one farthest from -1",
 )
@@ -187,9 +178,9 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="gamma-of-the-simulation",
-    source=_PAPER.format("simulated case"),
+    source=PAPER.format("simulated case"),
     statement="gamma = (.25 + .05) / .05",
-    setting=_CASE,
+    setting=CASE,
 )
 def _(context: Context) -> Outcome:
     found = entanglement(CHECK_PROBS, CHECK_RATES)
@@ -198,10 +189,10 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="weak-start-follows-the-misleading",
-    source=_PAPER.format("Thm. 5.4"),
+    source=PAPER.format("Thm. 5.4"),
     statement="from a weak start the flow takes up the misleading pattern first: pi(r') rises, "
     "while pi(r*) falls",
-    setting=f"{_CASE}, 48 times up to T0: highest pi(r'), against its start; pi(r*) must fall too",
+    setting=f"{CASE}, 48 times up to T0: highest pi(r'), against its start; pi(r*) must fall too",
 )
 def _(context: Context) -> Outcome:
     log_t0 = entanglement(CHECK_PROBS, CHECK_RATES).log_time[0]
@@ -213,7 +204,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="weak-start-need-not-mislead",
-    source=_DERIVED,
+    source=DERIVED,
     statement="the condition p(r*) > p(r') > V(0) > p(r) is not enough for that: where pi(r*) "
     "starts no rarer than pi(r'), it stays ahead of it, though T0 > 0",
     setting="up to 16 random starts under the condition, K = 3 to 5, pi(r*) = pi(r') = .05: share "
@@ -238,7 +229,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="weak-start-ends-in-regime-1",
-    source=_PAPER.format("Thm. 5.4"),
+    source=PAPER.format("Thm. 5.4"),
     statement="the entangled phase has a finite length T0 > 0, after which regime 1 starts",
     setting="16 random entangled starts, K = 3 to 5: share with a finite T0 and V above every "
     "other "
@@ -262,7 +253,7 @@ def _crowd(patterns: int) -> tuple[np.ndarray, np.ndarray]:
 
 @claim(
     id="weak-start-bound",
-    source=_PAPER.format("Thm. 5.4"),
+    source=PAPER.format("Thm. 5.4"),
     statement="T0 is of order gamma^(C gamma) at most: one constant C does for all gamma",
     setting="p = (.9, .7, .1, ...), K = 4 to 16 with gamma = K - 1, and K = 3 with gamma = 6 to "
     "3e11: largest C needed beyond gamma = 3, against the one needed there",
@@ -278,7 +269,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="weak-start-exponential-in-gamma",
-    source=_DERIVED,
+    source=DERIVED,
     statement="at fixed success rates T0 grows exponentially in gamma as K grows with it, not "
     "super-exponentially: log T0 is all but straight in gamma",
     setting="p = (.9, .7, .1, ...), pi(r') = 1/2, K = 12, 14, 16, gamma = K - 1: "
@@ -298,7 +289,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="weak-start-needs-the-gap",
-    source=_DERIVED,
+    source=DERIVED,
     statement="gamma alone does not bound T0: it grows like (p(r*) - p(r'))^-(K-1)",
     setting="K = 4, pi = (1e-10, .6, .3, .1), rates (.7 + d, .7, .3, .1), d = .01 and .02",
     ours=True,
@@ -352,7 +343,7 @@ def _saving(quality: float) -> float:
     id="sft-first-cuts-the-slow-phase",
     source="arXiv 2506.04695 v1",
     statement="fine-tuning first, on data of high enough quality, cuts the slow phase",
-    setting=f"{_CASE}; shares (f, 1 - f, 0) of the data set, f = .5 and .8, for s = 1, 2, 4: the "
+    setting=f"{CASE}; shares (f, 1 - f, 0) of the data set, f = .5 and .8, for s = 1, 2, 4: the "
     "larger of the least (s + T0) / T0 without; below 1",
 )
 def _(context: Context) -> Outcome:
@@ -362,10 +353,10 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="sft-first-table",
-    source=_DERIVED,
+    source=DERIVED,
     statement="T0 after fine-tuning for s = 1, 2, 4 on f = .2, .5, .8, nine values from 67.169 to "
     "0",
-    setting=f"{_CASE}: largest difference from theory's digits",
+    setting=f"{CASE}: largest difference from theory's digits",
     ours=True,
 )
 def _(context: Context) -> Outcome:
@@ -375,7 +366,7 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="sft-field",
-    source=_DERIVED,
+    source=DERIVED,
     statement="the flow of fine-tuning on pattern shares mu is mu - pi",
     setting="random policies and shares, K = 3: largest difference of velocities",
     ours=True,

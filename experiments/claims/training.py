@@ -10,13 +10,11 @@ import qra_jax as qra
 
 from .._claim import Outcome, close, estimate
 from ._ledger import Context, Subject, once
+from ._shared import CASE, DERIVED
 from ._solves import CHECK_PROBS, CHECK_RATES, ROWS, follow
 
 SUBJECT = Subject("Training in steps")
 claim = SUBJECT.claim
-
-_DERIVED = "derived in docs"
-_CASE = "p = (.9, .7, .1) from pi = (.05, .70, .25)"
 
 
 _SIZES = np.array([1.0, 0.5, 0.25, 0.125, 0.1])
@@ -35,9 +33,9 @@ def _exact_steps() -> np.ndarray:
 
 @claim(
     id="steps-approach-the-flow",
-    source=_DERIVED,
+    source=DERIVED,
     statement="exact gradient steps approach the flow at order 1 in the step size",
-    setting=f"{_CASE}, t = 20, steps of 1, .5, .25, .125: exponent of the largest difference",
+    setting=f"{CASE}, t = 20, steps of 1, .5, .25, .125: exponent of the largest difference",
     ours=True,
 )
 def _(context: Context) -> Outcome:
@@ -55,7 +53,7 @@ def _(context: Context) -> Outcome:
     statement="steps of natural policy gradient are multiplicative weights, pi_n ~ pi_0 exp(n eta "
     "R), "
     "however large they are",
-    setting=f"{_CASE}, 8 steps of eta = 2: largest difference",
+    setting=f"{CASE}, 8 steps of eta = 2: largest difference",
 )
 def _(context: Context) -> Outcome:
     policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
@@ -96,9 +94,9 @@ _GROUPS = (16, 128)
 
 @claim(
     id="sampled-steps-follow-exact-ones",
-    source=_DERIVED,
+    source=DERIVED,
     statement="in the mean, small sampled steps follow exact steps",
-    setting=f"{_CASE}, RLOO, groups of 128, 100 steps of .1, 512 seeds (quick: 256): mean accuracy",
+    setting=f"{CASE}, RLOO, groups of 128, 100 steps of .1, 512 seeds (quick: 256): mean accuracy",
     ours=True,
 )
 def _(context: Context) -> Outcome:
@@ -110,9 +108,9 @@ def _(context: Context) -> Outcome:
 
 @claim(
     id="noise-of-groups",
-    source=_DERIVED,
+    source=DERIVED,
     statement="the spread of sampled runs over seeds falls like (step size / group size)^(1/2)",
-    setting=f"{_CASE}, RLOO, steps of .1, t = 10, groups of 16 and 128, 512 seeds (quick: 256)",
+    setting=f"{CASE}, RLOO, steps of .1, t = 10, groups of 16 and 128, 512 seeds (quick: 256)",
     ours=True,
 )
 def _(context: Context) -> Outcome:

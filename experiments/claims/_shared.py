@@ -1,0 +1,35 @@
+"""What the claims of several subjects share: sources, settings, small formulas."""
+
+import numpy as np
+
+import qra_jax as qra
+
+from .._claim import Outcome, close
+from ._ledger import Context, once
+
+DERIVED = "derived in docs"
+PAPER = "{} of arXiv 2506.04695 v2, as summarised"
+CASE = "p = (.9, .7, .1) from pi = (.05, .70, .25)"
+REFERENCE = (0.2, 0.3, 0.5)
+
+
+def boltzmann(reference, rewards, beta: float) -> np.ndarray:
+    """Shares in proportion to reference times e^(rewards / beta)."""
+    weights = np.asarray(reference) * np.exp((np.asarray(rewards) - np.max(rewards)) / beta)
+    return weights / weights.sum()
+
+
+def farthest(expected, measured, rtol: float = 1e-10) -> Outcome:
+    """The pair of numbers that are relatively farthest apart."""
+    expected, measured = np.broadcast_arrays(expected, measured)
+    at = np.argmax(np.abs(measured / expected - 1))
+    return close(expected.ravel()[at], measured.ravel()[at], rtol=rtol)
+
+
+@once
+def random_pair():
+    """A random policy, a reference and the problem."""
+    rng = Context(False, 0, "penalties").rng
+    policy = qra.TabularPolicy(rng.normal(size=(1, 3)), rng.normal(size=(1, 3, 2)))
+    reference = qra.TabularPolicy(rng.normal(size=(1, 3)), rng.normal(size=(1, 3, 2)))
+    return policy, reference, qra.Problem(np.array([0]))
