@@ -75,7 +75,7 @@ class FixedPoints(eqx.Module):
     @property
     def saturated(self) -> Bool[Array, " N"]:
         """Whether no pattern that is not there would grow."""
-        return self.valid & ~jnp.any(_outward(self.growth, self.pull) > 0, axis=-1)
+        return self.valid & ~jnp.any(outward(self.growth, self.pull) > 0, axis=-1)
 
     @property
     def index_sum(self) -> Int[Array, ""]:
@@ -353,7 +353,7 @@ def stability(
     rounding = jnp.finfo(log_probs.dtype).eps ** 0.6
     zero = rounding * jnp.max(jnp.where(jnp.isnan(along.real), 0, jnp.abs(along)))
     settled = jnp.where(jnp.abs(along.real) <= zero, 0, jnp.sign(along.real))
-    signs = jnp.concatenate([settled, jnp.where(outside, _outward(growth, pull), jnp.nan)])
+    signs = jnp.concatenate([settled, jnp.where(outside, outward(growth, pull), jnp.nan)])
     grows, dies = jnp.any(signs > 0), jnp.any(signs < 0)
     kind = jnp.where(grows, Stability.SOURCE, Stability.SINK)
     kind = jnp.where(jnp.any(signs == 0), Stability.DEGENERATE, kind)
@@ -406,6 +406,6 @@ def _outside(
     return limits[:, 0], limits[:, 1]
 
 
-def _outward(growth: Float[Array, "..."], pull: Float[Array, "..."]) -> Float[Array, "..."]:
+def outward(growth: Float[Array, "..."], pull: Float[Array, "..."]) -> Float[Array, "..."]:
     """The sign of what becomes of absent patterns: where the rate is 0, that of the pull."""
     return jnp.where(growth == 0, jnp.sign(pull), jnp.sign(growth))
