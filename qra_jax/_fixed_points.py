@@ -70,7 +70,8 @@ class FixedPoints(eqx.Module):
     def listed(self) -> "FixedPoints":
         """The valid ones alone. Not under `jit`: how many there are depends on values."""
         keep = np.asarray(self.valid)
-        return jax.tree_util.tree_map(lambda leaf: leaf[keep], self)
+        # In NumPy: each number of points would be compiled for anew.
+        return jax.tree_util.tree_map(lambda leaf: jnp.asarray(np.asarray(leaf)[keep]), self)
 
     @property
     def saturated(self) -> Bool[Array, " N"]:
