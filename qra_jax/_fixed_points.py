@@ -138,7 +138,8 @@ def fixed_points(
     """
     field = pattern_field(flow, policy, question, reference)
     masks = _as_masks(faces, field.num_patterns)
-    return _fixed_points(field, masks, _spread(field.num_patterns, whole(starts, "starts", 1)))
+    logits = _spread(field.num_patterns, whole(starts, "starts", 1))
+    return _fixed_points(field, jnp.asarray(masks), jnp.asarray(logits, field.log_probs.dtype))
 
 
 def _as_masks(faces: Faces, patterns: int) -> Bool[np.ndarray, "F R"]:
@@ -177,12 +178,11 @@ class _Root(eqx.Module):
 
 @eqx.filter_jit
 def _fixed_points(
-    field: PatternField, masks: Bool[np.ndarray, "F R"], starts: Float[np.ndarray, "S R"]
+    field: PatternField, masks: Bool[Array, "F R"], starts: Float[Array, "S R"]
 ) -> FixedPoints:
-    dtype = field.policy.pattern_logits.dtype
 
     def on_face(mask):
-        root = _roots_on_face(field, mask, jnp.asarray(starts, dtype))
+        root = _roots_on_face(field, mask, starts)
         found = jax.vmap(lambda x: stability(field, mask, x))(root.log_probs)
         return root, found, jnp.broadcast_to(mask, root.log_probs.shape)
 
