@@ -48,8 +48,8 @@ class Attractors(eqx.Module):
         """Which of them attract where only some patterns exist: those on whose face nothing else
         is, and that none of the absent patterns leaves. A vertex attracts also if others are tied
         with it: of tied patterns the most probable wins."""
-        inside = jnp.all(~self.face | exists, axis=-1)
-        absent = exists & ~self.face
+        inside = jnp.all(~self.face | exists[None], axis=-1)
+        absent = exists[None] & ~self.face
         vertex = jnp.sum(self.face, axis=-1) == 1
         dies = self.outward + jnp.where(vertex, 0, 0.5)[:, None] < 0.25
         return self.valid & inside & jnp.all(jnp.where(absent, dies, True), axis=-1)
@@ -77,7 +77,8 @@ def _from_points(field: PatternField, found: FixedPoints, most: int) -> Attracto
     """Of all points of rest those that attract on their own face, at most `most`; first those that
     attract from everywhere."""
     exists = field.exists
-    leaves = jnp.where(exists & ~found.face, outward(found.growth, found.pull), 0)
+    absent = exists[None] & ~found.face
+    leaves = jnp.where(absent, outward(found.growth, found.pull), 0)
     # The spectrum holds the rates of absent patterns as well: what remains is that of the face.
     size = jnp.where(jnp.isfinite(found.eigenvalues), jnp.abs(found.eigenvalues), 0)
     zero = jnp.max(size, axis=-1, keepdims=True) * jnp.finfo(size.dtype).eps ** 0.6
@@ -86,7 +87,7 @@ def _from_points(field: PatternField, found: FixedPoints, most: int) -> Attracto
         return jnp.sum(counted & (rates >= -zero), axis=-1)
 
     along = not_dying(found.eigenvalues.real, ~jnp.isnan(found.eigenvalues.real))
-    along -= not_dying(found.growth, exists & ~found.face)
+    along -= not_dying(found.growth, absent)
     vertex = jnp.sum(found.face, axis=-1) == 1
     holds = found.valid & (vertex | (along == 0))
     everything = Attractors(

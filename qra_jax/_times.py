@@ -24,7 +24,7 @@ _NEVER = jnp.inf
 _ALREADY = -jnp.inf
 
 
-def isolated(flow: GradientFlow, policy: AbstractPolicy, question: Array) -> GradientFlow:
+def isolated(flow: GradientFlow, policy: AbstractPolicy, question: Array | int) -> GradientFlow:
     """The flow in which only one question moves, where that changes nothing for it."""
     if not policy.independent_questions:
         return flow
