@@ -16,7 +16,7 @@ def draw_portraits(data: xr.Dataset) -> Figure:
     number = data.sizes["objective"]
     rows = -(-number // _COLUMNS)
     with plot.style():
-        figure = Figure(figsize=(9.6, 2.45 * rows + 2.5))
+        figure = Figure(figsize=(9.6, 2.75 * rows + 2.4))
         grid = figure.add_gridspec(rows + 1, _COLUMNS, height_ratios=[1] * rows + [0.85])
         axes = []
         for index in range(number):
@@ -24,9 +24,10 @@ def draw_portraits(data: xr.Dataset) -> Figure:
             axes.append(ax)
             panel = data.isel(objective=index)
             paths = plot.draw_portrait(ax, panel, vmin=-1, vmax=4)
-            ax.set_title(f"({chr(97 + index)}) {panel['objective'].item()}", fontsize=9, pad=14)
-            ax.text(0.5, -0.12, _shares(panel), transform=ax.transAxes, ha="center", va="top",
-                    fontsize=7)  # fmt: skip
+            ax.set_title(f"({chr(97 + index)}) {panel['objective'].item()}", fontsize=9, pad=26)
+            ax.annotate(_shares(panel), (0, 1), xycoords="axes fraction", xytext=(0, 23),
+                        textcoords="offset points", va="top", fontsize=6.5, color="0.25",
+                        linespacing=1.15)  # fmt: skip
         label = r"$\log_{10}$ time along paths (1/reward)"
         figure.colorbar(paths, ax=axes, label=label, shrink=0.6, pad=0.01, extend="both")
         ax = figure.add_subplot(grid[rows, :3])
@@ -51,8 +52,10 @@ def _shares(panel: xr.Dataset) -> str:
     for code, name in ((0, names[0]), (1, names[1]), (2, names[2]), (-1, "undecided")):
         share = float(np.mean(winners == code))
         error = (share * (1 - share) / winners.size) ** 0.5
+        if share == 1:
+            return f"{name} 100 % ({winners.size} starts)"
         if share > 0:
-            parts.append(f"{name} {100 * share:.3g} ± {100 * error:.1f} %")
+            parts.append(f"{name} {100 * share:.1f} ± {100 * error:.1f} %")
     return "\n".join(parts)
 
 
@@ -66,12 +69,13 @@ def _mixture(ax: Axes, data: xr.Dataset) -> None:
         share = (winners == pattern).mean(axis=1)
         error = np.sqrt(share * (1 - share) / winners.shape[1])
         ax.fill_between(weights, share - error, share + error, color=colour, alpha=0.3, lw=0)
-        ax.plot(weights, share, color=colour, label=name)
+        ax.plot(weights, share, color=colour)
         if pattern:
             critical = critical_weight(data["rate"].values, pattern)
             ax.axvline(critical, color=colour, ls="--", lw=1.1)
-            ax.annotate("vertex stops attracting", (critical, 0.98), rotation=90, va="top",
-                        ha="right", fontsize=7, color=colour)  # fmt: skip
+            ax.annotate(f"{name}: no attractor\nfrom here on", (critical, 1.0), xytext=(3, 0),
+                        textcoords="offset points", va="top", fontsize=7, color=colour)  # fmt: skip
+        ax.annotate(name, (0.0, share[0]), xytext=(6, 4 if pattern != 2 else -10),
+                    textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
     ax.set(xlabel="weight of the verifiable reward", ylabel="share of starts won")
     ax.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-    ax.legend(loc="center left")

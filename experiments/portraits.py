@@ -103,7 +103,7 @@ class Portraits(Map):
         starts = jnp.concatenate([jnp.asarray(corners.mean(axis=1)), drawn])
         begin = np.array([self.pattern_probs, (0.1, 0.1, 0.8), (0.32, 0.08, 0.6)])
 
-        def fates(flow, found):
+        def fates(flow, found):  # one shape of arrays for all of them
             return qra.basins(flow, policy, starts, attractors=found)
 
         panels = []

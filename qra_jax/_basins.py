@@ -310,13 +310,14 @@ def basins(
     integrable = Exact().why_not(field.flow, policy, ()) is None
     if method is None:
         method = Exact(1e-9) if integrable else ODE(rtol=1e-5, atol=1e-5, max_steps=1024)
-    attractors = _known(field, attractors, integrable, whole(most, "most", 1))
+    attractors = known_attractors(field, attractors, integrable, whole(most, "most", 1))
     return _basins(field, attractors, log_probs, as_float(eps).astype(dtype), weights, method)
 
 
-def _known(
+def known_attractors(
     field: PatternField, given: FixedPoints | Attractors | None, integrable: bool, most: int
 ) -> Attractors:
+    """The attractors given, or else those of the flow, in arrays of one size."""
     patterns = field.num_patterns
     if given is None and integrable:
         return _from_values(field)

@@ -5,6 +5,7 @@ Solves are compiled once each, for arrays of one shape.
 
 import functools
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,8 +150,10 @@ def test_ties_and_faces_of_integrable_flows():
 
 
 def measures(log_times, winners, weights):
-    policy, problem = qra.two_stage(jnp.array([0.2, 0.5, 0.3]), jnp.array([0.9, 0.7, 0.1]))
-    attractors = qra.basins(problem, policy, jnp.full((16, 3), 1 / 3)).attractors
+    corners = jnp.eye(3)
+    attractors = qra.Attractors(
+        corners, corners > 0, -1 + corners, jnp.ones(3, bool), jnp.zeros((), jnp.int32)
+    )
     winners = jnp.asarray(winners, jnp.int32)
     return qra.Basins(attractors, winners, winners, log_times, 0 * winners, weights)
 
@@ -160,36 +163,52 @@ def test_measures_against_numpy():
     rng = np.random.default_rng(3)
     times, winners = rng.normal(size=200), rng.integers(-1, 2, 200)
     weights = rng.uniform(0, 2, 200)
+    levels, horizons = (0.0, 0.3, 0.5, 1.0), jnp.array([-jnp.inf, 0.4, jnp.inf])
+
+    @jax.jit
+    def of(found):
+        quantiles = jnp.stack([found.log_time_quantile(level) for level in levels])
+        early = found.convergence_probability(horizons)
+        ends = found.median_log_time, found.worst_log_time
+        return found.fractions, found.standard_errors, quantiles, early, ends
+
     found = measures(jnp.asarray(times), winners, jnp.asarray(weights))
-    assert np.isnan(found.median_log_time[2])
+    shares, errors, quantiles, early, (median, worst) = jax.device_get(of(found))
+    assert np.isnan(median[2])
+    np.testing.assert_array_equal(quantiles[2:], [median, worst])
     for which in (0, 1):
         won = winners == which
         share = weights[won].sum() / weights.sum()
-        np.testing.assert_allclose(found.fractions[which], share, rtol=1e-12)
+        np.testing.assert_allclose(shares[which], share, rtol=1e-12)
         error = np.sqrt(np.sum(weights**2 * (won - share) ** 2)) / weights.sum()
-        np.testing.assert_allclose(found.standard_errors[which], error, rtol=1e-12)
-        for level in (0.0, 0.3, 0.5, 1.0):
+        np.testing.assert_allclose(errors[which], error, rtol=1e-12)
+        for level, shown in zip(levels, quantiles, strict=True):
             wanted = np.quantile(times[won], level, weights=weights[won], method="inverted_cdf")
-            np.testing.assert_array_equal(found.log_time_quantile(level)[which], wanted)
-        np.testing.assert_array_equal(found.worst_log_time[which], times[won].max())
-        early = weights[won & (times <= 0.4)].sum() / weights.sum()
-        shares = found.convergence_probability(jnp.array([-jnp.inf, 0.4, jnp.inf]))[:, which]
-        np.testing.assert_allclose(shares, [0, early, share], rtol=1e-12)
+            np.testing.assert_array_equal(shown[which], wanted)
+        np.testing.assert_array_equal(worst[which], times[won].max())
+        soon = weights[won & (times <= 0.4)].sum() / weights.sum()
+        np.testing.assert_allclose(early[:, which], [0, soon, share], rtol=1e-12)
     assert found.convergence_probability(0.4).shape == (3,)
 
 
 def test_median_and_worst_times_are_differentiable():
-    """Against central differences, through the exact route and through a solve."""
+    """Through solves that end near a vertex, against central differences."""
     starts = qra.random_starts(jax.random.key(5), 3, 16)
+    method = qra.ODE(rtol=1e-9, atol=1e-9, adjoint=diffrax.ForwardMode())
+    step = 1e-4
 
-    def exact(rate):
-        policy, problem = qra.two_stage(jnp.full(3, 1 / 3), jnp.stack([rate, 0.7 + 0 * rate, 0.1]))
-        found = qra.basins(problem, policy, starts)
-        return jnp.stack([found.median_log_time[0], found.worst_log_time[0]])
+    def times(rate):
+        policy, problem = qra.two_stage(jnp.full(3, 1 / 3), jnp.stack([rate, 0.7, 0.6]))
+        flow = qra.GradientFlow(CERTAIN, problem)
+        found = qra.basins(flow, policy, starts, attractors=symmetric()[2], method=method)
+        return jnp.stack([found.median_log_time, found.worst_log_time])
 
-    exact = jax.jit(exact)
-    slopes = jax.jit(jax.jacrev(exact))(0.9)
-    np.testing.assert_allclose(slopes, (exact(0.9 + 1e-5) - exact(0.9 - 1e-5)) / 2e-5, rtol=1e-5)
+    rates = 0.9 + step * jnp.arange(-1, 2)
+    values, slopes = jax.jit(jax.vmap(lambda rate: jax.jvp(times, (rate,), (jnp.ones(()),))))(rates)
+    differences = (values[2] - values[0]) / (2 * step)
+    won = np.isfinite(values[1])
+    assert won[0].sum() >= 2
+    np.testing.assert_allclose(slopes[1][won], differences[won], rtol=1e-5, atol=1e-6)
 
 
 def test_a_batch_of_flows_is_a_loop_of_them():
@@ -226,7 +245,7 @@ def test_float32():
     )
     found = qra.basins(*single)
     assert found.log_time.dtype == found.fractions.dtype == jnp.float32
-    wide = qra.basins(problem, policy, starts)
+    wide, _ = integrable(starts, jnp.array([0.9, 0.7, 0.1]))
     np.testing.assert_array_equal(found.winner, wide.winner)
     np.testing.assert_allclose(found.log_time, wide.log_time, rtol=1e-3)
 

@@ -14,9 +14,9 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from .._basins import basins
+from .._basins import Attractors, basins, known_attractors
 from .._checks import require, whole
-from .._event import TimeReached
+from .._event import Approaches, TimeReached
 from .._fixed_points import FixedPoints, Stability, fixed_points
 from .._flow import GradientFlow
 from .._method import AbstractMethod
@@ -29,6 +29,7 @@ from ._elements import BEST, LN10, MISLEADING, NO_POLICY, REST
 
 # Lower left, lower right, top.
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.75**0.5]])
+_ARRIVED = 2e-3  # in probability: paths end this close to an attractor
 _DECADES = 3.0  # of speed that the width of stream lines tells apart
 _MARKS = {
     Stability.SINK: ("o", "full", "sink"),
@@ -91,7 +92,8 @@ def portrait(
     - `flow`, `policy`, `reference`: as for `fixed_points`; one question of three patterns.
     - `names`: of the patterns.
     - `starts`: `(S, 3)`, where paths begin; the policy alone if not given.
-    - `log_horizon`: natural logarithm of the time at which they end (1/reward).
+    - `log_horizon`: natural logarithm of the time at which they end (1/reward), unless they come
+      within 0.002 of an attractor before.
     - `resolution`: points of the field along each side, at least 2.
     - `basin_resolution`: basins are coloured in this number squared of triangles; none if 0.
     - `points`: the points of rest, if they are known.
@@ -123,12 +125,13 @@ def portrait(
     whole(basin_resolution, "basin_resolution", 0)
     rest = dict(reference=reference)
     found = fixed_points(flow, policy, **rest) if points is None else points
+    attractors = known_attractors(field, found, False, 32)
     found = found.listed()
     x, y, flow_x, flow_y = _lattice(field, resolution)
     begin = jnp.exp(field.log_probs)[None] if starts is None else starts
 
     path_times, path_probs, path_status = _paths(
-        field, log_probs_of(field, begin, 2), jnp.asarray(log_horizon)
+        field, attractors, log_probs_of(field, begin, 2), jnp.asarray(log_horizon)
     )
     data = xr.Dataset(
         {
@@ -145,7 +148,8 @@ def portrait(
     if basin_resolution:
         corners = simplex_triangles(basin_resolution)
         fate = basins(
-            flow, policy, jnp.asarray(corners.mean(axis=1)), attractors=found, method=method, **rest
+            flow, policy, jnp.asarray(corners.mean(axis=1)), attractors=attractors, method=method,
+            **rest,
         )
         data["cell_corner"] = ("cell", "corner", "pattern"), corners
         data["cell_winner"] = "cell", np.asarray(fate.winner)
@@ -154,12 +158,16 @@ def portrait(
 
 
 @eqx.filter_jit
-def _paths(field: PatternField, log_probs, log_horizon):
+def _paths(field: PatternField, attractors: Attractors, log_probs, log_horizon):
+    """Rows evenly spaced along each path, up to where it can be told from its end."""
+    usable = attractors.within(field.exists)
+    there = Approaches(attractors.pattern_probs, _ARRIVED, 0, usable)
+
     def follow(log_probs):
         path = solve_flow(
             field.flow,
             field.at(log_probs),
-            until=TimeReached(log_horizon),
+            until=(there, TimeReached(log_horizon)),
             reference=field.reference,
             method=ODE(),
         )
@@ -189,7 +197,7 @@ def simplex_axes(ax: Axes, names: Sequence[str]) -> None:
         matplotlib.patches.Polygon(_CORNERS, closed=True, fill=False, ec="0.2", lw=0.9, zorder=3)
     )
     for (x, y), name, (align, shift) in zip(
-        _CORNERS, names, (("left", -11), ("right", -11), ("center", 5)), strict=True
+        _CORNERS, names, (("left", -6), ("right", -6), ("center", 5)), strict=True
     ):
         ax.annotate(name, (x, y), xytext=(0, shift), textcoords="offset points", ha=align,
                     va="top" if shift < 0 else "bottom", fontsize=8, annotation_clip=False)  # fmt: skip
