@@ -17,19 +17,21 @@ def draw_portraits(data: xr.Dataset) -> Figure:
     rows = -(-number // _COLUMNS)
     with plot.style():
         figure = Figure(figsize=(9.6, 2.75 * rows + 2.4))
+        # Room for the titles of the first row, which lie above the corners' names.
+        figure.set_layout_engine("constrained", rect=(0, 0, 1, 0.985))
         grid = figure.add_gridspec(rows + 1, _COLUMNS, height_ratios=[1] * rows + [0.85])
-        axes = []
+        axes, bars = [], []
         for index in range(number):
             ax = figure.add_subplot(grid[divmod(index, _COLUMNS)])
             axes.append(ax)
             panel = data.isel(objective=index)
-            paths = plot.draw_portrait(ax, panel, vmin=-1, vmax=4)
+            bars.append(plot.draw_portrait(ax, panel, vmin=-1, vmax=4))
             ax.set_title(f"({chr(97 + index)}) {panel['objective'].item()}", fontsize=9, pad=26)
             ax.annotate(_shares(panel), (0, 1), xycoords="axes fraction", xytext=(0, 23),
                         textcoords="offset points", va="top", fontsize=6.5, color="0.25",
                         linespacing=1.15)  # fmt: skip
         label = r"$\log_{10}$ time along paths (1/reward)"
-        figure.colorbar(paths, ax=axes, label=label, shrink=0.6, pad=0.01, extend="both")
+        figure.colorbar(bars[0], ax=axes, label=label, shrink=0.6, pad=0.01, extend="both")
         ax = figure.add_subplot(grid[rows, :3])
         _mixture(ax, data)
         ax.set_title(f"({chr(97 + number)}) verifiable reward mixed with sequence probability")
@@ -55,8 +57,9 @@ def _shares(panel: xr.Dataset) -> str:
         if share == 1:
             return f"{name} 100 % ({winners.size} starts)"
         if share > 0:
-            parts.append(f"{name} {100 * share:.1f} ± {100 * error:.1f} %")
-    return "\n".join(parts)
+            parts.append(f"{name} {100 * share:.1f} ± {100 * error:.1f}")
+    first, rest = ", ".join(parts[:2]), ", ".join(parts[2:])
+    return f"{first},\n{rest} %" if rest else f"{first} %"
 
 
 def _mixture(ax: Axes, data: xr.Dataset) -> None:
@@ -75,7 +78,8 @@ def _mixture(ax: Axes, data: xr.Dataset) -> None:
             ax.axvline(critical, color=colour, ls="--", lw=1.1)
             ax.annotate(f"{name}: no attractor\nfrom here on", (critical, 1.0), xytext=(3, 0),
                         textcoords="offset points", va="top", fontsize=7, color=colour)  # fmt: skip
-        ax.annotate(name, (0.0, share[0]), xytext=(6, 4 if pattern != 2 else -10),
+        at = int(0.3 * (len(weights) - 1))
+        ax.annotate(name, (weights[at], share[at]), xytext=(0, 6 if pattern < 2 else -13),
                     textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
     ax.set(xlabel="weight of the verifiable reward", ylabel="share of starts won")
     ax.set(xlim=(0, 1), ylim=(-0.02, 1.02))

@@ -104,7 +104,8 @@ class Portraits(Map):
         begin = np.array([self.pattern_probs, (0.1, 0.1, 0.8), (0.32, 0.08, 0.6)])
 
         def fates(flow, found):  # one shape of arrays for all of them
-            return qra.basins(flow, policy, starts, attractors=found)
+            fate = qra.basins(flow, policy, starts, attractors=found)
+            return {key: np.asarray(getattr(fate, key)) for key in ("winner", "status", "log_time")}
 
         panels = []
         for flow in self.panels(problem).values():
@@ -112,11 +113,9 @@ class Portraits(Map):
             data = plot.portrait(flow, policy, names=_NAMES, starts=begin, points=found)
             fate = fates(flow, found)
             data["cell_corner"] = ("cell", "corner", "pattern"), corners
-            data["cell_winner"] = "cell", np.asarray(fate.winner[: len(corners)])
-            data["cell_status"] = "cell", np.asarray(fate.status[: len(corners)])
-            data["start_winner"] = "draw", np.asarray(fate.winner[len(corners) :])
-            data["start_log_time"] = "draw", np.asarray(fate.log_time[len(corners) :])
-            data["start_status"] = "draw", np.asarray(fate.status[len(corners) :])
+            for key, values in fate.items():
+                data[f"cell_{key}"] = "cell", values[: len(corners)]
+                data[f"start_{key}"] = "draw", values[len(corners) :]
             data["point_regular"] = "point", np.asarray(found.listed().regular)
             data["index_sum"] = (), int(found.index_sum)
             # A coordinate, so that panels with fewer points are padded.
@@ -129,8 +128,8 @@ class Portraits(Map):
         for weight in share:
             flow = _mixed(problem, (weight, 0, 1 - weight, 0), 0, 0)
             fate = fates(flow, qra.fixed_points(flow, policy))
-            winners.append(np.asarray(fate.winner[len(corners) :]))
-            status.append(np.asarray(fate.status[len(corners) :]))
+            winners.append(fate["winner"][len(corners) :])
+            status.append(fate["status"][len(corners) :])
             progress(1)
         whole["mixture_winner"] = ("weight", "draw"), np.stack(winners)
         whole["mixture_status"] = ("weight", "draw"), np.stack(status)

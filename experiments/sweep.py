@@ -22,7 +22,7 @@ MAPS: tuple[type[Map], ...] = (Regimes, Sft, Rlif)
 
 @dataclasses.dataclass(frozen=True)
 class All:
-    """The maps of the flow, regimes, sft and rlif, with their defaults (the others are run by name)."""
+    """The maps of the flow, regimes, sft and rlif, with their defaults; others are run by name."""
 
     out: Path = Path("results")
     """folder that each map's own folder is written into"""

@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from ._checks import as_float, is_concrete, require, require_all, whole
 from ._event import Approaches, PatternReaches, Stationary
 from ._exact import Exact
-from ._fixed_points import FixedPoints, Stability, fixed_points, outward
+from ._fixed_points import FixedPoints, fixed_points, outward
 from ._flow import GradientFlow
 from ._method import AbstractMethod
 from ._ode import ODE

@@ -3,6 +3,7 @@
 Solves are compiled once each, for arrays of one shape.
 """
 
+import dataclasses
 import functools
 
 import diffrax
@@ -10,8 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
+from matplotlib.figure import Figure
 
 import qra_jax as qra
+from qra_jax import plot
 
 STARTS = 128
 CERTAIN = qra.RLIF(qra.SequenceProbability())
@@ -53,8 +57,7 @@ def test_equal_patterns_win_equal_shares():
     turned = np.concatenate([np.roll(points, shift, axis=1) for shift in range(3)] * 2)[:126]
     weights = jnp.where(jnp.arange(STARTS) < len(turned), 1.0, 0.0)
     found = fates(turned)
-    found = qra.Basins(*(getattr(found, key) for key in
-                         ("attractors", "attractor", "winner", "log_time", "status")), weights)  # fmt: skip
+    found = dataclasses.replace(found, weights=weights)
     np.testing.assert_allclose(found.pattern_fractions, 1 / 3, atol=1e-12)
     np.testing.assert_array_equal(found.winner[:63], np.argmax(turned[:63], axis=1))
     times = np.asarray(found.log_time[:63]).reshape(3, 21)
@@ -80,7 +83,7 @@ def test_special_starts():
 
 
 def test_two_patterns_meet_at_the_unstable_point():
-    r"""Sequence probability: $\pi_1 S_1 = \pi_2 S_2$ separates, on an edge of three patterns too."""
+    r"""Sequence probability: $\pi_1 S_1 = \pi_2 S_2$ separates, on an edge too."""
     rates = np.array([0.9, 0.6, 0.5])
     certain = rates**2 + (1 - rates) ** 2
     border = certain[1] / (certain[0] + certain[1])
@@ -114,7 +117,7 @@ integrable = engine(1e-2)
 
 
 def test_integrable_flows_go_to_the_best_pattern():
-    """At the time of `log_convergence_time`, however long; the misleading vertex is no attractor."""
+    """At the time of `log_convergence_time`, however long; the misleading vertex does not count."""
     entangled = np.array([[1e-8, 0.995, 0.005 - 1e-8], [1e-60, 0.7, 0.3], [1e-200, 0.999, 0.001]])
     starts = np.concatenate([np.random.default_rng(2).dirichlet(np.ones(3), 13), entangled])
     found, times = integrable(jnp.asarray(starts), jnp.array([0.9, 0.7, 0.1]))
@@ -253,14 +256,14 @@ def test_float32():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(eps=0.5), "eps must lie strictly between 0 and 1/2, got eps = 0.5"),
-        (dict(pattern_probs=[[0.5, 0.6, 0.0]]), "the sum of pattern_probs over patterns must be 1"),
-        (dict(pattern_probs=[[0.5, np.nan, 0.5]]), "pattern_probs must be non-negative"),
-        (dict(pattern_probs=[0.5, 0.2, 0.3]), r"pattern_probs must have shape \(N, 3\)"),
-        (dict(pattern_probs=[[0.5, 0.2, 0.3]]), "be 0 where the pattern does not exist"),
-        (dict(weights=[1.0, 2.0]), r"weights must have shape \(1,\), got \(2,\)"),
-        (dict(weights=[-1.0]), "weights must be finite, at least 0"),
-        (dict(most=0), "most must be at least 1, got 0"),
+        ({"eps": 0.5}, "eps must lie strictly between 0 and 1/2, got eps = 0.5"),
+        ({"pattern_probs": [[0.5, 0.6, 0.0]]}, "the sum of pattern_probs over patterns must be 1"),
+        ({"pattern_probs": [[0.5, np.nan, 0.5]]}, "pattern_probs must be non-negative"),
+        ({"pattern_probs": [0.5, 0.2, 0.3]}, r"pattern_probs must have shape \(N, 3\)"),
+        ({"pattern_probs": [[0.5, 0.2, 0.3]]}, "be 0 where the pattern does not exist"),
+        ({"weights": [1.0, 2.0]}, r"weights must have shape \(1,\), got \(2,\)"),
+        ({"weights": [-1.0]}, "weights must be finite, at least 0"),
+        ({"most": 0}, "most must be at least 1, got 0"),
     ],
 )
 def test_bad_input(change, message):
@@ -284,3 +287,41 @@ def test_bad_attractors_and_draws():
         qra.random_starts(jax.random.key(0), 3, 4, concentration=0.0)
     with pytest.raises(ValueError, match="number must be at least 1"):
         qra.random_starts(jax.random.key(0), 3, 0)
+
+
+def test_portrait_from_stored_data():
+    """Drawn from data alone: all kinds of points, a path, basins with an undecided triangle."""
+    corners = plot.simplex_triangles(4)
+    assert corners.shape == (16, 3, 3)
+    np.testing.assert_allclose(corners.sum(axis=-1), 1, atol=1e-15)
+    centres = corners.mean(axis=1)
+    assert centres.min() > 0
+    # Symmetric: as often above as below any permutation.
+    turned = {tuple(np.round(row, 9)) for row in np.roll(centres, 1, axis=1)}
+    assert turned == {tuple(np.round(row, 9)) for row in centres}
+    np.testing.assert_allclose(plot.simplex_xy(np.eye(3))[2], [0.5, np.sqrt(0.75)])
+
+    side = np.linspace(0, 1, 5)
+    flow = np.where(np.add.outer(side, side) < 1, 1.0, np.nan)
+    path = np.linspace([0.2, 0.3, 0.5], [0.9, 0.05, 0.05], 6)
+    data = xr.Dataset(
+        {
+            "flow_x": (("y", "x"), flow),
+            "flow_y": (("y", "x"), 0 * flow),
+            "point_prob": (("point", "pattern"), np.vstack([np.eye(3), np.full((2, 3), 1 / 3)])),
+            "point_kind": ("point", np.array([0, 1, 2, 3, -1])),
+            "path_prob": (("start", "row", "pattern"), path[None]),
+            "path_log_time": (("start", "row"), np.append(-np.inf, np.arange(5.0))[None]),
+            "cell_corner": (("cell", "corner", "pattern"), corners),
+            "cell_winner": ("cell", np.arange(16) % 4 - 1),
+        },
+        coords={"x": side, "y": side, "pattern": ["a", "b", "c"]},
+    )
+    with plot.style():
+        ax = Figure().subplots()
+        paths = plot.draw_portrait(ax, data)
+        assert len(paths.get_segments()) == 5
+        assert {text.get_text() for text in ax.texts} >= {"a", "b", "c"}
+        assert len(plot.point_legend(data["point_kind"].values)) == 4
+        assert len(plot.basin_legend("abc", data["cell_winner"].values)) == 4
+        ax.figure.canvas.draw()

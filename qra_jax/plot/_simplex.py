@@ -1,6 +1,7 @@
 """Phase portraits on the simplex of three patterns: first the data, then the drawing of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,7 +13,7 @@ from jaxtyping import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Polygon
 
 from .._basins import Attractors, basins, known_attractors
 from .._checks import require, whole
@@ -20,9 +21,9 @@ from .._event import Approaches, TimeReached
 from .._fixed_points import FixedPoints, Stability, fixed_points
 from .._flow import GradientFlow
 from .._method import AbstractMethod
+from .._ode import ODE
 from .._policy import AbstractPolicy
 from .._problem import Problem
-from .._ode import ODE
 from .._simplex import PatternField, log_probs_of, pattern_field, simplex_velocity
 from .._trajectory import solve_flow
 from ._elements import BEST, LN10, MISLEADING, NO_POLICY, REST
@@ -123,8 +124,7 @@ def portrait(
     require(len(names) == 3, "names", "be 3", names)
     whole(resolution, "resolution", 2)
     whole(basin_resolution, "basin_resolution", 0)
-    rest = dict(reference=reference)
-    found = fixed_points(flow, policy, **rest) if points is None else points
+    found = fixed_points(flow, policy, reference=reference) if points is None else points
     attractors = known_attractors(field, found, False, 32)
     found = found.listed()
     x, y, flow_x, flow_y = _lattice(field, resolution)
@@ -148,8 +148,12 @@ def portrait(
     if basin_resolution:
         corners = simplex_triangles(basin_resolution)
         fate = basins(
-            flow, policy, jnp.asarray(corners.mean(axis=1)), attractors=attractors, method=method,
-            **rest,
+            flow,
+            policy,
+            jnp.asarray(corners.mean(axis=1)),
+            attractors=attractors,
+            method=method,
+            reference=reference,
         )
         data["cell_corner"] = ("cell", "corner", "pattern"), corners
         data["cell_winner"] = "cell", np.asarray(fate.winner)
@@ -193,14 +197,12 @@ def _lattice(field: PatternField, resolution: int):
 
 def simplex_axes(ax: Axes, names: Sequence[str]) -> None:
     """Make the axes a triangle with the three patterns' names at its corners."""
-    ax.add_patch(
-        matplotlib.patches.Polygon(_CORNERS, closed=True, fill=False, ec="0.2", lw=0.9, zorder=3)
-    )
+    ax.add_patch(Polygon(_CORNERS, closed=True, fill=False, ec="0.2", lw=0.9, zorder=3))
     for (x, y), name, (align, shift) in zip(
         _CORNERS, names, (("left", -6), ("right", -6), ("center", 5)), strict=True
     ):
         ax.annotate(name, (x, y), xytext=(0, shift), textcoords="offset points", ha=align,
-                    va="top" if shift < 0 else "bottom", fontsize=8, annotation_clip=False)  # fmt: skip
+                    va="top" if shift < 0 else "bottom", fontsize=8)  # fmt: skip
     ax.set_aspect("equal")
     ax.set(xlim=(-0.04, 1.04), ylim=(-0.04, 0.9))
     ax.set_axis_off()
@@ -243,17 +245,17 @@ def simplex_points(ax: Axes, pattern_probs: np.ndarray, kinds: np.ndarray) -> No
             ax.plot(*simplex_xy(probs), **_mark(marker, fill), zorder=6, clip_on=False)
 
 
-def _mark(marker, fill):
-    return dict(
-        marker=marker,
-        fillstyle="full" if fill == "none" else fill,
-        ms=4.2 if marker == "D" else 5.5,
-        mec="k",
-        mfc="w" if fill == "none" else "k",
-        mfcalt="w",
-        mew=0.9,
-        ls="",
-    )
+def _mark(marker: str, fill: str) -> dict[str, Any]:
+    return {
+        "marker": marker,
+        "fillstyle": "full" if fill == "none" else fill,
+        "ms": 4.2 if marker == "D" else 5.5,
+        "mec": "k",
+        "mfc": "w" if fill == "none" else "k",
+        "mfcalt": "w",
+        "mew": 0.9,
+        "ls": "",
+    }
 
 
 def point_legend(kinds: np.ndarray) -> list[Line2D]:
