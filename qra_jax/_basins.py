@@ -362,12 +362,10 @@ def _basins(
         def fate(start):
             return _solved_fate(field, attractors, start, eps, method, scale)
 
-    # The far ones take the longest: like beside like, in groups of one width.
+    # What is rare changes slowly, and takes many steps: like beside like, in groups of one width.
     number = log_probs.shape[0]
-    leaders = jnp.argmax(attractors.pattern_probs, axis=-1)
-    usable = attractors.within(field.exists)
-    near = jnp.max(jnp.where(usable[None], log_probs[:, leaders], -jnp.inf), axis=-1)
-    order = jnp.argsort(jax.lax.stop_gradient(near))
+    rarest = jnp.min(jnp.where(log_probs > -jnp.inf, log_probs, 0), axis=-1)
+    order = jnp.argsort(jax.lax.stop_gradient(rarest))
     width = min(_WIDTH, number)
     padded = jnp.concatenate([order, jnp.repeat(order[-1:], -number % width)])
     groups = log_probs[padded].reshape(-1, width, log_probs.shape[1])
