@@ -28,7 +28,7 @@ _MIXED = {
 }
 
 
-def _mixed(problem: qra.Problem, weights, beta, tau) -> qra.GradientFlow:
+def _mixed(problem: qra.Problem, weights, penalties=()) -> qra.GradientFlow:
     """One structure for most panels, so that they share their compilations."""
     rewards = (
         qra.Verifiable(),
@@ -36,7 +36,6 @@ def _mixed(problem: qra.Problem, weights, beta, tau) -> qra.GradientFlow:
         qra.SequenceProbability(),
         qra.SelfConsistency(),
     )
-    penalties = (qra.ReverseKL(float(beta)), qra.EntropyBonus(float(tau)))
     reward = qra.Mixture(rewards, np.array(weights, float))
     return qra.GradientFlow(qra.Objective(reward, regularisers=penalties), problem)
 
@@ -78,13 +77,25 @@ class Portraits(Map):
     def shrunk(self) -> "Portraits":
         return dataclasses.replace(self, starts=min(self.starts, 300), resolution=12, weights=5)
 
+    @property
+    def complete(self) -> bool:
+        """Whether flows with penalties and other speeds are shown as well, which takes most of the
+        time."""
+        return self.resolution >= 20
+
+    def penalties(self, kl: float, entropy: float) -> tuple[qra.AbstractRegulariser, ...]:
+        """Those of a panel; also of strength 0, so that all panels share their compilations."""
+        pair = qra.ReverseKL(kl * self.beta), qra.EntropyBonus(entropy * self.tau)
+        return pair if self.complete else ()
+
     def panels(self, problem: qra.Problem) -> dict[str, qra.GradientFlow]:
-        """The flows, in the order of the figure; two of them in the full version alone."""
+        """The flows, in the order of the figure."""
         mixed = {
-            key: _mixed(problem, weights, kl * self.beta, entropy * self.tau)
+            key: _mixed(problem, weights, self.penalties(kl, entropy))
             for key, (weights, kl, entropy) in _MIXED.items()
+            if self.complete or not kl + entropy
         }
-        if self.resolution < 20:
+        if not self.complete:
             return mixed
         natural = qra.GradientFlow(qra.RLVR(), problem, geometry="natural")
         penalty = (qra.ReverseKL(self.beta),)
@@ -94,7 +105,8 @@ class Portraits(Map):
         return {key: flows[key] for key in (*order, *(key for key in mixed if key not in order))}
 
     def ticks(self) -> int:
-        return self.weights + len(_MIXED) + (0 if self.resolution < 20 else 2)
+        simple = sum(not kl + entropy for _, kl, entropy in _MIXED.values())
+        return self.weights + (len(_MIXED) + 2 if self.complete else simple)
 
     def compute(self, progress: Progress) -> xr.Dataset:
         policy, problem = qra.two_stage(np.array(self.pattern_probs), np.array(self.success_rates))
@@ -126,7 +138,7 @@ class Portraits(Map):
 
         share, winners, status = np.linspace(0, 1, self.weights), [], []
         for weight in share:
-            flow = _mixed(problem, (weight, 0, 1 - weight, 0), 0, 0)
+            flow = _mixed(problem, (weight, 0, 1 - weight, 0), self.penalties(0, 0))
             fate = fates(flow, qra.fixed_points(flow, policy))
             winners.append(fate["winner"][len(corners) :])
             status.append(fate["status"][len(corners) :])
