@@ -14,6 +14,7 @@ from ._claim import Claim, Verdict
 from ._map import BadSetting, Map, MapResult
 from ._together import run_maps
 from .gap import Gap
+from .portraits import Portraits
 from .regimes import Regimes
 from .rlif import Rlif
 from .sft import Sft
@@ -23,7 +24,7 @@ MAPS: tuple[type[Map], ...] = (Regimes, Sft, Rlif)
 
 @dataclasses.dataclass(frozen=True)
 class All:
-    """The maps of the flow, regimes, sft and rlif, with their defaults (gap is run by name)."""
+    """The maps of the flow, regimes, sft and rlif, with their defaults; others are run by name."""
 
     out: Path = Path("results")
     """folder that each map's own folder is written into"""
@@ -47,6 +48,7 @@ Choice = (
     | Annotated[Sft, tyro.conf.subcommand("sft")]
     | Annotated[Rlif, tyro.conf.subcommand("rlif")]
     | Annotated[Gap, tyro.conf.subcommand("gap")]
+    | Annotated[Portraits, tyro.conf.subcommand("portraits")]
 )
 
 

@@ -1,5 +1,9 @@
 """A differentiable laboratory for the training dynamics of RL on reasoning models."""
 
+from ._attractors import Attractors as Attractors
+from ._basins import Basins as Basins
+from ._basins import basins as basins
+from ._basins import random_starts as random_starts
 from ._clock import AbstractClock as AbstractClock
 from ._clock import ArcLength as ArcLength
 from ._clock import LogTime as LogTime
@@ -16,6 +20,7 @@ from ._estimator import SampledMaxRL as SampledMaxRL
 from ._estimator import SampledPassAtK as SampledPassAtK
 from ._event import AbstractEvent as AbstractEvent
 from ._event import AccuracyReaches as AccuracyReaches
+from ._event import Approaches as Approaches
 from ._event import LogitPeaks as LogitPeaks
 from ._event import PatternReaches as PatternReaches
 from ._event import Stationary as Stationary

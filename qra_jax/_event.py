@@ -7,9 +7,9 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
-from ._checks import as_float, require, require_all
+from ._checks import as_float, check_probabilities, require, require_all
 from ._flow import GradientFlow
 from ._policy import AbstractPolicy, TabularPolicy, snapped_difference
 from ._reward import AbstractReward, Verifiable
@@ -203,6 +203,67 @@ class ValuePasses(AbstractEvent):
 
         ahead = jnp.where(jnp.any(above > 0), log_side(above) - log_side(-above), -1)
         return jnp.where(self.past, 1, ahead)
+
+
+class Approaches(AbstractEvent):
+    r"""The patterns come within a distance of one of several points,
+    $\min_m \max_r |\pi(r|q) - P_{mr}| = \epsilon$.
+
+    **Arguments:** `points`: `(M, R)`, each a row of pattern probabilities; `eps`: the distance in
+    probability (max norm), above 0; `question`: the question's index; `among`: `(M,)`, which of
+    the points count, all if not given.
+
+    **Raises:** `ValueError` if `points` are not rows of probabilities that sum to 1, `among` does
+    not fit, or `eps` is not above 0.
+
+    ??? example
+
+        ```python
+        import qra_jax as qra
+        policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
+        event = qra.Approaches([[1.0, 0.0, 0.0]], 0.01)
+        print(qra.event_time(problem, policy, event).log_time)
+        ```
+    """
+
+    points: Float[Array, "M R"]
+    eps: Float[Array, ""]
+    question: Array
+    among: Bool[Array, " M"]
+
+    def __init__(
+        self,
+        points: ArrayLike,
+        eps: ArrayLike,
+        question: ArrayLike = 0,
+        among: ArrayLike | None = None,
+    ):
+        self.points, self.eps = as_float(points), as_float(eps)
+        require(self.points.ndim == 2, "points", "have shape (M, R)", self.points.shape)
+        check_probabilities(self.points, "points", 1e-5)
+        require_all(self.eps, lambda x: x > 0, "eps", "be above 0")
+        self.question = jnp.asarray(question)
+        number = self.points.shape[:1]
+        self.among = jnp.ones(number, bool) if among is None else jnp.asarray(among)
+        require(self.among.shape == number, "among", f"have shape {number}", self.among.shape)
+
+    def distances(self, probs: Float[Array, " R"]) -> Float[Array, " M"]:
+        """Distances (max norm) to all points, infinite for those that do not count."""
+        points = self.points.astype(probs.dtype)
+        apart = probs[None] - points
+        # The largest entry's from the others': next to a vertex 1 - pi cancels, they do not.
+        largest = jnp.arange(points.shape[1])[None] == jnp.argmax(points, axis=1)[:, None]
+        rest = jnp.sum(jnp.where(largest, 0, apart), axis=1, keepdims=True)
+        apart = jnp.abs(jnp.where(largest, -rest, apart))
+        return jnp.where(self.among, jnp.max(apart, axis=1), jnp.inf)
+
+    def value(self, state: FlowState) -> _Scalar:
+        probs, _ = state.policy.pattern_table(state.flow.problem)
+        nearest = jnp.min(self.distances(probs[self.question]))
+        # In logarithms: the distance falls by many orders of magnitude, and is 0 at a point.
+        floor = jnp.finfo(probs.dtype).tiny
+        nearest = jnp.clip(nearest, floor, 1 / floor)
+        return jnp.log(self.eps.astype(probs.dtype)) - jnp.log(nearest)
 
 
 class LogitPeaks(AbstractEvent):

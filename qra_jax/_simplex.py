@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from ._checks import as_float, check_probabilities, require, whole
+from ._checks import as_float, check_probabilities, is_concrete, require, require_all, whole
 from ._flow import GradientFlow, Natural
 from ._policy import AbstractPolicy, TabularPolicy, log_of_probability
 from ._problem import Problem
@@ -99,6 +99,10 @@ def log_probs_of(
     shape = f"({'..., ' if ndim is None else '' if ndim == 1 else 'N, '}{wanted})"
     require(fits, "pattern_probs", f"have shape {shape}", probs.shape)
     check_probabilities(probs, "pattern_probs", 1e-5 if probs.dtype == jnp.float32 else 1e-6)
+    if is_concrete(field.exists):
+        lacking = jnp.where(field.exists, 0, probs)
+        must = "be 0 where the pattern does not exist (policy has probability 0)"
+        require_all(lacking, lambda x: x == 0, "pattern_probs", must)
     log_probs = jnp.where(field.exists, log_of_probability(probs), -jnp.inf)
     return jax.nn.log_softmax(log_probs)
 

@@ -24,7 +24,7 @@ _NEVER = jnp.inf
 _ALREADY = -jnp.inf
 
 
-def _isolated(flow: GradientFlow, policy: AbstractPolicy, question: Array) -> GradientFlow:
+def isolated(flow: GradientFlow, policy: AbstractPolicy, question: Array | int) -> GradientFlow:
     """The flow in which only one question moves, where that changes nothing for it."""
     if not policy.independent_questions:
         return flow
@@ -66,7 +66,7 @@ def _first_passage(
     """When `passage` happens to each question; `(Q,)` leading axes."""
 
     def solve(question, event):
-        return first_event(_isolated(flow, policy, question), policy, None, (event,), method)
+        return first_event(isolated(flow, policy, question), policy, None, (event,), method)
 
     questions = jnp.arange(flow.problem.num_questions)
     found = jax.vmap(solve)(questions, passage.event)

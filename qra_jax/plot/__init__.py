@@ -9,3 +9,15 @@ from ._elements import THEORY as THEORY
 from ._elements import heatmap as heatmap
 from ._elements import style as style
 from ._elements import trajectory as trajectory
+from ._simplex import basin_legend as basin_legend
+from ._simplex import draw_portrait as draw_portrait
+from ._simplex import phase_portrait as phase_portrait
+from ._simplex import point_legend as point_legend
+from ._simplex import portrait as portrait
+from ._simplex import simplex_axes as simplex_axes
+from ._simplex import simplex_basins as simplex_basins
+from ._simplex import simplex_paths as simplex_paths
+from ._simplex import simplex_points as simplex_points
+from ._simplex import simplex_stream as simplex_stream
+from ._simplex import simplex_triangles as simplex_triangles
+from ._simplex import simplex_xy as simplex_xy

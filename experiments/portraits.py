@@ -1,0 +1,264 @@
+"""The map of portraits: where objectives lead, from everywhere on the simplex of three patterns."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+import qra_jax as qra
+from qra_jax import plot
+
+from ._claim import Claim, probability_claim, value_claim
+from ._map import Map, Progress, require_setting
+from ._portraits_figure import draw_portraits
+
+_DERIVED = "derived in docs"
+_NAMES = ("right", "misleading", "bad")
+# Of the rewards of `_mixed`: verifiable, self-certainty, sequence probability, self-consistency.
+_MIXED = {
+    "RLVR": ((1, 0, 0, 0), 0, 0),
+    "RLVR, KL": ((1, 0, 0, 0), 1, 0),
+    "RLVR, entropy bonus": ((1, 0, 0, 0), 0, 1),
+    "RLIF, self-certainty": ((0, 1, 0, 0), 0, 0),
+    "RLIF, sequence probability": ((0, 0, 1, 0), 0, 0),
+    "RLIF, soft self-consistency": ((0, 0, 0, 1), 0, 0),
+}
+
+
+def _mixed(problem: qra.Problem, weights, penalties=()) -> qra.GradientFlow:
+    """One structure for most panels, so that they share their compilations."""
+    rewards = (
+        qra.Verifiable(),
+        qra.SelfCertainty(),
+        qra.SequenceProbability(),
+        qra.SelfConsistency(),
+    )
+    reward = qra.Mixture(rewards, np.array(weights, float))
+    return qra.GradientFlow(qra.Objective(reward, regularisers=penalties), problem)
+
+
+@dataclasses.dataclass(frozen=True)
+class Portraits(Map):
+    """Phase portraits and basins of attraction of objectives on one base model."""
+
+    pattern_probs: tuple[float, float, float] = (0.05, 0.70, 0.25)
+    """probabilities of the right, the misleading and the bad pattern, above 0, with sum 1"""
+    success_rates: tuple[float, float, float] = (0.9, 0.7, 0.1)
+    """success rates of the patterns, falling, strictly between 0 and 1"""
+    beta: float = 0.1
+    """strength of the KL penalty, above 0"""
+    tau: float = 0.2
+    """strength of the entropy bonus, above 0"""
+    starts: int = 2000
+    """random starts, uniform on the simplex, at least 10"""
+    resolution: int = 40
+    """triangles along each side of the coloured basins, at least 3"""
+    weights: int = 41
+    """weights of the verifiable reward in the mixture, at least 3"""
+
+    name: ClassVar[str] = "portraits"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("beta", "tau"):
+            require_setting(getattr(self, key) > 0, key, "be above 0", getattr(self, key))
+        for key, least in (("starts", 10), ("resolution", 3), ("weights", 3)):
+            value = getattr(self, key)
+            require_setting(value >= least, key, f"be at least {least}", value)
+        probs, rates = self.pattern_probs, self.success_rates
+        sound = min(probs) > 0 and abs(sum(probs) - 1) < 1e-6
+        require_setting(sound, "pattern_probs", "be above 0 with sum 1", probs)
+        falling = 1 > rates[0] > rates[1] > rates[2] > 0
+        require_setting(falling, "success_rates", "fall, strictly between 0 and 1", rates)
+
+    def shrunk(self) -> "Portraits":
+        return dataclasses.replace(self, starts=min(self.starts, 300), resolution=12, weights=5)
+
+    @property
+    def complete(self) -> bool:
+        """Whether flows with penalties and other speeds are shown as well, which takes most of the
+        time."""
+        return self.resolution >= 20
+
+    def penalties(self, kl: float, entropy: float) -> tuple[qra.AbstractRegulariser, ...]:
+        """Those of a panel; also of strength 0, so that all panels share their compilations."""
+        pair = qra.ReverseKL(kl * self.beta), qra.EntropyBonus(entropy * self.tau)
+        return pair if self.complete else ()
+
+    def panels(self, problem: qra.Problem) -> dict[str, qra.GradientFlow]:
+        """The flows, in the order of the figure."""
+        mixed = {
+            key: _mixed(problem, weights, self.penalties(kl, entropy))
+            for key, (weights, kl, entropy) in _MIXED.items()
+            if self.complete or not kl + entropy
+        }
+        if not self.complete:
+            return mixed
+        natural = qra.GradientFlow(qra.RLVR(), problem, geometry="natural")
+        penalty = (qra.ReverseKL(self.beta),)
+        grpo = qra.Objective(qra.Verifiable(), qra.GRPO(), penalty)
+        flows = {**mixed, "RLVR, natural": natural, "GRPO, KL": qra.GradientFlow(grpo, problem)}
+        order = ("RLVR", "RLVR, natural", "RLVR, KL", "GRPO, KL")
+        return {key: flows[key] for key in (*order, *(key for key in mixed if key not in order))}
+
+    def ticks(self) -> int:
+        simple = sum(not kl + entropy for _, kl, entropy in _MIXED.values())
+        return self.weights + (len(_MIXED) + 2 if self.complete else simple)
+
+    def compute(self, progress: Progress) -> xr.Dataset:
+        policy, problem = qra.two_stage(np.array(self.pattern_probs), np.array(self.success_rates))
+        drawn = qra.random_starts(jax.random.key(self.seed), 3, self.starts)
+        corners = plot.simplex_triangles(self.resolution)
+        starts = jnp.concatenate([jnp.asarray(corners.mean(axis=1)), drawn])
+        begin = np.array([self.pattern_probs, (0.1, 0.1, 0.8), (0.32, 0.08, 0.6)])
+
+        def fates(flow, found):  # one shape of arrays for all of them
+            fate = qra.basins(flow, policy, starts, attractors=found)
+            return {key: np.asarray(getattr(fate, key)) for key in ("winner", "status", "log_time")}
+
+        panels = []
+        for flow in self.panels(problem).values():
+            found = qra.fixed_points(flow, policy)
+            data = plot.portrait(flow, policy, names=_NAMES, starts=begin, points=found)
+            fate = fates(flow, found)
+            data["cell_corner"] = ("cell", "corner", "pattern"), corners
+            for key, values in fate.items():
+                data[f"cell_{key}"] = "cell", values[: len(corners)]
+                data[f"start_{key}"] = "draw", values[len(corners) :]
+            data["point_regular"] = "point", np.asarray(found.listed().regular)
+            data["index_sum"] = (), int(found.index_sum)
+            # A coordinate, so that panels with fewer points are padded.
+            panels.append(data.assign_coords(point=np.arange(data.sizes["point"])))
+            progress(1)
+        whole = xr.concat(panels, "objective", join="outer", fill_value=_FILL)
+        whole = whole.assign_coords(objective=list(self.panels(problem)))
+
+        share, winners, status = np.linspace(0, 1, self.weights), [], []
+        for weight in share:
+            flow = _mixed(problem, (weight, 0, 1 - weight, 0), self.penalties(0, 0))
+            fate = fates(flow, qra.fixed_points(flow, policy))
+            winners.append(fate["winner"][len(corners) :])
+            status.append(fate["status"][len(corners) :])
+            progress(1)
+        whole["mixture_winner"] = ("weight", "draw"), np.stack(winners)
+        whole["mixture_status"] = ("weight", "draw"), np.stack(status)
+        optimum, _ = qra.optimal_policy(
+            policy, qra.GradientFlow(qra.RLVR(self.beta), problem)
+        ).pattern_table(problem)
+        whole["kl_optimum"] = "pattern", np.asarray(optimum[0])
+        whole["reference"] = "pattern", np.array(self.pattern_probs)
+        whole["rate"] = "pattern", np.array(self.success_rates)
+        whole = whole.assign_coords(weight=share)
+        whole.attrs.update(beta=self.beta, tau=self.tau)
+        for key, text in _TEXTS.items():
+            whole[key].attrs.update(long_name=text)
+        return whole
+
+    @staticmethod
+    def claims(data: xr.Dataset) -> list[Claim]:
+        return [
+            *_basin_claims(data),
+            *_sink_claims(data),
+            *_mixture_claims(data),
+        ]
+
+    @staticmethod
+    def draw(data: xr.Dataset) -> Figure:
+        return draw_portraits(data)
+
+
+_FILL = {"point_kind": -1, "point_regular": False, "point_prob": np.nan}
+_TEXTS = {
+    "weight": "weight of the verifiable reward",
+    "mixture_winner": "pattern that wins the start in the mixture, -1 if none",
+    "start_winner": "pattern that wins the random start, -1 if none",
+    "start_log_time": "natural logarithm of the time until then",
+    "cell_winner": "pattern that wins the centre of the triangle, -1 if none",
+    "point_kind": "qra.Stability of the point of rest, -1 for none",
+    "index_sum": "sum of indices of regular saturated points of rest",
+}
+
+
+def _basin_claims(data: xr.Dataset) -> list[Claim]:
+    claims = []
+    winners = {str(row["objective"].values): row["start_winner"].values for row in _rows(data)}
+    for key in ("RLVR", "RLVR, natural"):
+        if key in winners:
+            text = f"{key}: every start ends at the best pattern"
+            measured = float(np.mean(winners[key] == 0))
+            claims.append(value_claim(text, _DERIVED, 1.0, measured))
+    rates = data["rate"].values
+    if np.isclose(rates[0] + rates[2], 1):
+        for key in ("RLIF, self-certainty", "RLIF, sequence probability"):
+            right, bad = (int(np.sum(winners[key] == code)) for code in (0, 2))
+            text = f"{key}: the right pattern wins as many starts as the bad, equally certain one"
+            claims.append(probability_claim(text, _DERIVED, 0.5, right, right + bad))
+    regular = (data["point_regular"] | (data["point_kind"] < 0)).all("point")
+    text = "in all panels whose points of rest are isolated, their indices sum to 1"
+    sums = data["index_sum"].where(regular)
+    measured = float((sums == 1).sum())
+    source = "Hofbauer and Sigmund (1998), theorem 13.4.1"
+    return [*claims, value_claim(text, source, float(regular.sum()), measured)]
+
+
+def _rows(data: xr.Dataset) -> list[xr.Dataset]:
+    return [data.isel(objective=index) for index in range(data.sizes["objective"])]
+
+
+def _sink_claims(data: xr.Dataset) -> list[Claim]:
+    """The only sink of a penalised flow against its closed form (largest difference)."""
+    reference, rates = data["reference"].values, data["rate"].values
+    beta, tau = data.attrs["beta"], data.attrs["tau"]
+
+    def normalised(probs):
+        return probs / probs.sum()
+
+    def implicit(sink):
+        accuracy = sink @ rates
+        return normalised(reference * np.exp(rates / (beta * np.sqrt(accuracy * (1 - accuracy)))))
+
+    forms = {
+        "RLVR, KL": ("arXiv 2506.04695 v2, Prop. 5.2", lambda _: data["kl_optimum"].values),
+        "RLVR, entropy bonus": (_DERIVED, lambda _: normalised(np.exp(rates / tau))),
+        "GRPO, KL": (_DERIVED, implicit),
+    }
+    claims = []
+    for row in _rows(data):
+        key = str(row["objective"].values)
+        if key in forms:
+            sinks = row["point_prob"].values[row["point_kind"].values == qra.Stability.SINK]
+            source, form = forms[key]
+            apart = np.abs(sinks - form(sinks[0])).max() if len(sinks) == 1 else np.inf
+            text = f"{key}: the only attractor is that of the closed form (largest difference)"
+            claims.append(value_claim(text, source, 0.0, float(apart), atol=1e-8))
+    return claims
+
+
+def critical_weight(rates: np.ndarray, pattern: int) -> float:
+    r"""The weight of the verifiable reward beyond which a pattern's vertex attracts no more in a
+    mixture with sequence probability: $w (p_* - p_r) = (1 - w) S_r$."""
+    certain = rates[pattern] ** 2 + (1 - rates[pattern]) ** 2
+    return float(certain / (certain + rates[0] - rates[pattern]))
+
+
+def _mixture_claims(data: xr.Dataset) -> list[Claim]:
+    claims = []
+    rates, weights = data["rate"].values, data["weight"].values
+    for pattern in (1, 2):
+        critical = critical_weight(rates, pattern)
+        wins = (data["mixture_winner"].values == pattern).sum(axis=1)
+        last = weights[wins > 0].max()
+        # The basin shrinks towards nothing: the last weight at which a start finds it is near.
+        text = (
+            f"a mixture with sequence probability: the {data['pattern'].values[pattern]} pattern "
+            f"wins nothing beyond its critical weight (the last weight at which it does)"
+        )
+        step = weights[1] - weights[0]
+        near = value_claim(text, _DERIVED, critical, last, atol=max(0.08, 1.01 * step))
+        agrees = near.agrees and last <= critical
+        claims.append(dataclasses.replace(near, agrees=bool(agrees)))
+    return claims
