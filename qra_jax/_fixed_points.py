@@ -371,9 +371,9 @@ def _along_face(
     # In log odds against the leading pattern, which goes last.
     leader = jnp.argmax(log_probs)
     order = jnp.argsort(jnp.arange(patterns) == leader)[:-1]
-    matrix = (jacobian - jacobian[leader])[order][:, order]
+    matrix = (jacobian - jacobian[leader][None])[order][:, order]
     inside = mask[order]
-    matrix = jnp.where(inside[:, None] & inside, matrix, 0)
+    matrix = jnp.where(inside[:, None] & inside[None], matrix, 0)
     # What is not on the face gets an eigenvalue beyond all others, by which it is told apart.
     beyond = 1 + 3 * jnp.max(jnp.sum(jnp.abs(matrix), axis=1))
     matrix = matrix + jnp.diag(jnp.where(inside, 0, beyond))
