@@ -429,16 +429,16 @@ class _Tests(NamedTuple):
     """The tangent's component along the parameter: at folds, and on one branch of a pitchfork."""
     frame: Float[Array, " N"]
     """The determinant of slopes and the tangent before: where another branch crosses."""
-    real_parts: Float[Array, "N R-1"]
+    real_parts: Float[Array, "N E"]
     """Of the eigenvalues, falling; 0 where it is rounding."""
-    paired: Bool[Array, "N R-1"]
+    paired: Bool[Array, "N E"]
     """Which eigenvalues are complex."""
 
     @property
     def growing(self) -> Int[Array, " N"]:
         return jnp.sum(self.real_parts > 0, axis=1)
 
-    def kinds(self) -> tuple[Bool[Array, " N-1"], Bool[Array, " N-1"]]:
+    def kinds(self) -> tuple[Bool[Array, " M"], Bool[Array, " M"]]:
         """Whether a fold, and whether any special point, lies between two rows."""
         crossed = self.frame[1:] * self.frame[:-1] < 0
         turned = self.along[1:] * self.along[:-1] < 0
@@ -449,7 +449,7 @@ class _Tests(NamedTuple):
 def _tests(
     tangents: Float[Array, "N Z"],
     frames: Float[Array, " N"],
-    eigenvalues: Complex[Array, "N R-1"],
+    eigenvalues: Complex[Array, "N E"],
 ) -> _Tests:
     known = jnp.where(jnp.isnan(eigenvalues.real), 0, eigenvalues)
     zero = float(jnp.finfo(frames.dtype).eps) ** 0.6 * jnp.max(jnp.abs(known))
@@ -458,7 +458,7 @@ def _tests(
 
 
 def _between(
-    rows: Float[Array, "N Z"], tests: _Tests, between: Bool[Array, " N-1"], number: int
+    rows: Float[Array, "N Z"], tests: _Tests, between: Bool[Array, " M"], number: int
 ) -> tuple[Int[Array, " K"], Float[Array, "K Z"], Float[Array, " K"]]:
     """The first special points: what they are, about where, and how far from row to row."""
     fold, some = tests.kinds()
