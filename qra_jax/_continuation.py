@@ -1,8 +1,8 @@
 """Points of rest along a parameter: branches, followed by arc length, and where they turn."""
 
 import enum
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -82,8 +82,8 @@ def continue_fixed_point(
     pattern_probs: ArrayLike,
     value: ArrayLike,
     *,
-    bounds: tuple[ArrayLike, ArrayLike],
-    direction: Literal[-1, 1] = 1,
+    bounds: Sequence[ArrayLike],
+    direction: int = 1,
     step: float = 0.2,
     max_steps: int = 256,
     max_special: int = 4,
@@ -275,8 +275,9 @@ def _follow(
     held = _held(curve)
 
     start = jnp.append(jnp.where(mask, log_probs, 0), (value - origin) / unit)
-    start = jax.lax.stop_gradient(jnp.where(jnp.isfinite(start), start, 0))
-    walk = _walk(held, start, direction, step, sizes[0])
+    start = jax.lax.stop_gradient(start)
+    sound = jnp.all(jnp.isfinite(start)) & ~jnp.any(jnp.isnan(log_probs))
+    walk = _walk(held, jnp.where(sound, start, jnp.nan), direction, step, sizes[0])
     reached = walk.status == Status.COMPLETED
     number = jnp.arange(sizes[0])
     valid, last = number < walk.count, jnp.maximum(walk.count - 1, 0)
@@ -414,7 +415,7 @@ def _walk(
         start,
         jnp.asarray(_START),
         jnp.asarray(0),
-        jnp.broadcast_to(start, (number, len(start))),
+        jnp.zeros((number, len(start)), dtype),
         jnp.broadcast_to(direction * upward, (number, len(start))),
         jnp.zeros(number, dtype),
         jnp.asarray(_GOING, jnp.int32),

@@ -137,7 +137,8 @@ def fixed_points(
     """
     field = pattern_field(flow, policy, question, reference)
     masks = _as_masks(faces, field.num_patterns)
-    return _fixed_points(field, masks, _spread(field.num_patterns, whole(starts, "starts", 1)))
+    logits = _spread(field.num_patterns, whole(starts, "starts", 1))
+    return _fixed_points(field, jnp.asarray(masks), jnp.asarray(logits, field.log_probs.dtype))
 
 
 def _as_masks(faces: Faces, patterns: int) -> Bool[np.ndarray, "F R"]:
@@ -176,12 +177,11 @@ class _Root(eqx.Module):
 
 @eqx.filter_jit
 def _fixed_points(
-    field: PatternField, masks: Bool[np.ndarray, "F R"], starts: Float[np.ndarray, "S R"]
+    field: PatternField, masks: Bool[Array, "F R"], starts: Float[Array, "S R"]
 ) -> FixedPoints:
-    dtype = field.policy.pattern_logits.dtype
 
     def on_face(mask):
-        root = _roots_on_face(field, mask, jnp.asarray(starts, dtype))
+        root = _roots_on_face(field, mask, starts)
         found = jax.vmap(lambda x: stability(field, mask, x))(root.log_probs)
         return root, found, jnp.broadcast_to(mask, root.log_probs.shape)
 
@@ -281,21 +281,21 @@ def _roots_on_face(
     root = jax.vmap(lambda start: _root(field, mask, start))(starts)
     # Two starts may lead to one point: the first keeps it. Close means close in log odds, since
     # near a vertex different points have nearly the same probabilities.
-    there = jnp.where(mask, root.log_probs, 0)
-    distance = jnp.max(jnp.abs(there[:, None] - there), axis=-1)
+    there = jnp.where(mask[None], root.log_probs, 0)
+    distance = jnp.max(jnp.abs(there[:, None] - there[None]), axis=-1)
     close = distance < 1e3 * jnp.sqrt(jnp.finfo(dtype).eps)
-    found = root.found & ~jnp.any(jnp.tril(close & root.found, -1), axis=-1)
+    found = root.found & ~jnp.any(jnp.tril(close & root.found[None], -1), axis=-1)
     # Of a line of points of rest, one.
     line = found & ~root.regular
     found &= root.regular | (jnp.cumsum(line) == 1)
     # A face on which nothing moves, as where rewards are tied, is all points of rest: its middle.
     pulls = jax.vmap(lambda start: field.pull(_on_face(mask, start)))(starts)
-    still = jnp.max(jnp.where(mask, jnp.abs(pulls), 0)) <= 64 * _rounding(field)
+    still = jnp.max(jnp.where(mask[None], jnp.abs(pulls), 0)) <= 64 * _rounding(field)
     middle = _on_face(mask, jnp.zeros_like(starts[0]))
     # Where a penalty on absence is infinite, as that of ForwardKL, the flow is not defined.
     allowed = jnp.isfinite(field.objective(middle)) & ~jnp.any(mask & ~field.exists)
     return _Root(
-        jnp.where(still, middle, root.log_probs),
+        jnp.where(still, middle[None], root.log_probs),
         jnp.where(still, 0, root.residual),
         jnp.where(still, jnp.arange(len(starts)) == 0, found) & allowed,
         jnp.where(still, jnp.sum(mask) == 1, root.regular),
@@ -323,12 +323,12 @@ def _root(field: PatternField, mask: Bool[Array, " R"], start: Float[Array, " R"
     jacobian = jax.jacfwd(lambda x: equations(held, mask, x))(guess)
     # Of the pulls alone. Where those die away towards the boundary they are small without being
     # near a root, but not small beside their own derivatives.
-    both = mask[:, None] & mask
-    slopes = jnp.where(both, jacobian - jnp.exp(_on_face(mask, guess)), 0)
+    both = mask[:, None] & mask[None]
+    slopes = jnp.where(both, jacobian - jnp.exp(_on_face(mask, guess))[None], 0)
     size = jnp.max(jnp.abs(slopes))
     found = (left <= eps**0.6 * size) | (jnp.sum(mask) == 1)
     # The normalisation on the scale of the pulls, so that it does not hide a small eigenvalue.
-    scaled = jnp.where(both, slopes + size / jnp.sum(mask), jnp.where(mask, 0, jacobian * size))
+    scaled = jnp.where(both, slopes + size / jnp.sum(mask), jnp.where(mask[None], 0, jacobian * size))
     values = jnp.linalg.svd(scaled, compute_uv=False)
     regular = found & (values[-1] > eps**0.4 * values[0])
     regular |= jnp.sum(mask) == 1

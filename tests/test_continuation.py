@@ -298,3 +298,124 @@ def test_row_derivatives():
     inside = slice(1, ends[1])
     normal = np.sum(tangent * moved_logs, axis=1) + unit**2 * along
     np.testing.assert_allclose(normal[inside], 0, atol=1e-7)
+
+
+def test_hopf():
+    """A game of rock, paper, scissors (wins pay b, losses cost 1) with reverse KL: equal shares
+    of natural-gradient spectrum (b w - 1/w)/3 - beta, w a third root of 1, through a closure."""
+    thirds, wins = jnp.full(3, 1 / 3), 0.5
+    policy, problem = qra.two_stage(thirds, thirds)
+    rows = [[0, -1, wins], [wins, 0, -1], [-1, wins, 0]]
+
+    def pays(policy, problem):
+        return (jnp.exp(policy.log_probs()[0]) @ jnp.asarray(rows).T)[:, :, None]
+
+    def family(beta):
+        return qra.GradientFlow(qra.RLIF(pays, beta), problem, geometry="natural")
+
+    options = {"bounds": (0.01, 0.2), "step": 0.5, "max_steps": ROWS}
+    branch = qra.continue_fixed_point(family, policy, thirds, 0.2, direction=-1, **options)
+    values, probs, spectrum = listed(branch)
+    np.testing.assert_allclose(probs, 1 / 3, rtol=1e-12)
+    root = np.exp(2j * np.pi / 3)
+    pair = (np.array([wins * root - 1 / root, wins / root - root]) / 3)[None] - values[:, None]
+    np.testing.assert_allclose(np.sort_complex(spectrum), np.sort_complex(pair), atol=1e-9)
+    assert list(branch.special) == [qra.Special.HOPF, -1, -1, -1]
+    assert not branch.located[0]
+    # Interpolated in a test that is linear here.
+    np.testing.assert_allclose(branch.special_value[0], (1 - wins) / 6, rtol=1e-9)
+
+
+@functools.cache
+def lanes():
+    """In single precision, side by side: two folds, the closed form, a start that is NaN, a
+    strength that overflows."""
+    fold, other = by_own_probability(dtype=np.float32), by_own_probability(
+        np.array([0.4, 0.6]), dtype=np.float32
+    )  # fmt: skip
+    begin = gibbs(RATES / np.exp(-2))
+    closed = curve(REF, RATES, FIXED, LOG_BETA, begin, -2, (-3.0, 1.0), np.float32)
+    nowhere = eqx.tree_at(lambda c: c.probs, closed, closed.probs * jnp.nan)
+    begin = gibbs(RATES / np.exp(85))
+    beyond = curve(REF, RATES, FIXED, LOG_BETA, begin, 85, (80.0, 100.0), np.float32)
+    batch = jax.tree_util.tree_map(lambda *x: jnp.stack(x), fold, other, closed, nowhere, beyond)
+    return jax.jit(jax.vmap(lambda c: c.follow()))(batch)
+
+
+def test_lanes_in_single_precision():
+    """Each as if it were alone, and none fails silently."""
+    branch = lanes()
+    assert branch.value.dtype == branch.pattern_probs.dtype == jnp.float32
+    done, failed, invalid = qra.Status.COMPLETED, qra.Status.FAILED, qra.Status.INVALID_INPUT
+    assert list(branch.status) == [done, done, done, invalid, failed]
+    for lane, ref in ((0, UNEQUAL), (1, np.array([0.4, 0.6]))):
+        ((_, log_beta),) = fold_by_scan(ref, UNEQUAL_RATES)
+        assert branch.special[lane, 0] == qra.Special.FOLD
+        np.testing.assert_allclose(branch.special_value[lane, 0], log_beta, rtol=1e-4)
+    beta = np.exp(branch.value[2])
+    np.testing.assert_allclose(branch.pattern_probs[2], gibbs(RATES / beta[:, None]), atol=1e-5)
+    assert not branch.valid[3].any()
+    assert np.isnan(branch.value[3]).all()
+    assert np.all(branch.kind[3] == -1)
+    assert branch.valid[4].any()
+    assert branch.value[4].max() < 100
+
+
+def test_rows_run_out():
+    """A step too short for the rows given is a status."""
+    branch = by_own_probability()
+    policy, family = branch.family()
+    short = qra.continue_fixed_point(
+        family, policy, branch.probs, branch.value, bounds=tuple(branch.bounds), step=0.01,
+        max_steps=ROWS,
+    )  # fmt: skip
+    assert short.status == qra.Status.MAX_STEPS
+    assert short.valid.all()
+
+
+def test_all_branches_at_once():
+    """`fixed_points` under `vmap` over the parameter: three points of rest below the fold, one
+    above it."""
+    policy, family = by_own_probability().family()
+    ((_, fold),) = fold_by_scan(UNEQUAL, UNEQUAL_RATES)
+    around = jnp.asarray([fold - 0.01, fold + 0.01])
+    mask = np.array([[True, True, False]])
+    found = jax.vmap(lambda x: qra.fixed_points(family(x), policy, faces=mask, starts=8))(around)
+    assert list(found.valid.sum(axis=1)) == [3, 1]
+
+
+def own(**changes):
+    """A call with one argument changed."""
+    policy, family = by_own_probability().family()
+    given = {"family": family, "policy": policy, "pattern_probs": jnp.asarray([0.5, 0.5, 0.0])}
+    given |= {"value": -1.0, "bounds": (-2.0, 0.0)} | changes
+    return qra.continue_fixed_point(**given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"value": np.nan}, "value must be finite, got value = nan"),
+        ({"value": 1.0}, "value must lie within the bounds"),
+        ({"bounds": (1.0, -1.0)}, "bounds must be a smaller and a larger number"),
+        ({"bounds": (0.0, 1.0, 2.0)}, "bounds must be two numbers, got 3"),
+        ({"bounds": (-np.inf, 0.0)}, "bounds[0] must be finite"),
+        ({"direction": 0}, "direction must be -1 or 1, got 0"),
+        ({"step": 0.0}, "step must be above 0"),
+        ({"max_steps": 1}, "max_steps must be at least 2, got 1"),
+        ({"max_special": 0}, "max_special must be at least 1, got 0"),
+        ({"question": 1}, "question must be at most 0, got 1"),
+        ({"pattern_probs": jnp.asarray([0.5, 0.5])}, "pattern_probs must have shape (3)"),
+    ],
+)
+def test_bad_input(changes, message):
+    """One line, before anything is compiled."""
+    with pytest.raises(ValueError, match="must") as error:
+        own(**changes)
+    assert message in str(error.value)
+
+
+def test_family_of_another_kind():
+    """It must be a function to flows."""
+    with pytest.raises(TypeError, match="flow must be a GradientFlow"):
+        own(family=lambda value: value)
