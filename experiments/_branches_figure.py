@@ -32,15 +32,16 @@ def draw_branches(data: xr.Dataset, titles: Mapping[str, tuple[str, str]]) -> Fi
 
 
 def _diagram(ax: Axes, cut: xr.Dataset) -> None:
-    value, sink = cut["value"].values, cut["kind"].values == qra.Stability.SINK
+    value, kind = cut["value"].values, cut["kind"].values
+    grows = np.isin(kind, (qra.Stability.SADDLE, qra.Stability.SOURCE))
     ends = np.nanmin(value), np.nanmax(value)
     for name, (colour, _) in _CURVES.items():
         rows = cut[name].values
-        for at, seen, stable in zip(value, rows, sink, strict=True):
-            for which, style in ((stable, "-"), (~stable, "--")):
-                # A stretch takes in its neighbours, so that the two kinds meet.
-                wide = which | np.roll(which, 1) if style == "--" else which
-                ax.plot(at, np.where(wide, seen, np.nan), style, color=colour)
+        for at, seen, unstable in zip(value, rows, grows, strict=True):
+            # The unstable part goes up to its stable neighbours, so that the two meet.
+            known, beside = np.isfinite(at), np.roll(unstable, 1) | np.roll(unstable, -1)
+            for which, style in ((~unstable, "-"), (unstable | beside, "--")):
+                ax.plot(at, np.where(known & which, seen, np.nan), style, color=colour)
         inside = (cut["theory_value"] >= ends[0]) & (cut["theory_value"] <= ends[1])
         theory = np.where(inside, cut[f"theory_{name}"], np.nan)
         ax.plot(cut["theory_value"], theory, ":", color=plot.THEORY, lw=0.9)

@@ -20,24 +20,36 @@ from ._map import Claim, Map, Progress, require_setting, value_claim
 _DERIVED = "derived in docs"
 _LN10 = math.log(10)
 _MOST = 4  # branches kept of a diagram
+_SAMPLES = 8001  # of a theory's curve, which may be steep
 _SEEKS = 16  # starts of the search for points of rest
 
 
+class Blend(qra.AbstractUtility):
+    """From the mean (share 0) to GRPO with large groups (share 1)."""
+
+    share: jax.Array
+
+    def value(self, value, shortfall):
+        return (1 - self.share) * value + self.share * qra.GRPO().value(value, shortfall)
+
+    def slope(self, value, shortfall):
+        return 1 - self.share + self.share * qra.GRPO().slope(value, shortfall)
+
+
 class Line(eqx.Module):
-    """Flows along a line in Youden's index, the weights of verifier and sequence probability, and
-    log beta: one kind of family for all diagrams, so that few have to be compiled."""
+    """Flows along a line in Youden's index, the weights of verifier and sequence probability,
+    log beta, and the share of GRPO: one family for all diagrams, compiled once."""
 
     problem: qra.Problem
-    utility: qra.AbstractUtility
     start: jax.Array
     slope: jax.Array
 
     def __call__(self, value):
-        youden, verified, own, log_beta = self.start + self.slope * value
+        youden, verified, own, log_beta, share = self.start + self.slope * value
         verifier = qra.NoisyVerifier((1 + youden) / 2, (1 - youden) / 2)
         reward = qra.Mixture((verifier, qra.SequenceProbability()), jnp.stack([verified, own]))
         penalty = qra.ReverseKL(jnp.exp(log_beta))
-        return qra.GradientFlow(qra.Objective(reward, self.utility, (penalty,)), self.problem)
+        return qra.GradientFlow(qra.Objective(reward, Blend(share), (penalty,)), self.problem)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +61,11 @@ class Diagram:
     axis: str
     probs: tuple[float, ...]
     rates: tuple[float, ...]
-    start: tuple[float, float, float, float]
-    slope: tuple[float, float, float, float]
+    start: tuple[float, ...]
+    slope: tuple[float, ...]
     bounds: tuple[float, float]
     theory: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
     ends: tuple[float, float]
-    utility: qra.AbstractUtility = qra.Mean()
 
     def theory_at(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The parameter and the probabilities, at places along the curve."""
@@ -67,7 +78,9 @@ class Diagram:
         def slope(s):
             # Of fourth order; its own rounding limits where it is 0 to about 1e-9 of the curve,
             # which at a turn moves the value by the square of that.
-            near, far = (self.theory_at(s + h)[0] - self.theory_at(s - h)[0] for h in _SHIFTS * width)
+            near, far = (
+                self.theory_at(s + h)[0] - self.theory_at(s - h)[0] for h in _SHIFTS * width
+            )
             return 8 * near - far
 
         grid = np.linspace(*self.ends, 20001)
@@ -122,7 +135,9 @@ def _by_own_probability(s, ref, rates):
     """Log odds s = s_ref + (S_1 pi_1 - S_2 pi_2)/beta, solved for log10 beta."""
     probs, certainty = _pair(s), rates**2 + (1 - rates) ** 2
     gap = probs @ (certainty * [1, -1])
-    ratio = gap / (s - np.log(ref[0] / ref[1]))
+    distance = s - np.log(ref[0] / ref[1])
+    # At the reference itself no finite beta is at rest, but where both are 0.
+    ratio = gap / np.where(distance == 0, np.nan, distance)
     return np.where(ratio > 0, np.log10(np.where(ratio > 0, ratio, 1)), np.nan), probs
 
 
@@ -135,35 +150,41 @@ def _by_mixture(s, ref, rates):
 
 _STRENGTH = r"$\log_{10}$ KL strength $\beta$"
 _CHECK = {"probs": (0.05, 0.70, 0.25), "rates": (0.9, 0.7, 0.1)}
-_OVER_BETA = {"start": (1.0, 1.0, 0.0, 0.0), "slope": (0.0, 0.0, 0.0, _LN10), "axis": _STRENGTH}
-_OWN_OVER_BETA = {**_OVER_BETA, "start": (1.0, 0.0, 1.0, 0.0)}
+_OVER_BETA = {"axis": _STRENGTH, "slope": (0.0, 0.0, 0.0, _LN10, 0.0)}
+_VERIFIED, _OWN, _GRPO = (
+    (1.0, 1.0, 0.0, 0.0, 0.0),
+    (1.0, 0.0, 1.0, 0.0, 0.0),
+    (1.0, 1.0, 0.0, 0.0, 1.0),
+)
 
 DIAGRAMS = {
     "strength": Diagram(
         "verifier", bounds=(-2.0, 1.0), theory=_by_strength, ends=(-2.0, 1.0),
-        **_CHECK, **_OVER_BETA,
+        start=_VERIFIED, **_CHECK, **_OVER_BETA,
     ),
     "twins": Diagram(
         "sequence probability, equal patterns", probs=(0.5, 0.5), rates=(0.9, 0.1),
-        bounds=(-1.1, 0.2), theory=_by_own_probability, ends=(-11.0, 11.0), **_OWN_OVER_BETA,
+        bounds=(-1.1, 0.2), theory=_by_own_probability, ends=(-11.0, 11.0), start=_OWN,
+        **_OVER_BETA,
     ),
     "own": Diagram(
         "sequence probability", probs=(0.45, 0.55), rates=(0.9, 0.2),
-        bounds=(-1.1, 0.2), theory=_by_own_probability, ends=(-11.0, 11.0), **_OWN_OVER_BETA,
+        bounds=(-1.1, 0.2), theory=_by_own_probability, ends=(-11.0, 11.0), start=_OWN,
+        **_OVER_BETA,
     ),
     "grpo": Diagram(
         "verifier, GRPO", probs=(0.05, 0.70, 0.25), rates=(0.99, 0.3, 0.1),
-        bounds=(-1.0, 0.5), theory=_by_clock, ends=(-1.5, 5.0), utility=qra.GRPO(), **_OVER_BETA,
+        bounds=(-1.0, 0.5), theory=_by_clock, ends=(-1.5, 5.0), start=_GRPO, **_OVER_BETA,
     ),
     "noise": Diagram(
         r"noisy verifier, $\beta = 0.1$", axis="TPR - FPR of the verifier, J",
-        start=(0.0, 1.0, 0.0, math.log(0.1)), slope=(1.0, 0.0, 0.0, 0.0), bounds=(-1.0, 1.0),
-        theory=_by_noise, ends=(-1.0, 1.0), **_CHECK,
+        start=(0.0, 1.0, 0.0, math.log(0.1), 0.0), slope=(1.0, 0.0, 0.0, 0.0, 0.0),
+        bounds=(-1.0, 1.0), theory=_by_noise, ends=(-1.0, 1.0), **_CHECK,
     ),
     "mixture": Diagram(
         r"verifier and sequence probability, $\beta = 0.15$", probs=(0.2, 0.8), rates=(0.8, 0.1),
-        axis="weight of sequence probability", start=(1.0, 1.0, 0.0, math.log(0.15)),
-        slope=(0.0, -1.0, 1.0, 0.0), bounds=(0.0, 1.0), theory=_by_mixture, ends=(-8.0, 8.0),
+        axis="weight of sequence probability", start=(1.0, 1.0, 0.0, math.log(0.15), 0.0),
+        slope=(0.0, -1.0, 1.0, 0.0, 0.0), bounds=(0.0, 1.0), theory=_by_mixture, ends=(-8.0, 8.0),
     ),
 }  # fmt: skip
 
@@ -210,7 +231,7 @@ class Branches(Map):
         # Three patterns everywhere, so that diagrams share what is compiled.
         probs, rates = (np.pad(x, (0, 3 - len(x))) for x in (diagram.probs, diagram.rates))
         policy, problem = qra.two_stage(probs, rates)
-        line = Line(problem, diagram.utility, *map(jnp.asarray, (diagram.start, diagram.slope)))
+        line = Line(problem, *map(jnp.asarray, (diagram.start, diagram.slope)))
         low, high = diagram.bounds
         # Off the ends and off round numbers, where symmetric cases have their special points.
         places = low + (high - low) * (np.arange(self.places) + 0.37) / self.places
@@ -222,15 +243,13 @@ class Branches(Map):
                     kept.append(self._branch(line, policy, point, place, diagram.bounds, rates))
         if len(kept) > _MOST:
             raise ValueError(f"branches must be at most {_MOST}, got {len(kept)}")
-        empty = {
-            name: np.full_like(x, _EMPTY.get(name, np.nan)) for name, x in kept[0].items()
-        }
+        empty = {name: np.full_like(x, _EMPTY.get(name, np.nan)) for name, x in kept[0].items()}
         rows = {
             name: np.stack([branch[name] for branch in kept] + [empty[name]] * (_MOST - len(kept)))
             for name in kept[0]
             if name != "logs"
         }
-        value, theory = diagram.theory_at(np.linspace(*diagram.ends, 2001))
+        value, theory = diagram.theory_at(np.linspace(*diagram.ends, _SAMPLES))
         return rows | {
             "theory_value": value,
             "theory_best": theory[..., 0],

@@ -172,7 +172,10 @@ def continue_fixed_point(
     require(0 < step < np.inf, "step", "be above 0, finite", step)
     whole(max_steps, "max_steps", 2)
     whole(max_special, "max_special", 1)
-    field = pattern_field(family(value), policy, question, reference)
+    flow = family(value)
+    if not isinstance(flow, GradientFlow):
+        raise TypeError(f"family must return a GradientFlow, got {flow!r}")
+    field = pattern_field(flow, policy, question, reference)
     log_probs = log_probs_of(field, pattern_probs, ndim=1)
     dtype = log_probs.dtype
     return _follow(
@@ -226,7 +229,11 @@ class _Curve(eqx.Module):
 
     def special(self, unknowns: Float[Array, " U"], scale: Float[Array, " R"], fold):
         r"""0 at a fold or else a branch point: $(z, \mu, \psi)$, with $\psi$ scaled by `scale`."""
-        z, slack, left = unknowns[: len(scale) + 1], unknowns[len(scale) + 1], unknowns[-len(scale):]
+        z, slack, left = (
+            unknowns[: len(scale) + 1],
+            unknowns[len(scale) + 1],
+            unknowns[-len(scale) :],
+        )
         here, pull_back = jax.vjp(self.equations, z)
         (slopes,) = pull_back(left)
         last = jnp.where(fold, slack, slopes[-1])

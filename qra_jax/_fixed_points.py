@@ -328,7 +328,9 @@ def _root(field: PatternField, mask: Bool[Array, " R"], start: Float[Array, " R"
     size = jnp.max(jnp.abs(slopes))
     found = (left <= eps**0.6 * size) | (jnp.sum(mask) == 1)
     # The normalisation on the scale of the pulls, so that it does not hide a small eigenvalue.
-    scaled = jnp.where(both, slopes + size / jnp.sum(mask), jnp.where(mask[None], 0, jacobian * size))
+    scaled = jnp.where(
+        both, slopes + size / jnp.sum(mask), jnp.where(mask[None], 0, jacobian * size)
+    )
     values = jnp.linalg.svd(scaled, compute_uv=False)
     regular = found & (values[-1] > eps**0.4 * values[0])
     regular |= jnp.sum(mask) == 1

@@ -11,28 +11,10 @@ import scipy.optimize
 import scipy.special
 
 import qra_jax as qra
+from experiments.branches import Line
 
 ROWS = 128
 REF, RATES = np.array([0.05, 0.70, 0.25]), np.array([0.9, 0.7, 0.1])
-
-
-class Line(eqx.Module):
-    """Flows along a line in (J of the verifier, weights of verifier and sequence probability,
-    log beta), compiled once for all of them."""
-
-    problem: qra.Problem
-    start: jax.Array
-    slope: jax.Array
-    utility: qra.AbstractUtility = qra.Mean()
-    geometry: str = eqx.field(static=True, default="euclidean")
-
-    def __call__(self, value):
-        youden, verified, certain, log_beta = self.start + self.slope * value
-        verifier = qra.NoisyVerifier((1 + youden) / 2, (1 - youden) / 2)
-        reward = qra.Mixture((verifier, qra.SequenceProbability()), jnp.stack([verified, certain]))
-        penalty = qra.ReverseKL(jnp.exp(log_beta))
-        objective = qra.Objective(reward, self.utility, (penalty,))
-        return qra.GradientFlow(objective, self.problem, geometry=self.geometry)
 
 
 class Curve(eqx.Module):
@@ -45,13 +27,11 @@ class Curve(eqx.Module):
     probs: jax.Array
     value: jax.Array
     bounds: jax.Array
-    utility: qra.AbstractUtility = qra.Mean()
-    geometry: str = eqx.field(static=True, default="euclidean")
     direction: int = eqx.field(static=True, default=1)
 
     def family(self):
         policy, problem = qra.two_stage(self.ref, self.rates)
-        return policy, Line(problem, self.start, self.slope, self.utility, self.geometry)
+        return policy, Line(problem, self.start, self.slope)
 
     def follow(self, **options) -> qra.Branch:
         policy, family = self.family()
@@ -79,12 +59,17 @@ def listed(branch):
     number = valid.sum()
     assert valid[:number].all()
     for rows in (branch.value, branch.pattern_probs, branch.kind):
-        np.testing.assert_array_equal(rows[number:], np.asarray(rows)[[number - 1] * (ROWS - number)])
-    return [np.asarray(x)[:number] for x in (branch.value, branch.pattern_probs, branch.eigenvalues)]
+        np.testing.assert_array_equal(
+            rows[number:], np.asarray(rows)[[number - 1] * (ROWS - number)]
+        )
+    return [
+        np.asarray(x)[:number] for x in (branch.value, branch.pattern_probs, branch.eigenvalues)
+    ]
 
 
-LOG_BETA = np.array([0.0, 0.0, 0.0, 1.0])
-FIXED, OWN = np.array([1.0, 1.0, 0.0, 0.0]), np.array([1.0, 0.0, 1.0, 0.0])
+# Youden's index, weights of verifier and sequence probability, log beta, share of GRPO.
+LOG_BETA = np.array([0.0, 0.0, 0.0, 1.0, 0.0])
+FIXED, OWN = np.array([1.0, 1.0, 0.0, 0.0, 0.0]), np.array([1.0, 0.0, 1.0, 0.0, 0.0])
 
 
 def certainty(rates):
@@ -196,7 +181,7 @@ def test_pitchfork():
 
 def test_noisy_verifier():
     """J from 1 through 0, where everything rests at the reference, to -1."""
-    start, slope = np.array([0.0, 1.0, 0.0, np.log(0.1)]), np.array([1.0, 0, 0, 0])
+    start, slope = np.array([0.0, 1.0, 0.0, np.log(0.1), 0.0]), np.array([1.0, 0, 0, 0, 0])
     begin = gibbs(RATES / 0.1)
     along = curve(REF, RATES, start, slope, begin, 1.0, (-1.0, 1.0), direction=-1)
     values, probs, _ = listed(along.follow())
@@ -207,7 +192,7 @@ def test_noisy_verifier():
 def test_mixture_has_two_folds():
     """From verified to self-rewarded along one branch: there, back and there again."""
     ref, rates = np.array([0.2, 0.8]), np.array([0.8, 0.1])
-    start, slope = np.array([1.0, 1.0, 0.0, np.log(0.15)]), np.array([0, -1.0, 1.0, 0])
+    start, slope = np.array([1.0, 1.0, 0.0, np.log(0.15), 0.0]), np.array([0, -1.0, 1.0, 0, 0])
     begin = gibbs(rates / 0.15, ref)
     branch = curve(ref, rates, start, slope, begin, 0.0, (0.0, 1.0)).follow()
     listed(branch)
@@ -236,8 +221,8 @@ def test_grpo_has_two_folds():
         value = gibbs(k * rates) @ rates
         folds.append(-np.log(k * np.sqrt(value * (1 - value))))
     begin = gibbs(14 * rates)  # roughly
-    along = curve(REF, rates, FIXED, LOG_BETA, begin, -1, (-1.5, 0.5), utility=qra.GRPO())
-    branch = along.follow()
+    clock = FIXED + np.array([0, 0, 0, 0, 1.0])
+    branch = curve(REF, rates, clock, LOG_BETA, begin, -1, (-1.5, 0.5)).follow()
     listed(branch)
     assert branch.num_special == 2
     np.testing.assert_allclose(branch.special_value[:2], folds[::-1], rtol=1e-9)
@@ -417,5 +402,5 @@ def test_bad_input(changes, message):
 
 def test_family_of_another_kind():
     """It must be a function to flows."""
-    with pytest.raises(TypeError, match="flow must be a GradientFlow"):
+    with pytest.raises(TypeError, match="family must return a GradientFlow"):
         own(family=lambda value: value)
