@@ -217,9 +217,6 @@ class _Curve(eqx.Module):
     def equations(self, z: Float[Array, " Z"]) -> Float[Array, " R"]:
         return equations(self.field(z), self.mask, z[:-1])
 
-    def slopes(self, z: Float[Array, " Z"]) -> Float[Array, "R Z"]:
-        return jax.jacfwd(self.equations)(z)
-
     def stability(self, z: Float[Array, " Z"]):
         return stability(self.field(z), self.mask, self.log_probs(z))
 
@@ -234,11 +231,18 @@ class _Curve(eqx.Module):
             unknowns[len(scale) + 1],
             unknowns[-len(scale) :],
         )
-        here, pull_back = jax.vjp(self.equations, z)
-        (slopes,) = pull_back(left)
-        last = jnp.where(fold, slack, slopes[-1])
+        # Forward all the way: half of what reversing a gradient again takes to compile.
+        here, slopes = _look(self.equations, z)
+        across = left @ slopes
+        last = jnp.where(fold, slack, across[-1])
         rest = jnp.stack([scale @ left - 1, last])
-        return jnp.concatenate([here + slack * left, slopes[:-1], rest])
+        return jnp.concatenate([here + slack * left, across[:-1], rest])
+
+
+def _look(function, x: Float[Array, " U"]) -> tuple[Float[Array, " V"], Float[Array, "V U"]]:
+    """A function's value and slopes, in one pass."""
+    slopes, value = jax.jacfwd(lambda x: (function(x),) * 2, has_aux=True)(x)
+    return value, slopes
 
 
 class _Walk(NamedTuple):
@@ -253,7 +257,7 @@ class _Walk(NamedTuple):
     count: Int[Array, ""]
     rows: Float[Array, "N Z"]
     tangents: Float[Array, "N Z"]
-    frames: Float[Array, " N"]
+    frames: Float[Array, "N Z Z"]
     status: Int[Array, ""]
 
 
@@ -308,8 +312,10 @@ def _follow(
 
     between = valid[1:]
     tests = _tests(tangents, walk.frames[filled], jax.lax.stop_gradient(eigenvalues))
-    special, guesses, spans = _between(rows, tests, between, sizes[1])
-    found, located = jax.vmap(lambda *at: _locate(curve, held, *at))(guesses, special, spans)
+    special, at, guesses = _between(rows, tests, between, sizes[1])
+    span = jnp.linalg.norm(rows[at + 1] - rows[at], axis=1)
+    slopes = walk.frames[filled][at, :-1, :-1]
+    found, located = jax.vmap(lambda *at: _locate(curve, held, *at))(guesses, slopes, special, span)
 
     some, present = walk.count > 0, special >= 0
     values = jnp.where(is_start | is_end, end, curve.value(live))
@@ -343,7 +349,7 @@ def _newton(
 
     def improve(state):
         x, _, _, count = state
-        slopes, value = jax.jacfwd(lambda x: (function(x),) * 2, has_aux=True)(x)
+        value, slopes = _look(function, x)
         move = jnp.linalg.solve(slopes, value)
         x = x - move
         return x, slopes, jnp.max(jnp.abs(move)) / (1 + jnp.max(jnp.abs(x))), count + 1
@@ -411,7 +417,7 @@ def _walk(
             count,
             walk.rows.at[at].set(jnp.where(accept, root, walk.rows[at])),
             walk.tangents.at[at].set(jnp.where(accept, tangent, walk.tangents[at])),
-            walk.frames.at[at].set(jnp.where(accept, jnp.linalg.det(frame), walk.frames[at])),
+            walk.frames.at[at].set(jnp.where(accept, frame, walk.frames[at])),
             status.astype(jnp.int32),
         )
 
@@ -424,7 +430,7 @@ def _walk(
         jnp.asarray(0),
         jnp.zeros((number, len(start)), dtype),
         jnp.broadcast_to(direction * upward, (number, len(start))),
-        jnp.zeros(number, dtype),
+        jnp.zeros((number, len(start), len(start)), dtype),
         jnp.asarray(_GOING, jnp.int32),
     )
     return jax.lax.while_loop(lambda walk: walk.status == _GOING, attempt, begin)
@@ -456,19 +462,19 @@ class _Tests(NamedTuple):
 
 def _tests(
     tangents: Float[Array, "N Z"],
-    frames: Float[Array, " N"],
+    frames: Float[Array, "N Z Z"],
     eigenvalues: Complex[Array, "N E"],
 ) -> _Tests:
     known = jnp.where(jnp.isnan(eigenvalues.real), 0, eigenvalues)
     zero = float(jnp.finfo(frames.dtype).eps) ** 0.6 * jnp.max(jnp.abs(known))
     real_parts = jnp.where(jnp.abs(known.real) > zero, eigenvalues.real, 0)
-    return _Tests(tangents[:, -1], frames, real_parts, jnp.abs(known.imag) > zero)
+    return _Tests(tangents[:, -1], jnp.linalg.det(frames), real_parts, jnp.abs(known.imag) > zero)
 
 
 def _between(
     rows: Float[Array, "N Z"], tests: _Tests, between: Bool[Array, " M"], number: int
-) -> tuple[Int[Array, " K"], Float[Array, "K Z"], Float[Array, " K"]]:
-    """The first special points: what they are, about where, and how far from row to row."""
+) -> tuple[Int[Array, " K"], Int[Array, " K"], Float[Array, "K Z"]]:
+    """The first special points: what they are, after which row, and about where."""
     fold, some = tests.kinds()
     (at,) = jnp.nonzero(between & some, size=number, fill_value=-1)
     fold = fold[at]
@@ -490,19 +496,21 @@ def _between(
     opposite = first * second < 0
     share = jnp.where(opposite, first / jnp.where(opposite, first - second, 1), 0.5)
     chord = rows[at + 1] - rows[at]
-    return special, rows[at] + share[:, None] * chord, jnp.linalg.norm(chord, axis=1)
+    return special, at, rows[at] + share[:, None] * chord
 
 
 def _locate(
     curve: _Curve,
     held: _Curve,
     guess: Float[Array, " Z"],
+    slopes: Float[Array, "R R"],
     special: Int[Array, ""],
     span: Float[Array, ""],
 ) -> tuple[Float[Array, " Z"], Bool[Array, ""]]:
-    """A fold or branch point to rounding, from about where it is; `guess` if that fails."""
+    """A fold or branch point to rounding, from about where it is, and slopes of the equations in
+    the probabilities not far off; `guess` if that fails."""
     fold = special == Special.FOLD
-    scale = jnp.linalg.svd(held.slopes(guess)[:, :-1])[0][:, -1]
+    scale = jnp.linalg.svd(slopes)[0][:, -1]
     begin = jnp.concatenate([guess, jnp.zeros_like(guess[:1]), scale])
     root, _, converged = _newton(lambda x: held.special(x, scale, fold), begin)
     near = jnp.linalg.norm(root[: len(guess)] - guess) <= span

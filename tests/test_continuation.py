@@ -361,12 +361,16 @@ def test_rows_run_out():
 def test_all_branches_at_once():
     """`fixed_points` under `vmap` over the parameter: three points of rest below the fold, one
     above it."""
-    policy, family = by_own_probability().family()
-    ((_, fold),) = fold_by_scan(UNEQUAL, UNEQUAL_RATES)
-    around = jnp.asarray([fold - 0.01, fold + 0.01])
-    mask = np.array([[True, True, False]])
-    found = jax.vmap(lambda x: qra.fixed_points(family(x), policy, faces=mask, starts=8))(around)
-    assert list(found.valid.sum(axis=1)) == [3, 1]
+    policy, problem = qra.two_stage(UNEQUAL, UNEQUAL_RATES)
+
+    def at(beta):
+        flow = qra.GradientFlow(qra.RLIF(qra.SequenceProbability(), beta), problem)
+        return qra.fixed_points(flow, policy, faces="interior", starts=8).valid.sum()
+
+    ((_, log_beta),) = fold_by_scan(UNEQUAL, UNEQUAL_RATES)
+    beta = np.exp(log_beta)
+    around = jnp.asarray([0.99 * beta, 1.01 * beta])
+    assert list(jax.vmap(at)(around)) == [3, 1]
 
 
 def own(**changes):
