@@ -70,12 +70,12 @@ def _name_values(ax: Axes, cut: xr.Dataset) -> None:
 
 def _key() -> list[Line2D]:
     coloured = [Line2D([], [], color=colour, label=text) for colour, text in _CURVES.values()]
-    grey = {"color": "0.3"}
+    grey = "0.3"
     return [
         *coloured,
-        Line2D([], [], ls="-", label="stable", **grey),
-        Line2D([], [], ls="--", label="unstable", **grey),
-        Line2D([], [], ls=":", color=plot.THEORY, lw=0.9, label="theory"),
-        Line2D([], [], ls="", marker="o", mec="white", label="fold", **grey),
-        Line2D([], [], ls="", marker="D", mec="white", label="pitchfork", **grey),
+        Line2D([], [], color=grey, ls="-", label="stable"),
+        Line2D([], [], color=grey, ls="--", label="unstable"),
+        Line2D([], [], color=plot.THEORY, ls=":", lw=0.9, label="theory"),
+        Line2D([], [], color=grey, ls="", marker="o", mec="white", label="fold"),
+        Line2D([], [], color=grey, ls="", marker="D", mec="white", label="pitchfork"),
     ]

@@ -55,8 +55,9 @@ class Line(eqx.Module):
 @dataclasses.dataclass(frozen=True)
 class Diagram:
     """One diagram: a line of flows, and its theory, a curve `theory(s)` of (value, probabilities)
-    for s between two ends, unknown to the library."""
+    for s between two ends, unknown to the library. `name` is the title in plain text."""
 
+    name: str
     title: str
     axis: str
     probs: tuple[float, ...]
@@ -159,29 +160,35 @@ _VERIFIED, _OWN, _GRPO = (
 
 DIAGRAMS = {
     "strength": Diagram(
+        "verifier, over log10 beta",
         "verifier", bounds=(-2.0, 1.0), theory=_by_strength, ends=(-2.0, 1.0),
         start=_VERIFIED, **_CHECK, **_OVER_BETA,
     ),
     "twins": Diagram(
+        "sequence probability of equal patterns, over log10 beta",
         "sequence probability, equal patterns", probs=(0.5, 0.5), rates=(0.9, 0.1),
         bounds=(-1.1, 0.2), theory=_by_own_probability, ends=(-11.0, 11.0), start=_OWN,
         **_OVER_BETA,
     ),
     "own": Diagram(
+        "sequence probability, over log10 beta",
         "sequence probability", probs=(0.45, 0.55), rates=(0.9, 0.2),
         bounds=(-1.1, 0.2), theory=_by_own_probability, ends=(-11.0, 11.0), start=_OWN,
         **_OVER_BETA,
     ),
     "grpo": Diagram(
+        "GRPO, over log10 beta",
         "verifier, GRPO", probs=(0.05, 0.70, 0.25), rates=(0.99, 0.3, 0.1),
         bounds=(-1.0, 0.5), theory=_by_clock, ends=(-1.5, 5.0), start=_GRPO, **_OVER_BETA,
     ),
     "noise": Diagram(
+        "noisy verifier, over J",
         r"noisy verifier, $\beta = 0.1$", axis="TPR - FPR of the verifier, J",
         start=(0.0, 1.0, 0.0, math.log(0.1), 0.0), slope=(1.0, 0.0, 0.0, 0.0, 0.0),
         bounds=(-1.0, 1.0), theory=_by_noise, ends=(-1.0, 1.0), **_CHECK,
     ),
     "mixture": Diagram(
+        "verifier and sequence probability, over the weight",
         r"verifier and sequence probability, $\beta = 0.15$", probs=(0.2, 0.8), rates=(0.8, 0.1),
         axis="weight of sequence probability", start=(1.0, 1.0, 0.0, math.log(0.15), 0.0),
         slope=(0.0, -1.0, 1.0, 0.0, 0.0), bounds=(0.0, 1.0), theory=_by_mixture, ends=(-8.0, 8.0),
@@ -372,11 +379,11 @@ def _turn_claims(data: xr.Dataset) -> list[Claim]:
         cut = data.sel(diagram=name)
         folds = np.sort(cut["special_value"].values[cut["special"].values == qra.Special.FOLD])
         turns = diagram.turns()
-        text = f"{diagram.title}: number of folds over {diagram.axis}"
+        text = f"{diagram.name}: number of folds"
         claims.append(value_claim(text, _DERIVED, len(turns), len(folds)))
         if len(turns) == len(folds):
             for number, (turn, fold) in enumerate(zip(turns, folds, strict=True), 1):
-                text = f"{diagram.title}: fold {number}, at {diagram.axis}, by a scan of the curve"
+                text = f"{diagram.name}: where fold {number} is, by a scan of the theory's curve"
                 claims.append(value_claim(text, _DERIVED, turn, fold, atol=1e-9))
     return claims
 

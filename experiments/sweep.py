@@ -11,6 +11,7 @@ import jax
 import tyro
 
 from ._map import BadSetting, Claim, Map, MapResult
+from .branches import Branches
 from .gap import Gap
 from .regimes import Regimes
 from .rlif import Rlif
@@ -21,7 +22,7 @@ MAPS: tuple[type[Map], ...] = (Regimes, Sft, Rlif)
 
 @dataclasses.dataclass(frozen=True)
 class All:
-    """The maps of the flow, regimes, sft and rlif, with their defaults (gap is run by name)."""
+    """The maps of the flow, regimes, sft and rlif, with their defaults; others are run by name."""
 
     out: Path = Path("results")
     """folder that each map's own folder is written into"""
@@ -45,6 +46,7 @@ Choice = (
     | Annotated[Sft, tyro.conf.subcommand("sft")]
     | Annotated[Rlif, tyro.conf.subcommand("rlif")]
     | Annotated[Gap, tyro.conf.subcommand("gap")]
+    | Annotated[Branches, tyro.conf.subcommand("branches")]
 )
 
 

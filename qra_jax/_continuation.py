@@ -71,7 +71,7 @@ class Branch(eqx.Module):
     status: Int[Array, ""]
 
     @property
-    def fold(self) -> Bool[Array, " K"]:
+    def fold(self) -> Bool[Array, "*batch K"]:
         """Which of the special points are folds."""
         return self.special == Special.FOLD
 
@@ -254,7 +254,7 @@ class _Walk(NamedTuple):
     step: Float[Array, ""]
     aim: Float[Array, " Z"]
     mode: Int[Array, ""]
-    count: Int[Array, ""]
+    taken: Int[Array, ""]
     rows: Float[Array, "N Z"]
     tangents: Float[Array, "N Z"]
     frames: Float[Array, "N Z Z"]
@@ -291,7 +291,7 @@ def _follow(
     walk = _walk(held, jnp.where(sound, start, jnp.nan), direction, step, sizes[0])
     reached = walk.status == Status.COMPLETED
     number = jnp.arange(sizes[0])
-    valid, last = number < walk.count, jnp.maximum(walk.count - 1, 0)
+    valid, last = number < walk.taken, jnp.maximum(walk.taken - 1, 0)
     filled = jnp.minimum(number, last)
     rows, tangents = walk.rows[filled], walk.tangents[filled]
 
@@ -317,7 +317,7 @@ def _follow(
     slopes = walk.frames[filled][at, :-1, :-1]
     found, located = jax.vmap(lambda *at: _locate(curve, held, *at))(guesses, slopes, special, span)
 
-    some, present = walk.count > 0, special >= 0
+    some, present = walk.taken > 0, special >= 0
     values = jnp.where(is_start | is_end, end, curve.value(live))
     return Branch(
         value=jnp.where(some, values, jnp.nan),
@@ -397,7 +397,7 @@ def _walk(
         factor = jnp.where(turn > 0.99, 1.5, jnp.where(turn > 0.96, 1, 0.6))
         factor = jnp.where(begins, 1, jnp.where(accept, factor, jnp.where(outside, 1, 0.5)))
         step = jnp.minimum(walk.step * factor, longest)
-        count = walk.count + accept
+        count = walk.taken + accept
 
         ends = [
             (accept & (walk.mode == _BOUND), Status.COMPLETED),
@@ -407,7 +407,7 @@ def _walk(
         ]
         status = jnp.select(*map(list, zip(*ends, strict=True)), default=_GOING)
         here, tangent = chosen(accept, (root, tangent), (walk.here, walk.tangent))
-        at = jnp.minimum(walk.count, number - 1)
+        at = jnp.minimum(walk.taken, number - 1)
         return _Walk(
             here,
             tangent,

@@ -1,7 +1,5 @@
 """Branches of points of rest along a parameter, against closed forms and scans of one equation."""
 
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -228,15 +226,30 @@ def test_grpo_has_two_folds():
     np.testing.assert_allclose(branch.special_value[:2], folds[::-1], rtol=1e-9)
 
 
+def follow_alone(reward, ref, rates, probs, value, bounds) -> qra.Branch:
+    """A branch over log beta under one reward: less to compile than `curve` where derivatives or
+    another precision ask for a compilation of their own."""
+    policy, problem = qra.two_stage(ref, rates)
+
+    def family(log_beta):
+        return qra.GradientFlow(qra.RLIF(reward, jnp.exp(log_beta)), problem)
+
+    return qra.continue_fixed_point(
+        family, policy, probs, value, bounds=bounds, step=0.5, max_steps=ROWS, max_special=1
+    )
+
+
+def own_alone(ref, rates, probs, value=np.log(0.08), bounds=(np.log(0.05), 0.0)) -> qra.Branch:
+    """That of two patterns under sequence probability."""
+    return follow_alone(qra.SequenceProbability(), ref, rates, probs, value, bounds)
+
+
 def test_fold_derivatives():
     """Of a fold's beta and position, in rewards and reference, against those of the scan."""
 
     def fold(inputs):
-        share, rates = inputs[0], inputs[1:]
-        ref = jnp.stack([share, 1 - share, jnp.zeros_like(share)])
-        rates = jnp.append(rates, 0.5)
-        base = by_own_probability()
-        branch = eqx.tree_at(lambda c: (c.ref, c.rates), base, (ref, rates)).follow()
+        ref = jnp.stack([inputs[0], 1 - inputs[0]])
+        branch = own_alone(ref, inputs[1:], jnp.asarray([1e-3, 1 - 1e-3]))
         probs = branch.special_probs[0]
         return jnp.stack([branch.special_value[0], jnp.log(probs[0] / probs[1])])
 
@@ -245,44 +258,40 @@ def test_fold_derivatives():
         ((log_odds, log_beta),) = fold_by_scan([share, 1 - share], np.array(rates))
         return np.array([log_beta, log_odds])
 
-    inputs = np.array([0.45, 0.9, 0.6])
-    step = 1e-4
-    moves = step * np.eye(3)
-    central = [
-        (8 * (scanned(inputs + m) - scanned(inputs - m))
-         - scanned(inputs + 2 * m) + scanned(inputs - 2 * m)) / (12 * step)
-        for m in moves
-    ]  # fmt: skip
+    inputs, step = np.array([0.45, 0.9, 0.6]), 1e-4
+    central = []
+    for move in step * np.eye(3):
+        near = scanned(inputs + move) - scanned(inputs - move)
+        far = scanned(inputs + 2 * move) - scanned(inputs - 2 * move)
+        central.append((8 * near - far) / (12 * step))
     np.testing.assert_allclose(jax.jit(jax.jacrev(fold))(inputs).T, central, rtol=1e-7)
 
 
 def test_row_derivatives():
     """Rows move across the branch, the ends at a fixed parameter: in the closed form of RLVR,
     d log pi = d(R/beta) along a normal to the tangent."""
+    begin = jnp.asarray(gibbs(RATES / np.exp(-2)))
 
     def rows(shift):
         rates = jnp.asarray(RATES).at[0].add(shift)
-        along = curve(REF, RATES, FIXED, LOG_BETA, gibbs(RATES / np.exp(-2)), -2, (-3.0, 1.0))
-        branch = eqx.tree_at(lambda c: c.rates, along, rates).follow()
+        branch = follow_alone(qra.Verifiable(), jnp.asarray(REF), rates, begin, -2.0, (-3.0, 1.0))
         return branch.value, jnp.log(branch.pattern_probs)
 
-    (values, logs), (moved, moved_logs) = eqx.filter_jit(
-        lambda: jax.jvp(rows, (jnp.asarray(0.0),), (jnp.asarray(1.0),))
-    )()
+    (values, logs), (along, moved) = jax.jit(lambda x: jax.jvp(rows, (x,), (jnp.ones_like(x),)))(
+        0.0
+    )
     probs, beta = np.exp(logs), np.exp(values)[:, None]
 
     def centred(x):
         return x - np.sum(probs * x, axis=1, keepdims=True)
 
     tangent, push = -centred(RATES / beta), centred(np.array([1.0, 0, 0]) / beta)
+    np.testing.assert_allclose(moved, push + tangent * along[:, None], atol=1e-10)
+    ends = np.array([0, np.argmax(values == 1)])
+    np.testing.assert_array_equal(along[ends], 0)
     unit = 5 / 4  # z = 5 lambda / (1 + 3)
-    along = moved * 1.0
-    np.testing.assert_allclose(moved_logs, push + tangent * along[:, None], atol=1e-10)
-    ends = [0, np.argmax(values == 1)]
-    np.testing.assert_array_equal(along[np.array(ends)], 0)
-    inside = slice(1, ends[1])
-    normal = np.sum(tangent * moved_logs, axis=1) + unit**2 * along
-    np.testing.assert_allclose(normal[inside], 0, atol=1e-7)
+    normal = np.sum(tangent * moved, axis=1) + unit**2 * along
+    np.testing.assert_allclose(normal[1 : ends[1]], 0, atol=1e-7)
 
 
 def test_hopf():
@@ -311,39 +320,32 @@ def test_hopf():
     np.testing.assert_allclose(branch.special_value[0], (1 - wins) / 6, rtol=1e-9)
 
 
-@functools.cache
-def lanes():
-    """In single precision, side by side: two folds, the closed form, a start that is NaN, a
-    strength that overflows."""
-    fold, other = by_own_probability(dtype=np.float32), by_own_probability(
-        np.array([0.4, 0.6]), dtype=np.float32
-    )  # fmt: skip
-    begin = gibbs(RATES / np.exp(-2))
-    closed = curve(REF, RATES, FIXED, LOG_BETA, begin, -2, (-3.0, 1.0), np.float32)
-    nowhere = eqx.tree_at(lambda c: c.probs, closed, closed.probs * jnp.nan)
-    begin = gibbs(RATES / np.exp(85))
-    beyond = curve(REF, RATES, FIXED, LOG_BETA, begin, 85, (80.0, 100.0), np.float32)
-    batch = jax.tree_util.tree_map(lambda *x: jnp.stack(x), fold, other, closed, nowhere, beyond)
-    return jax.jit(jax.vmap(lambda c: c.follow()))(batch)
-
-
 def test_lanes_in_single_precision():
-    """Each as if it were alone, and none fails silently."""
-    branch = lanes()
-    assert branch.value.dtype == branch.pattern_probs.dtype == jnp.float32
+    """Side by side two folds, a start that is NaN, and a strength that drowns rewards: each as if
+    it were alone, and none fails silently."""
+    single = jnp.float32
+    refs = jnp.asarray([[0.45, 0.55], [0.4, 0.6], [0.4, 0.6], [0.4, 0.6]], single)
+    probs = jnp.asarray([[1e-3, 1 - 1e-3]] * 2 + [[jnp.nan] * 2, [0.4, 0.6]], single)
+    values = jnp.asarray([*np.log([0.08] * 3), 2.0], single)
+    bounds = jnp.asarray([[np.log(0.05), 0.0]] * 3 + [[0.0, 100.0]], single)
+    rates = jnp.asarray(UNEQUAL_RATES, single)
+
+    def lane(ref, probs, value, bounds):
+        return own_alone(ref, rates, probs, value, tuple(bounds))
+
+    branch = jax.jit(jax.vmap(lane))(refs, probs, values, bounds)
+    assert branch.value.dtype == branch.pattern_probs.dtype == single
     done, failed, invalid = qra.Status.COMPLETED, qra.Status.FAILED, qra.Status.INVALID_INPUT
-    assert list(branch.status) == [done, done, done, invalid, failed]
-    for lane, ref in ((0, UNEQUAL), (1, np.array([0.4, 0.6]))):
+    assert list(branch.status) == [done, done, invalid, failed]
+    for lane, ref in enumerate(np.array([[0.45, 0.55], [0.4, 0.6]])):
         ((_, log_beta),) = fold_by_scan(ref, UNEQUAL_RATES)
-        assert branch.special[lane, 0] == qra.Special.FOLD
+        assert branch.fold[lane, 0]
         np.testing.assert_allclose(branch.special_value[lane, 0], log_beta, rtol=1e-4)
-    beta = np.exp(branch.value[2])
-    np.testing.assert_allclose(branch.pattern_probs[2], gibbs(RATES / beta[:, None]), atol=1e-5)
-    assert not branch.valid[3].any()
-    assert np.isnan(branch.value[3]).all()
-    assert np.all(branch.kind[3] == -1)
-    assert branch.valid[4].any()
-    assert branch.value[4].max() < 100
+    assert not branch.valid[2].any()
+    assert np.isnan(branch.value[2]).all()
+    assert np.all(branch.kind[2] == -1)
+    assert branch.valid[3].any()
+    assert branch.value[3].max() < 100
 
 
 def test_rows_run_out():
