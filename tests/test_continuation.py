@@ -239,32 +239,30 @@ def follow_alone(reward, ref, rates, probs, value, bounds) -> qra.Branch:
     )
 
 
-def own_alone(ref, rates, probs, value=np.log(0.08), bounds=(np.log(0.05), 0.0)) -> qra.Branch:
-    """That of two patterns under sequence probability."""
-    return follow_alone(qra.SequenceProbability(), ref, rates, probs, value, bounds)
-
-
 def test_fold_derivatives():
-    """Of a fold's beta and position, in rewards and reference, against those of the scan."""
+    """Of a fold's beta and position, in reference, rewards and what the family has captured,
+    against those of the scan."""
+    start, bounds = jnp.asarray([1e-3, 1 - 1e-3]), (np.log(0.05), 0.0)
 
     def fold(inputs):
         ref = jnp.stack([inputs[0], 1 - inputs[0]])
-        branch = own_alone(ref, inputs[1:], jnp.asarray([1e-3, 1 - 1e-3]))
+        reward = qra.Mixture((qra.SequenceProbability(),), inputs[3:])
+        branch = follow_alone(reward, ref, inputs[1:3], start, np.log(0.08), bounds)
         probs = branch.special_probs[0]
         return jnp.stack([branch.special_value[0], jnp.log(probs[0] / probs[1])])
 
     def scanned(inputs):
-        share, *rates = inputs
+        share, *rates, weight = inputs
         ((log_odds, log_beta),) = fold_by_scan([share, 1 - share], np.array(rates))
-        return np.array([log_beta, log_odds])
+        return np.array([log_beta + np.log(weight), log_odds])
 
-    inputs, step = np.array([0.45, 0.9, 0.6]), 1e-4
+    inputs, step = np.array([0.45, 0.9, 0.6, 1.0]), 1e-4
     central = []
-    for move in step * np.eye(3):
+    for move in step * np.eye(4):
         near = scanned(inputs + move) - scanned(inputs - move)
         far = scanned(inputs + 2 * move) - scanned(inputs - 2 * move)
         central.append((8 * near - far) / (12 * step))
-    np.testing.assert_allclose(jax.jit(jax.jacrev(fold))(inputs).T, central, rtol=1e-7)
+    np.testing.assert_allclose(jax.jit(jax.jacrev(fold))(inputs).T, central, rtol=1e-7, atol=1e-9)
 
 
 def test_row_derivatives():
@@ -331,7 +329,8 @@ def test_lanes_in_single_precision():
     rates = jnp.asarray(UNEQUAL_RATES, single)
 
     def lane(ref, probs, value, bounds):
-        return own_alone(ref, rates, probs, value, tuple(bounds))
+        own = qra.SequenceProbability()
+        return follow_alone(own, ref, rates, probs, value, tuple(bounds))
 
     branch = jax.jit(jax.vmap(lane))(refs, probs, values, bounds)
     assert branch.value.dtype == branch.pattern_probs.dtype == single
