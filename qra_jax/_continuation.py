@@ -117,7 +117,7 @@ def continue_fixed_point(
 
     **Returns:** a `Branch`. Derivatives are implicit and exact: those of special points of all
     orders; a row moves in the plane across the branch's tangent at it, the first and one on a
-    bound at a fixed parameter.
+    bound at a fixed parameter; eigenvalues are constants.
 
     **Raises:** `TypeError` or `ValueError` for a family that yields no flow on patterns, a policy
     that is no table, or an argument out of range.
@@ -308,10 +308,11 @@ def _follow(
             lambda z: curve.on_plane(z, plane, level), z, usable
         )
     )(rows, planes, levels, valid[filled])
-    eigenvalues, _, _, kind = jax.vmap(curve.stability)(live)
+    # Constants: JAX differentiates eigenvalues once only, which would end there for all the rest.
+    eigenvalues, _, _, kind = jax.vmap(held.stability)(rows)
 
     between = valid[1:]
-    tests = _tests(tangents, walk.frames[filled], jax.lax.stop_gradient(eigenvalues))
+    tests = _tests(tangents, walk.frames[filled], eigenvalues)
     special, at, guesses = _between(rows, tests, between, sizes[1])
     span = jnp.linalg.norm(rows[at + 1] - rows[at], axis=1)
     slopes = walk.frames[filled][at, :-1, :-1]
