@@ -202,7 +202,7 @@ class Branches(Map):
 
     step: float = 0.1
     """longest step along a branch, above 0"""
-    rows: int = 512
+    rows: int = 1024
     """points of a branch to each side of where it was found, at least 16"""
     places: int = 5
     """values of each parameter at which branches are looked for, at least 2"""
