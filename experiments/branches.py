@@ -179,7 +179,7 @@ DIAGRAMS = {
     "grpo": Diagram(
         "GRPO, over log10 beta",
         "verifier, GRPO", probs=(0.05, 0.70, 0.25), rates=(0.99, 0.3, 0.1),
-        bounds=(-1.0, 0.5), theory=_by_clock, ends=(-1.5, 5.0), start=_GRPO, **_OVER_BETA,
+        bounds=(-0.7, 0.5), theory=_by_clock, ends=(-1.5, 5.0), start=_GRPO, **_OVER_BETA,
     ),
     "noise": Diagram(
         "noisy verifier, over J",
