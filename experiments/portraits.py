@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax import plot
 
-from ._claim import Claim, probability_claim, value_claim
+from ._claim import Claim, computed, probability_claim, value_claim
 from ._map import Map, Progress, require_setting
 from ._portraits_figure import draw_portraits
 
@@ -258,7 +258,6 @@ def _mixture_claims(data: xr.Dataset) -> list[Claim]:
             f"wins nothing beyond its critical weight (the last weight at which it does)"
         )
         step = weights[1] - weights[0]
-        near = value_claim(text, _DERIVED, critical, last, atol=max(0.08, 1.01 * step))
-        agrees = near.agrees and last <= critical
-        claims.append(dataclasses.replace(near, agrees=bool(agrees)))
+        agrees = critical - last <= max(0.08, 1.01 * step) and last <= critical
+        claims.append(Claim.of(text, _DERIVED, computed(critical, last, bool(agrees))))
     return claims

@@ -13,6 +13,7 @@ import tyro
 from ._claim import Claim, Verdict
 from ._map import BadSetting, Map, MapResult
 from ._together import run_maps
+from .branches import Branches
 from .gap import Gap
 from .portraits import Portraits
 from .regimes import Regimes
@@ -48,6 +49,7 @@ Choice = (
     | Annotated[Sft, tyro.conf.subcommand("sft")]
     | Annotated[Rlif, tyro.conf.subcommand("rlif")]
     | Annotated[Gap, tyro.conf.subcommand("gap")]
+    | Annotated[Branches, tyro.conf.subcommand("branches")]
     | Annotated[Portraits, tyro.conf.subcommand("portraits")]
 )
 

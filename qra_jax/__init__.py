@@ -8,6 +8,9 @@ from ._clock import AbstractClock as AbstractClock
 from ._clock import ArcLength as ArcLength
 from ._clock import LogTime as LogTime
 from ._clock import Time as Time
+from ._continuation import Branch as Branch
+from ._continuation import Special as Special
+from ._continuation import continue_fixed_point as continue_fixed_point
 from ._discrete import Training as Training
 from ._discrete import train as train
 from ._estimator import REINFORCE as REINFORCE
