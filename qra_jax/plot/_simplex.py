@@ -15,7 +15,8 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
 
-from .._basins import Attractors, basins, known_attractors
+from .._attractors import Attractors, known_attractors
+from .._basins import basins
 from .._checks import require, whole
 from .._event import Approaches, TimeReached
 from .._fixed_points import FixedPoints, Stability, fixed_points
