@@ -21,7 +21,7 @@ def draw_tokens(data: xr.Dataset, reported: Reported) -> Figure:
         _curves(axes[0, 0], data, "accuracy", "accuracy")
         axes[0, 0].set_title("(a) accuracy")
         axes[0, 0].legend(loc="upper left")
-        _curves(axes[0, 1], 100 * data[["ratio"]], "ratio", "rank has changed (% of tokens drawn)")
+        _curves(axes[0, 1], 100 * data[["ratio"]], "ratio", "% of tokens drawn")
         _bands(axes[0, 1], data, reported)
         axes[0, 1].set_title("(b) ranking change ratio")
         _curves(axes[1, 0], 100 * data[["critical_share"]], "critical_share", "% of columns met")
@@ -51,9 +51,9 @@ def _bands(ax: Axes, data: xr.Dataset, reported: Reported) -> None:
         values = [x for row in reported.values() for x in row.get(name, ())]
         ax.plot([edge * 2.0 * (1 + at)] * 2, [min(values), max(values)], color=colour, lw=3,
                 solid_capstyle="butt")  # fmt: skip
-    ax.annotate("Qwen2.5-3B\nsteps 20 to 100", (1.0, 0.98), xycoords="axes fraction", ha="right",
-                va="top", fontsize=7, color="0.35")  # fmt: skip
-    ax.set_xlim(right=edge * 6)
+    ax.annotate("Qwen2.5-3B,\nsteps 20\nto 100", (1.0, 0.04), xycoords="axes fraction", ha="right",
+                va="bottom", fontsize=7, color="0.35")  # fmt: skip
+    ax.set_xlim(right=edge * 8)
 
 
 def _by_position(ax: Axes, data: xr.Dataset) -> None:

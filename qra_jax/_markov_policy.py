@@ -233,7 +233,7 @@ class MarkovPolicy(AbstractPolicy):
         return jax.lax.scan(back, after, length=steps)[0]
 
     def expectation(self, reward: RewardFunction, problem: Problem) -> Float[Array, " Q"]:
-        values = self._values(reward, problem)
+        values = self._values(reward(self, problem))
         later = self._ahead(values, self.horizon - self.branch)
         at_branch = self._own(later)
         whole_way = self._ahead(values, self.branch, at_branch)
@@ -248,8 +248,7 @@ class MarkovPolicy(AbstractPolicy):
         mine = self._by_pattern(jnp.ones((1, *values.shape[2:]), values.dtype))
         return jnp.sum(mine * values, axis=1, keepdims=True)
 
-    def _values(self, reward: RewardFunction, problem: Problem) -> TokenValues:
-        found = reward(self, problem)
+    def _values(self, found: Any) -> TokenValues:
         values = found if isinstance(found, TokenValues) else TokenValues(0.0, found)
         shape = (self.start.shape[0], self.num_patterns, self.num_tokens)
         try:
@@ -268,12 +267,8 @@ class MarkovPolicy(AbstractPolicy):
     def pattern_table(
         self, problem: Problem, reward: RewardFunction | None = None
     ) -> tuple[Float[Array, "Q R"], Float[Array, "Q R"]]:
-        if reward is None:
-
-            def reward(policy, problem):
-                return problem.correctness(policy.num_answers)
-
-        values = self._values(reward, problem)
+        found = problem.correctness(self.num_answers) if reward is None else reward(self, problem)
+        values = self._values(found)
         along = jnp.broadcast_to(values.along, self.logits.shape[1:])
         mass, earned = self._at_branch(along)
         later = self._ahead(values, self.horizon - self.branch)

@@ -14,7 +14,8 @@ from ._checks import as_float, check_probabilities, is_concrete, require, requir
 from ._problem import Problem
 
 Part = Literal["patterns", "all"]
-RewardFunction = Callable[["AbstractPolicy", Problem], ArrayLike]
+# Values that broadcast to (Q, R, A), or TokenValues.
+RewardFunction = Callable[["AbstractPolicy", Problem], Any]
 
 
 class AbstractPolicy(eqx.Module):
