@@ -19,6 +19,7 @@ from .portraits import Portraits
 from .regimes import Regimes
 from .rlif import Rlif
 from .sft import Sft
+from .tokens import Tokens
 
 MAPS: tuple[type[Map], ...] = (Regimes, Sft, Rlif)
 
@@ -51,6 +52,7 @@ Choice = (
     | Annotated[Gap, tyro.conf.subcommand("gap")]
     | Annotated[Branches, tyro.conf.subcommand("branches")]
     | Annotated[Portraits, tyro.conf.subcommand("portraits")]
+    | Annotated[Tokens, tyro.conf.subcommand("tokens")]
 )
 
 

@@ -54,6 +54,8 @@ from ._laws import log_convergence_time_law as log_convergence_time_law
 from ._laws import log_entanglement_time_law as log_entanglement_time_law
 from ._laws import pattern_tail_law as pattern_tail_law
 from ._laws import value_tail_law as value_tail_law
+from ._markov_policy import MarkovPolicy as MarkovPolicy
+from ._markov_policy import as_tokens as as_tokens
 from ._method import AbstractMethod as AbstractMethod
 from ._metrics import accuracy as accuracy
 from ._metrics import advantage as advantage
@@ -85,6 +87,7 @@ from ._reward import Mixture as Mixture
 from ._reward import NoisyVerifier as NoisyVerifier
 from ._reward import PatternReward as PatternReward
 from ._reward import SelfCertainty as SelfCertainty
+from ._reward import TokenValues as TokenValues
 from ._reward import Verifiable as Verifiable
 from ._rlif_laws import rlif_drop_probability as rlif_drop_probability
 from ._rlif_laws import rlif_end_above_probability as rlif_end_above_probability
@@ -98,6 +101,15 @@ from ._times import entanglement as entanglement
 from ._times import log_convergence_time as log_convergence_time
 from ._times import log_entanglement_time as log_entanglement_time
 from ._times import log_time_to_accuracy as log_time_to_accuracy
+from ._token_metrics import Sparsity as Sparsity
+from ._token_metrics import critical_tokens as critical_tokens
+from ._token_metrics import position_change as position_change
+from ._token_metrics import position_entropy as position_entropy
+from ._token_metrics import rank_changes as rank_changes
+from ._token_metrics import ranking_change_ratio as ranking_change_ratio
+from ._token_rewards import EndsIn as EndsIn
+from ._token_rewards import MeanSelfCertainty as MeanSelfCertainty
+from ._token_rewards import MeanTokenEntropy as MeanTokenEntropy
 from ._trajectory import EventTime as EventTime
 from ._trajectory import Trajectory as Trajectory
 from ._trajectory import event_time as event_time

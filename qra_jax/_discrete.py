@@ -250,7 +250,7 @@ def _checked(
         repr(objective.utility),
     )
     if estimator.of_success:
-        rewards = objective.reward(policy, flow.problem)
+        rewards: Any = objective.reward(policy, flow.problem)
         require_all(
             jnp.where(_joint(policy) > -jnp.inf, rewards, 0),
             lambda r: (r == 0) | (r == 1),

@@ -8,9 +8,9 @@ import equinox as eqx
 import jax
 from jaxtyping import PyTree
 
-from ._checks import require, require_all
+from ._checks import require
 from ._objective import RLVR, AbstractObjective
-from ._policy import AbstractPolicy, AbstractTwoStagePolicy
+from ._policy import AbstractPolicy
 from ._problem import Problem
 
 Filter = Callable[[Any], PyTree[bool]]
@@ -150,21 +150,7 @@ class GradientFlow(eqx.Module):
 
     def validate(self, policy: AbstractPolicy, reference: AbstractPolicy) -> None:
         """Raise `ValueError` if policy, problem and objective do not fit together."""
-        if isinstance(policy, AbstractTwoStagePolicy):
-            num_questions, _, num_answers = policy.log_probs()[1].shape
-            correct = self.problem.correct
-            require(
-                num_questions == self.problem.num_questions,
-                "policy",
-                f"have as many questions as the problem, {self.problem.num_questions}",
-                num_questions,
-            )
-            require_all(
-                correct,
-                lambda index: index < num_answers,
-                "problem.correct",
-                f"index one of the policy's {num_answers} answers",
-            )
+        policy.validate(self.problem)
         self.objective.validate(policy, self.problem, reference)
 
 

@@ -13,7 +13,7 @@ from ._checks import as_float, check_probabilities, is_concrete, require, requir
 from ._policy import AbstractPolicy, RewardFunction, two_stage_of
 from ._problem import Problem
 from ._regulariser import AbstractRegulariser, ReverseKL, as_regulariser
-from ._reward import AbstractReward, SelfCertainty, Verifiable, as_reward
+from ._reward import AbstractReward, SelfCertainty, TokenValues, Verifiable, as_reward
 from ._utility import AbstractUtility, Mean, as_utility
 
 
@@ -59,7 +59,9 @@ class _Held(eqx.Module):
     reward: AbstractReward
     policy: AbstractPolicy
 
-    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "..."]:
+    def __call__(
+        self, policy: AbstractPolicy, problem: Problem
+    ) -> Float[Array, "..."] | TokenValues:
         return self.reward(self.policy, problem)
 
 
@@ -68,7 +70,9 @@ class _Shortfall(eqx.Module):
 
     reward: AbstractReward
 
-    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "..."]:
+    def __call__(
+        self, policy: AbstractPolicy, problem: Problem
+    ) -> Float[Array, "..."] | TokenValues:
         return 1 - self.reward(policy, problem)
 
 

@@ -14,7 +14,8 @@ from ._checks import as_float, check_probabilities, is_concrete, require, requir
 from ._problem import Problem
 
 Part = Literal["patterns", "all"]
-RewardFunction = Callable[["AbstractPolicy", Problem], ArrayLike]
+# Values that broadcast to (Q, R, A), or TokenValues.
+RewardFunction = Callable[["AbstractPolicy", Problem], Any]
 
 
 class AbstractPolicy(eqx.Module):
@@ -31,6 +32,23 @@ class AbstractPolicy(eqx.Module):
     @abc.abstractmethod
     def exists(self) -> Bool[Array, "Q R"]:
         """Which patterns have a probability above 0 (False where padded)."""
+
+    @property
+    @abc.abstractmethod
+    def num_answers(self) -> int:
+        """A, the number of answers."""
+
+    def validate(self, problem: Problem) -> None:
+        """**Raises:** `ValueError` if the problem has other questions or answers."""
+        number = self.exists.shape[0]
+        must = f"have as many questions as the problem, {problem.num_questions}"
+        require(number == problem.num_questions, "policy", must, number)
+        require_all(
+            problem.correct,
+            lambda index: index < self.num_answers,
+            "problem.correct",
+            f"index one of the policy's {self.num_answers} answers",
+        )
 
     @abc.abstractmethod
     def expectation(self, reward: RewardFunction, problem: Problem) -> Float[Array, " Q"]:
@@ -148,12 +166,16 @@ class AbstractTwoStagePolicy(AbstractPolicy):
     def exists(self) -> Bool[Array, "Q R"]:
         return self.log_probs()[0] > -jnp.inf
 
+    @property
+    def num_answers(self) -> int:
+        return self.log_probs()[1].shape[-1]
+
     def pattern_table(
         self, problem: Problem, reward: RewardFunction | None = None
     ) -> tuple[Float[Array, "Q R"], Float[Array, "Q R"]]:
         log_patterns, log_answers = self.log_probs()
         if reward is None:
-            values = problem.correctness(log_answers.shape[-1])
+            values = problem.correctness(self.num_answers)
         else:
             values = jnp.asarray(reward(self, problem))
         values = values.astype(log_answers.dtype)

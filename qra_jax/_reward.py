@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,6 +17,24 @@ KEEPS = (
     "be one whose pattern values stay constant along the flow (keeps_pattern_values), such as "
     "Verifiable, SelfCertainty or PatternReward"
 )
+
+
+class TokenValues(eqx.Module):
+    r"""What a reward of tokens pays, in place of an array `(Q, R, A)`, for a `MarkovPolicy`: the
+    mean of `along` over the contexts that tokens are drawn in, and `end` for pattern and answer.
+
+    **Arguments:** `along`: broadcasts to the contexts, `(V,) * n`; `end`: to `(Q, R, A)`.
+    """
+
+    along: Float[Array, "..."]
+    end: Float[Array, "..."]
+
+    def __init__(self, along: ArrayLike, end: ArrayLike = 0.0):
+        self.along = as_float(along)
+        self.end = as_float(end)
+
+    def __rsub__(self, other: ArrayLike) -> "TokenValues":
+        return TokenValues(-self.along, other - self.end)
 
 
 class AbstractReward(eqx.Module):
@@ -39,7 +57,9 @@ class AbstractReward(eqx.Module):
     constant in the gradient, does not move the answer layer."""
 
     @abc.abstractmethod
-    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "..."]:
+    def __call__(
+        self, policy: AbstractPolicy, problem: Problem
+    ) -> Float[Array, "..."] | TokenValues:
         """The values, in the reward's own unit, broadcasting to `(Q, R, A)`."""
 
     @abc.abstractmethod
@@ -58,7 +78,7 @@ class Verifiable(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q 1 A"]:
         """**Returns:** `(Q, 1, A)`, 1 at the correct answer and 0 elsewhere."""
-        return problem.correctness(two_stage_of(policy, "for this reward").log_probs()[1].shape[-1])
+        return problem.correctness(policy.num_answers)
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         pass
@@ -193,9 +213,12 @@ class FunctionReward(AbstractReward):
 
     function: Callable[[AbstractPolicy, Problem], ArrayLike] = eqx.field(static=True)
 
-    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "..."]:
+    def __call__(
+        self, policy: AbstractPolicy, problem: Problem
+    ) -> Float[Array, "..."] | TokenValues:
         """The function's values."""
-        return jnp.asarray(self.function(policy, problem))
+        values: Any = self.function(policy, problem)
+        return values if isinstance(values, TokenValues) else jnp.asarray(values)
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         pass
@@ -262,17 +285,22 @@ class Mixture(AbstractReward):
     def same_for_answers(self) -> bool:
         return all(reward.same_for_answers for reward in self.rewards)
 
-    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R _"]:
+    def __call__(
+        self, policy: AbstractPolicy, problem: Problem
+    ) -> Float[Array, "Q R _"] | TokenValues:
         """**Returns:** `(Q, R, A)`, or `(Q, R, 1)` where no member tells answers apart; 0 where a
-        pattern does not exist."""
+        pattern does not exist. `TokenValues` if one of them is a reward of tokens."""
         exists = policy.exists[:, :, None]
-        total = jnp.zeros_like(exists, self.weights.dtype)
+        total, along = jnp.zeros_like(exists, self.weights.dtype), None
         for weight, reward in zip(self.weights, self.rewards, strict=True):
             values = reward(policy, problem)
+            if isinstance(values, TokenValues):
+                along = weight * values.along + (0 if along is None else along)
+                values = values.end
             values = values.reshape((1,) * (3 - values.ndim) + values.shape)
             # A padded pattern may carry an infinite value, which times a weight's gradient is NaN.
             total = total + weight * jnp.where(exists, values, 0)
-        return total
+        return total if along is None else TokenValues(along, total)
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         """**Raises:** `ValueError` if a member is not defined."""

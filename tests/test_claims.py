@@ -123,6 +123,12 @@ EXPECTED = {
     "natural-steps-are-multiplicative-weights": "agrees",
     "sampled-steps-follow-exact-ones": "agrees",
     "noise-of-groups": "agrees",
+    "two-stages-are-token-columns": "agrees",
+    "columns-move-by-visits-and-advantage": "agrees",
+    "divergence-by-columns": "agrees",
+    "rlvr-changes-few-ranks": "agrees",
+    "rlif-changes-more-ranks": "agrees",
+    "rlvr-acts-on-few-columns": "agrees",
 }
 KEYS = {
     *("id", "source", "statement", "setting", "predicted", "measured"),

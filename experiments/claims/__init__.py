@@ -4,7 +4,7 @@ A claim is a function with a decorator in the module of its subject, and a line 
 `tests/test_claims.py`; the command line is `python -m experiments.claims`.
 """
 
-from . import internal_rewards, iterations, laws, penalties, regimes, training, utilities
+from . import internal_rewards, iterations, laws, penalties, regimes, tokens, training, utilities
 from ._ledger import Entry, ledger_of
 
 SUBJECTS = (
@@ -14,6 +14,7 @@ SUBJECTS = (
     penalties.SUBJECT,
     iterations.SUBJECT,
     internal_rewards.SUBJECT,
+    tokens.SUBJECT,
     training.SUBJECT,
 )
 LEDGER: tuple[Entry, ...] = ledger_of(SUBJECTS)
