@@ -5,6 +5,8 @@ import enum
 import math
 from typing import SupportsFloat
 
+import numpy as np
+
 _Z99 = 2.5758293035489004  # of a two-sided level of 99 %
 _MARGIN = 0.2
 
@@ -92,6 +94,26 @@ def estimate(
     half = _Z99 * standard_error
     verdict = _interval_verdict(predicted, measured - half, measured + half, margin)
     return Outcome(float(predicted), float(measured), float(standard_error), verdict)
+
+
+def above(bound: float, measured: float, standard_error: float) -> Outcome:
+    """A number with a normal error lies above a bound: it agrees if its 99 % interval does, and is
+    undecided if that holds the bound."""
+    half = _Z99 * standard_error
+    verdict = Verdict.AGREES if measured - half > bound else Verdict.UNDECIDED
+    verdict = Verdict.DISAGREES if measured + half < bound else verdict
+    return Outcome(float(bound), float(measured), float(standard_error), verdict)
+
+
+def below(bound: float, measured: float, standard_error: float) -> Outcome:
+    """A number with a normal error lies below a bound, as `above`."""
+    mirrored = above(-bound, -measured, standard_error)
+    return Outcome(float(bound), float(measured), float(standard_error), mirrored.verdict)
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """The mean of independent values `(N,)` and its standard error."""
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def plain(value: float | None) -> float | str | None:

@@ -5,7 +5,7 @@ import json
 import pytest
 from scipy.stats import binomtest, norm
 
-from experiments._claim import Verdict, estimate, probability_claim, wilson_interval
+from experiments._claim import Verdict, above, below, estimate, probability_claim, wilson_interval
 from experiments.patterns import read_patterns
 from experiments.sweep import main
 
@@ -47,6 +47,16 @@ def test_verdict_on_an_estimate():
     for off, verdict in ((quantile - 1e-6, "agrees"), (quantile + 1e-6, "disagrees")):
         assert estimate(1.0 + 0.01 * off, 1.0, 0.01).verdict == verdict
     assert estimate(1.0, 1.0, 0.21 / (2 * quantile)).verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [(0.5, "agrees"), (0.1, "undecided"), (-0.1, "undecided"), (-0.5, "disagrees")],
+)
+def test_bounds_are_decided_by_the_interval(measured, verdict):
+    """2.58 standard errors to either side."""
+    assert above(1.0, 1 + measured, 0.1).verdict == verdict
+    assert below(1.0, 1 - measured, 0.1).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -131,3 +141,15 @@ def test_quick_sweep(tmp_path, capsys):
     assert (tmp_path / "regimes" / "summary.json").read_text() == before
     regimes = json.loads(before)["claims"]
     assert all(claim["verdict"] == "agrees" for claim in regimes)
+
+
+@pytest.mark.parametrize("name", ["gap", "branches", "portraits", "tokens"])
+def test_quick_maps_by_name(tmp_path, name):
+    """The maps that the default sweep leaves out: every file, no failed cell, and no claim that
+    disagrees (a quick run may be too small to decide)."""
+    assert main([name, "--quick", "--quiet", "--out", str(tmp_path)]) == 0
+    summary = json.loads((tmp_path / name / "summary.json").read_text())
+    assert summary["failed_cells"] == 0
+    assert (tmp_path / name / "figure.pdf").stat().st_size > 0
+    assert summary["claims"]
+    assert all(claim["verdict"] != "disagrees" for claim in summary["claims"])

@@ -1,14 +1,13 @@
 """Tokens: what training changes along a response."""
 
 import itertools
-import math
 
 import jax.numpy as jnp
 import numpy as np
 
 import qra_jax as qra
 
-from .._claim import Outcome, close, computed
+from .._claim import Outcome, above, below, close, mean_and_error
 from ..tokens import REPORTED, REWARDS, Tokens
 from ._ledger import Context, Subject, once
 from ._shared import CASE, DERIVED, PAPER
@@ -29,17 +28,6 @@ def _ends(quick: bool, seed: int) -> dict[str, np.ndarray]:
     settings = Tokens(quiet=True, seed=seed, chains=8 if quick else 24, times=3)
     last = settings.compute(lambda number: None).isel(time=-1)
     return {str(key): value.values for key, value in last.items()}
-
-
-def _spread(values: np.ndarray) -> tuple[float, float]:
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
-
-
-def _below(bound: float, values: np.ndarray) -> Outcome:
-    """A mean below a bound, by more than 2.58 standard errors."""
-    mean, error = _spread(values)
-    verdict = computed(bound, mean, mean + 2.58 * error < bound).verdict
-    return Outcome(bound, mean, error, verdict)
 
 
 @once
@@ -120,7 +108,7 @@ def _(context: Context) -> Outcome:
 )
 def _(context: Context) -> Outcome:
     ratio = _ends(context.quick, context.seed)["ratio"]
-    return _below(0.1, ratio[REWARDS.index("RLVR")])
+    return below(0.1, *mean_and_error(ratio[REWARDS.index("RLVR")]))
 
 
 @claim(
@@ -132,9 +120,8 @@ def _(context: Context) -> Outcome:
 )
 def _(context: Context) -> Outcome:
     ratio = _ends(context.quick, context.seed)["ratio"]
-    apart = _below(0.0, ratio[REWARDS.index("RLVR")] - ratio[REWARDS.index("RLIF")])
-    assert apart.standard_error is not None
-    return Outcome(0.0, -apart.measured, apart.standard_error, apart.verdict)
+    apart = ratio[REWARDS.index("RLIF")] - ratio[REWARDS.index("RLVR")]
+    return above(0.0, *mean_and_error(apart))
 
 
 @claim(
@@ -148,4 +135,4 @@ def _(context: Context) -> Outcome:
 )
 def _(context: Context) -> Outcome:
     share = _ends(context.quick, context.seed)["critical_share"]
-    return _below(0.2, share[REWARDS.index("RLVR")])
+    return below(0.2, *mean_and_error(share[REWARDS.index("RLVR")]))
