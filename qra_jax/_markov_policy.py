@@ -149,18 +149,19 @@ class MarkovPolicy(AbstractPolicy):
 
         **Arguments:** `sequences`: `(..., L)` tokens; `question`: its index.
         """
-        require(
-            sequences.shape[-1:] == (self.horizon,),
-            "sequences",
-            f"have shape (..., {self.horizon})",
-            sequences.shape,
-        )
-        begin = jnp.broadcast_to(self.start[question], (*sequences.shape[:-1], self.context))
+        return jnp.sum(self.log_columns()[self.draws(sequences, self.start[question])], axis=-1)
+
+    def draws(self, sequences: Int[Array, "*N L"], start: Int[Array, "*B n"]) -> tuple[Array, ...]:
+        """Where the columns hold the draws of whole sequences: an index of n + 1 arrays `(..., L)`,
+        the context, oldest token first, and the token drawn in it.
+
+        **Arguments:** `sequences`: `(..., L)` tokens; `start`: `(..., n)`, or `(n,)` for all.
+        """
+        last = sequences.shape[-1:]
+        require(last == (self.horizon,), "sequences", f"end in L = {self.horizon}", sequences.shape)
+        begin = jnp.broadcast_to(start, (*sequences.shape[:-1], self.context))
         tokens = jnp.concatenate([begin, sequences], axis=-1)
-        windows = [
-            tokens[..., i : i + self.horizon] for i in range(self.context + 1)
-        ]  # context, oldest first, and the token drawn
-        return jnp.sum(self.log_columns()[tuple(windows)], axis=-1)
+        return tuple(tokens[..., i : i + self.horizon] for i in range(self.context + 1))
 
     def sample(self, key: PRNGKeyArray, number: int, question: int = 0) -> Int[Array, "N L"]:
         """Draw sequences of a question.
@@ -283,15 +284,10 @@ class MarkovPolicy(AbstractPolicy):
 
     def kl(self, reference: "MarkovPolicy") -> Float[Array, " Q"]:
         """Of whole sequences: over positions, that of each column met."""
-        columns, others = self.log_columns(), reference.log_columns()
-        both = (columns > -jnp.inf) & (others > -jnp.inf)
-        ratio = jnp.where(both, columns, 0) - jnp.where(both, others, 0)
-        each = mean_of(jnp.exp(columns), ratio)
-        lacks = jnp.any((columns > -jnp.inf) & (others == -jnp.inf), axis=-1)
+        each, lacks = column_divergence(self.log_columns(), reference.log_columns())
         met = jnp.sum(self.visits(), axis=0) > 0
         lacking = jnp.any((met & lacks[None]).reshape(met.shape[0], -1), axis=-1)
-        zero = TokenValues(jnp.where(lacks, 0, each), 0.0)
-        total = self._ahead(zero, self.horizon)
+        total = self._ahead(TokenValues(each), self.horizon)
         at = (jnp.zeros((), int), jnp.zeros((), int), *self.start.T)
         return jnp.where(lacking, jnp.inf, total[at])
 
@@ -322,6 +318,17 @@ class MarkovPolicy(AbstractPolicy):
             reached = ends[np.arange(len(ends)), np.asarray(problem.correct)] > 0
             must = f"be True (the {self.horizon}th token after the start can be the correct one)"
             require_all(reached, lambda x: x, "reachable answer", must)
+
+
+def column_divergence(
+    columns: Float[Array, "*context V"], others: Float[Array, "*context V"]
+) -> tuple[Float[Array, "*context"], Bool[Array, "*context"]]:
+    """KL divergence of columns of log probabilities from others, over the tokens that both have,
+    and whether the others lack one."""
+    here, there = columns > -jnp.inf, others > -jnp.inf
+    both = here & there
+    ratio = jnp.where(both, columns, 0) - jnp.where(both, others, 0)
+    return mean_of(jnp.exp(columns), ratio), jnp.any(here & ~there, axis=-1)
 
 
 def _in_range(tokens: Array, number: int, name: str) -> None:

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ._checks import as_share, require
-from ._markov_policy import MarkovPolicy
-from ._policy import mean_of
+from ._markov_policy import MarkovPolicy, column_divergence
 from ._problem import Problem
 
 Kind = Literal["token", "top", "order"]
@@ -69,9 +68,7 @@ def _column_change(
     now, then = policy.log_columns(), before.log_columns()
     if kind == "variation":
         return jnp.sum(jnp.abs(jnp.exp(now) - jnp.exp(then)), axis=-1) / 2
-    both = (now > -jnp.inf) & (then > -jnp.inf)
-    each = mean_of(jnp.exp(now), jnp.where(both, now, 0) - jnp.where(both, then, 0))
-    lacks = jnp.any((now > -jnp.inf) & (then == -jnp.inf), axis=-1)
+    each, lacks = column_divergence(now, then)
     return jnp.where(lacks, jnp.inf, each)
 
 
@@ -145,11 +142,8 @@ def ranking_change_ratio(
     shape = (policy.start.shape[0], policy.horizon)
     fits = sequences.ndim == 3 and (sequences.shape[0], sequences.shape[2]) == shape
     require(fits, "sequences", f"have shape (Q, N, L) with (Q, L) = {shape}", sequences.shape)
-    begin = policy.start[:, None]
-    begin = jnp.broadcast_to(begin, (*sequences.shape[:2], policy.context))
-    tokens = jnp.concatenate([begin, sequences], axis=-1)
-    windows = [tokens[..., i : i + policy.horizon] for i in range(policy.context + 1)]
-    return problem.mean(jnp.mean(moved[tuple(windows)], axis=(1, 2)))
+    each = moved[policy.draws(sequences, policy.start[:, None])]
+    return problem.mean(jnp.mean(each, axis=(1, 2)))
 
 
 class Sparsity(eqx.Module):

@@ -7,6 +7,7 @@ import numpy as np
 import qra_jax as qra
 
 from .._claim import Outcome, close, computed
+from ..sft import CHECK_DURATIONS, CHECK_QUALITIES, CHECK_TIMES
 from ._ledger import Context, Subject, once
 from ._shared import CASE, DERIVED, PAPER, REFERENCE, boltzmann
 from ._solves import (
@@ -302,15 +303,9 @@ def _(context: Context) -> Outcome:
 
 
 SFT_TIMES = {
-    (0.2, 1): 67.169,
-    (0.2, 2): 49.064,
-    (0.2, 4): 28.136,
-    (0.5, 1): 31.664,
-    (0.5, 2): 13.827,
-    (0.5, 4): 3.514,
-    (0.8, 1): 16.365,
-    (0.8, 2): 5.136,
-    (0.8, 4): 0.0,
+    (quality, duration): time
+    for quality, row in zip(CHECK_QUALITIES, CHECK_TIMES, strict=True)
+    for duration, time in zip(CHECK_DURATIONS, row, strict=True)
 }
 """T0 after fine-tuning on shares (f, 1 - f, 0) for a time s, by (f, s), as theory has it."""
 
