@@ -81,7 +81,7 @@ class FixedPoints(eqx.Module):
         growing directions along the face: 1 if all were found and all are regular.
 
         Source: Hofbauer and Sigmund, "Evolutionary Games and Population Dynamics" (1998),
-        theorem 13.4.1.
+        chapter 13.
         """
         # A pair of complex eigenvalues leaves the sign as it is. Those of absent patterns do not
         # count, and at a saturated point they do not grow.
