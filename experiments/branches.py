@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 
 from ._branches_figure import draw_branches
-from ._claim import Claim, value_claim
+from ._claim import DERIVED, Claim, value_claim
 from ._map import Map, Progress, require_setting
+from ._start import CHECK_PROBS, CHECK_RATES
 
-_DERIVED = "derived in docs"
 _LN10 = math.log(10)
 _MOST = 4  # branches kept of a diagram
 _SAMPLES = 8001  # of a theory's curve, which may be steep
@@ -151,7 +151,7 @@ def _by_mixture(s, ref, rates):
 
 
 _STRENGTH = r"$\log_{10}$ KL strength $\beta$"
-_CHECK = {"probs": (0.05, 0.70, 0.25), "rates": (0.9, 0.7, 0.1)}
+_CHECK = {"probs": CHECK_PROBS, "rates": CHECK_RATES}
 _OVER_BETA = {"axis": _STRENGTH, "slope": (0.0, 0.0, 0.0, _LN10, 0.0)}
 _VERIFIED, _OWN, _GRPO = (
     (1.0, 1.0, 0.0, 0.0, 0.0),
@@ -381,11 +381,11 @@ def _turn_claims(data: xr.Dataset) -> list[Claim]:
         folds = np.sort(cut["special_value"].values[cut["special"].values == qra.Special.FOLD])
         turns = diagram.turns()
         text = f"{diagram.name}: number of folds"
-        claims.append(value_claim(text, _DERIVED, len(turns), len(folds)))
+        claims.append(value_claim(text, DERIVED, len(turns), len(folds)))
         if len(turns) == len(folds):
             for number, (turn, fold) in enumerate(zip(turns, folds, strict=True), 1):
                 text = f"{diagram.name}: where fold {number} is, by a scan of the theory's curve"
-                claims.append(value_claim(text, _DERIVED, turn, fold, atol=1e-9))
+                claims.append(value_claim(text, DERIVED, turn, fold, atol=1e-9))
     return claims
 
 
@@ -394,4 +394,4 @@ def _pitchfork_claim(data: xr.Dataset) -> Claim:
     crossings = cut["special_value"].values[cut["special"].values == qra.Special.BRANCH_POINT]
     text = "two patterns of equal certainty S: equal shares are stable above beta = S/2 only"
     found = float(10 ** crossings[0]) if len(crossings) else math.nan
-    return value_claim(text, _DERIVED, 0.41, found, atol=1e-9)
+    return value_claim(text, DERIVED, 0.41, found, atol=1e-9)

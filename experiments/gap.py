@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 
 import qra_jax as qra
 
-from ._claim import Claim, value_claim
+from ._claim import DERIVED, Claim, value_claim
 from ._gap_figure import draw_gap
 from ._map import Map, Progress, require_setting
+from ._start import CHECK_PROBS, CHECK_RATES
 
-_DERIVED = "derived in docs"
 _TIMES = 24  # at which runs and flow are compared
 
 
@@ -25,9 +25,9 @@ _TIMES = 24  # at which runs and flow are compared
 class Gap(Map):
     """Sampled training against the exact flow: where the flow stops predicting the run."""
 
-    pattern_probs: tuple[float, ...] = (0.05, 0.70, 0.25)
+    pattern_probs: tuple[float, ...] = CHECK_PROBS
     """initial probabilities of the patterns, above 0, with sum 1"""
-    success_rates: tuple[float, ...] = (0.9, 0.7, 0.1)
+    success_rates: tuple[float, ...] = CHECK_RATES
     """success rates of the patterns, in [0, 1]"""
     smallest_step: float = 0.1
     """smallest step size (learning rate), above 0; each next one is twice as large"""
@@ -166,7 +166,7 @@ def _order_claims(data: xr.Dataset) -> list[Claim]:
     first = sizes <= sizes[0] * 4.01
     order = _slope(sizes[first], gap[first])
     text = "exact steps approach the flow at order 1 in the step size"
-    return [value_claim(text, _DERIVED, 1.0, order, atol=0.1)]
+    return [value_claim(text, DERIVED, 1.0, order, atol=0.1)]
 
 
 def _noise_claim(data: xr.Dataset) -> Claim:
@@ -176,4 +176,4 @@ def _noise_claim(data: xr.Dataset) -> Claim:
     noise = (data["step"] / data["group"]).transpose("group", "step").values
     small = noise <= np.sort(noise.ravel())[noise.size // 3]
     text = "early spread over seeds grows like (step size / group size)^(1/2) where that is small"
-    return value_claim(text, _DERIVED, 0.5, _slope(noise[small], spread[small]), atol=0.1)
+    return value_claim(text, DERIVED, 0.5, _slope(noise[small], spread[small]), atol=0.1)

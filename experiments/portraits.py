@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax import plot
 
-from ._claim import Claim, computed, probability_claim, value_claim
+from ._claim import DERIVED, Claim, computed, probability_claim, value_claim
 from ._map import Map, Progress, require_setting
 from ._portraits_figure import draw_portraits
+from ._start import CHECK_PROBS, CHECK_RATES
 
-_DERIVED = "derived in docs"
 _NAMES = ("right", "misleading", "bad")
 # Of the rewards of `_mixed`: verifiable, self-certainty, sequence probability, self-consistency.
 _MIXED = {
@@ -45,9 +45,9 @@ def _mixed(problem: qra.Problem, weights, penalties=()) -> qra.GradientFlow:
 class Portraits(Map):
     """Phase portraits and basins of attraction of objectives on one base model."""
 
-    pattern_probs: tuple[float, float, float] = (0.05, 0.70, 0.25)
+    pattern_probs: tuple[float, float, float] = CHECK_PROBS
     """probabilities of the right, the misleading and the bad pattern, above 0, with sum 1"""
-    success_rates: tuple[float, float, float] = (0.9, 0.7, 0.1)
+    success_rates: tuple[float, float, float] = CHECK_RATES
     """success rates of the patterns, falling, strictly between 0 and 1"""
     beta: float = 0.1
     """strength of the KL penalty, above 0"""
@@ -190,18 +190,18 @@ def _basin_claims(data: xr.Dataset) -> list[Claim]:
         if key in winners:
             text = f"{key}: every start ends at the best pattern"
             measured = float(np.mean(winners[key] == 0))
-            claims.append(value_claim(text, _DERIVED, 1.0, measured))
+            claims.append(value_claim(text, DERIVED, 1.0, measured))
     rates = data["rate"].values
     if np.isclose(rates[0] + rates[2], 1):
         for key in ("RLIF, self-certainty", "RLIF, sequence probability"):
             right, bad = (int(np.sum(winners[key] == code)) for code in (0, 2))
             text = f"{key}: the right pattern wins as many starts as the bad, equally certain one"
-            claims.append(probability_claim(text, _DERIVED, 0.5, right, right + bad))
+            claims.append(probability_claim(text, DERIVED, 0.5, right, right + bad))
     regular = (data["point_regular"] | (data["point_kind"] < 0)).all("point")
     text = "in all panels whose points of rest are isolated, their indices sum to 1"
     sums = data["index_sum"].where(regular)
     measured = float((sums == 1).sum())
-    source = "Hofbauer and Sigmund (1998), theorem 13.4.1"
+    source = "Hofbauer and Sigmund (1998), chapter 13"
     return [*claims, value_claim(text, source, float(regular.sum()), measured)]
 
 
@@ -223,8 +223,8 @@ def _sink_claims(data: xr.Dataset) -> list[Claim]:
 
     forms = {
         "RLVR, KL": ("arXiv 2506.04695 v2, Prop. 5.2", lambda _: data["kl_optimum"].values),
-        "RLVR, entropy bonus": (_DERIVED, lambda _: normalised(np.exp(rates / tau))),
-        "GRPO, KL": (_DERIVED, implicit),
+        "RLVR, entropy bonus": (DERIVED, lambda _: normalised(np.exp(rates / tau))),
+        "GRPO, KL": (DERIVED, implicit),
     }
     claims = []
     for row in _rows(data):
@@ -259,5 +259,5 @@ def _mixture_claims(data: xr.Dataset) -> list[Claim]:
         )
         step = weights[1] - weights[0]
         agrees = critical - last <= max(0.08, 1.01 * step) and last <= critical
-        claims.append(Claim.of(text, _DERIVED, computed(critical, last, bool(agrees))))
+        claims.append(Claim.of(text, DERIVED, computed(critical, last, bool(agrees))))
     return claims

@@ -17,13 +17,13 @@ from ._claim import Claim, value_claim
 from ._map import OUTSIDE, Map, Progress, require_setting
 from ._measured import describe, measure
 from ._regimes_figure import draw_regimes
-from ._start import first_look, first_times, pad_patterns
+from ._start import CHECK_PROBS, CHECK_RATES, first_look, first_times, pad_patterns
 from .patterns import PatternTable, read_patterns
 
 # The paper's entangled case (gamma = 6), a strong start, and a cascade of two misleading patterns.
 CASES = {
     "strong": ((0.6, 0.3, 0.1), (0.9, 0.7, 0.1)),
-    "entangled": ((0.05, 0.70, 0.25), (0.9, 0.7, 0.1)),
+    "entangled": (CHECK_PROBS, CHECK_RATES),
     "cascade": ((1e-5, 1e-3, 0.5, 0.499 - 1e-5), (0.9, 0.75, 0.55, 0.1)),
 }
 _TAIL = 1e-5

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
-from ._claim import Claim, probability_claim, value_claim
+from ._claim import DERIVED, Claim, probability_claim, value_claim
 from ._map import Map, Progress, require_setting
 from ._rlif_figure import draw_rlif
 from ._rlif_questions import draw_rates, ends, observe
@@ -217,7 +217,6 @@ def _with_predictions(data: xr.Dataset) -> xr.Dataset:
 
 _PAPER = "Thm. 5.6 of arXiv 2506.04695 v2, as summarised"
 _SIMULATED = "simulation of arXiv 2506.04695 v2, as summarised"
-_DERIVED = "derived in docs"
 _SIMULATED_SIZES = (1000, 10_000)
 _CLAIMED_TILTS = (0.0, 0.1, 0.5)
 # Theory to its digits: P(rise) at tilt 0.1 by R, and the two limits for a correct majority.
@@ -243,8 +242,8 @@ def _ensemble_claims(data: xr.Dataset) -> list[Claim]:
     tilts = [tilt for tilt in _CLAIMED_TILTS if tilt in data["tilt"]]
     claims = []
     for name, source, happens, text in (
-        ("predicted_rise", _DERIVED, _rises(data), "P(rises at first), {}: normal approximation"),
-        ("predicted_drop", _DERIVED, _drops(data), "P(end below start), {}"),
+        ("predicted_rise", DERIVED, _rises(data), "P(rises at first), {}: normal approximation"),
+        ("predicted_drop", DERIVED, _drops(data), "P(end below start), {}"),
     ):
         for tilt in tilts:
             for size in data["patterns"].values:
@@ -257,10 +256,10 @@ def _ensemble_claims(data: xr.Dataset) -> list[Claim]:
         text = f"P(argmax is the worst), R = {int(largest.patterns)}, tilt {tilt:g}: large-R limit"
         where = largest["ends_at_worst"].sel(tilt=tilt)
         limit = float(qra.rlif_drop_probability(np.inf, tilt))
-        claims.append(_share(text, _DERIVED, limit, where))
+        claims.append(_share(text, DERIVED, limit, where))
     same = float((_drops(data) == data["ends_at_worst"]).mean())
     text = "share of draws that end below their start exactly if the argmax is the worst pattern"
-    return [*claims, value_claim(text, _DERIVED, 1.0, same)]
+    return [*claims, value_claim(text, DERIVED, 1.0, same)]
 
 
 def _majority_claims(data: xr.Dataset) -> list[Claim]:
@@ -278,7 +277,7 @@ def _majority_claims(data: xr.Dataset) -> list[Claim]:
         given, where = f"{reading}: majority right", f"R = {size}, tilt 0"
         rise, limit = f"P(rises at first | {given}), {where}", float(data[name])
         claims += [
-            _share(f"{rise}: large-R limit", _DERIVED, limit, rises),
+            _share(f"{rise}: large-R limit", DERIVED, limit, rises),
             _share(f"{rise}: large-R limit", _PAPER, 1.0, rises),
             _share(f"P(end below start | {given}), {where}: large-R limit", _PAPER, 0.5, drops),
         ]
@@ -289,7 +288,7 @@ def _majority_claims(data: xr.Dataset) -> list[Claim]:
             text = f"P(end above start | mean p > 1/2: majority right), R = {size}, tilt 0"
             predicted = float(qra.rlif_end_above_probability(size))
             claims.append(_share(text, _SIMULATED, 0.487, improves))
-            claims.append(_share(f"{text}: normal approximation", _DERIVED, predicted, improves))
+            claims.append(_share(f"{text}: normal approximation", DERIVED, predicted, improves))
     return claims
 
 
@@ -300,10 +299,10 @@ def _theory_claims(data: xr.Dataset) -> list[Claim]:
         if size in _KNOWN_RISE and 0.1 in data["theory_tilt"]:
             computed = float(data["predicted_rise"].sel(patterns=size, theory_tilt=0.1))
             text = f"normal approximation of P(rise), R = {size}, tilt 0.1"
-            claims.append(value_claim(text, _DERIVED, _KNOWN_RISE[size], computed, atol=5e-5))
+            claims.append(value_claim(text, DERIVED, _KNOWN_RISE[size], computed, atol=5e-5))
     for name, (known, atol) in _KNOWN_LIMITS.items():
         text = data[name].attrs["long_name"]
-        claims.append(value_claim(text, _DERIVED, known, float(data[name]), atol=atol))
+        claims.append(value_claim(text, DERIVED, known, float(data[name]), atol=atol))
     return claims
 
 
@@ -312,7 +311,7 @@ def _curve_claims(data: xr.Dataset) -> list[Claim]:
     last = data["curve_accuracy"].isel(log_scaled_time=-1)
     below, expected = last < data["curve_start"], data["curve_end"] < data["curve_start"]
     text = "share of solved curves on the side of their start that the argmax says"
-    claims = [value_claim(text, _DERIVED, 1.0, float((below == expected).mean()))]
+    claims = [value_claim(text, DERIVED, 1.0, float((below == expected).mean()))]
     tilt, size = data.attrs["curve_tilt"], int(data["patterns"][-1])
     if tilt in data["tilt"]:
         at = data.sel(patterns=size, tilt=tilt)
@@ -320,5 +319,5 @@ def _curve_claims(data: xr.Dataset) -> list[Claim]:
         known = data.sel(patterns=size, theory_tilt=tilt)
         predicted = float(known["predicted_rise"] * known["predicted_drop"])
         text = f"P(rises, then ends below start), R = {size}, tilt {tilt:g}: product, large R"
-        claims.append(_share(text, _DERIVED, predicted, both))
+        claims.append(_share(text, DERIVED, predicted, both))
     return claims

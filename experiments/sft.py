@@ -13,18 +13,17 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
-from ._claim import Claim, computed, value_claim
+from ._claim import DERIVED, Claim, computed, value_claim
 from ._map import Map, Progress, require_setting
 from ._sft_figure import draw_sft
-from ._start import first_times
+from ._start import CHECK_PROBS, CHECK_RATES, first_times
 
-CHECK_PROBS, CHECK_RATES = (0.05, 0.70, 0.25), (0.9, 0.7, 0.1)
 CHECK_START = 94.30486
 CHECK_QUALITIES, CHECK_DURATIONS = (0.2, 0.5, 0.8), (1.0, 2.0, 4.0)
 CHECK_TIMES = ((67.169, 49.064, 28.136), (31.664, 13.827, 3.514), (16.365, 5.136, 0.0))
 """T0 of the check case after SFT: one row a quality, one column a duration."""
 
-_PAPER, _DERIVED, _HERE = "arXiv 2506.04695 v1", "derived in docs", "conjectured by this map"
+_PAPER, _HERE = "arXiv 2506.04695 v1", "conjectured by this map"
 _METHOD = qra.ODE(clock=qra.LogTime(), max_steps=4096)
 """SFT comes to rest where arc length chatters: its steps grow in proportion to time."""
 
@@ -285,13 +284,13 @@ def _check_claims(data: xr.Dataset) -> list[Claim]:
     if "check_entanglement_time" not in data:
         return []
     start = float(np.exp(data["start_log_entanglement_time"]))
-    claims = [value_claim("T0 without SFT", _DERIVED, CHECK_START, start, atol=5e-6)]
+    claims = [value_claim("T0 without SFT", DERIVED, CHECK_START, start, atol=5e-6)]
     for quality, row in zip(CHECK_QUALITIES, CHECK_TIMES, strict=True):
         for duration, predicted in zip(CHECK_DURATIONS, row, strict=True):
             cell = data.sel(curve_quality=quality, curve_duration=duration)
             measured = float(np.exp(cell["curve_log_entanglement_time"]))
             text = f"T0 after SFT with f = {quality:g}, s = {duration:g}"
-            claims.append(value_claim(text, _DERIVED, predicted, measured, atol=5e-4))
+            claims.append(value_claim(text, DERIVED, predicted, measured, atol=5e-4))
     return claims
 
 

@@ -14,6 +14,7 @@ import qra_jax as qra
 
 from ._claim import Claim, above, below, computed, mean_and_error
 from ._map import Map, Progress, require_setting
+from ._start import CHECK_PROBS, CHECK_RATES
 from ._tokens_figure import draw_tokens
 
 _PAPER = "arXiv 2506.04695 v2, as summarised"
@@ -40,9 +41,9 @@ class Tokens(Map):
     """branching points on the way, beside the first token and the answer, fewer than length - 2"""
     certainty: float = 5.0
     """logit by which the likeliest token of a near-deterministic column leads, above 0"""
-    pattern_probs: tuple[float, float, float] = (0.05, 0.70, 0.25)
+    pattern_probs: tuple[float, float, float] = CHECK_PROBS
     """initial probabilities of the patterns, above 0, with sum 1"""
-    success_rates: tuple[float, float, float] = (0.9, 0.7, 0.1)
+    success_rates: tuple[float, float, float] = CHECK_RATES
     """success rates at the end of each way, strictly between 0 and 1"""
     longest: float = 1e4
     """length of the training, learning rate times steps (1/reward), above 1"""

@@ -23,6 +23,7 @@ from ._simplex import PatternField, log_probs_of, pattern_field
 from ._status import Status
 from ._times import isolated
 from ._trajectory import first_event
+from ._tree import in_groups
 
 _WIDTH = 64  # starts solved together: each waits for the slowest beside it only
 
@@ -261,15 +262,10 @@ def _basins(
             return _solved_fate(field, attractors, start, eps, method, scale)
 
     # What is rare changes slowly, and takes many steps: like beside like, in groups of one width.
-    number = log_probs.shape[0]
     rarest = jnp.min(jnp.where(log_probs > -jnp.inf, log_probs, 0), axis=-1)
     order = jnp.argsort(jax.lax.stop_gradient(rarest))
-    width = min(_WIDTH, number)
-    padded = jnp.concatenate([order, jnp.repeat(order[-1:], -number % width)])
-    groups = log_probs[padded].reshape(-1, width, log_probs.shape[1])
-    found = jax.lax.map(jax.vmap(fate), groups)
     back = jnp.argsort(order)
-    found = jtu.tree_map(lambda x: x.reshape(-1)[:number][back], found)
+    found = jtu.tree_map(lambda x: x[back], in_groups(fate, log_probs[order], _WIDTH))
     winner = jnp.where(found.attractor >= 0, attractors.patterns[found.attractor], -1)
     return Basins(
         attractors, found.attractor, winner.astype(jnp.int32), found.log_time, found.status, weights

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 
 from ._checks import as_float, is_concrete, require, require_all
-from ._policy import AbstractTwoStagePolicy, Part, TabularPolicy
+from ._policy import AbstractTwoStagePolicy, Part, TabularPolicy, no_natural_gradient
 
 Network = Callable[[Float[Array, " F"]], Float[Array, " R"]]
 
@@ -124,10 +124,7 @@ class FeaturePolicy(AbstractTwoStagePolicy):
 
     def natural(self, gradient: Any) -> Any:
         """**Raises:** `ValueError` always: a Fisher matrix of shared parameters is no table."""
-        raise ValueError(
-            "geometry must be 'euclidean' for a FeaturePolicy (the Fisher matrix of parameters "
-            "that questions share is not supported), got 'natural'"
-        )
+        raise no_natural_gradient(self)
 
 
 def _check_output(network: Network, row: Float[Array, " F"], num_patterns: int) -> None:

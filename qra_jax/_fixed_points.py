@@ -15,7 +15,7 @@ from ._flow import GradientFlow
 from ._policy import AbstractPolicy
 from ._problem import Problem
 from ._simplex import PatternField, pattern_field
-from ._tree import chosen
+from ._tree import chosen, in_groups
 
 _MANY = 10  # patterns up to which all faces are looked at
 _GROUP = 16  # faces looked at together
@@ -184,14 +184,8 @@ def _fixed_points(
         found = jax.vmap(lambda x: stability(field, mask, x))(root.log_probs)
         return root, found, jnp.broadcast_to(mask, root.log_probs.shape)
 
-    # A few at a time: each waits for the slowest beside it only. Full groups, so that there is
-    # one kind of them to compile.
-    width = min(_GROUP, len(masks))
-    padded = jnp.concatenate([masks, jnp.repeat(masks[-1:], -len(masks) % width, axis=0)])
-    groups = padded.reshape(-1, width, masks.shape[1])
-    batch = jax.lax.map(jax.vmap(on_face), groups)
-    number = len(masks) * len(starts)
-    flat = jax.tree_util.tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:])[:number], batch)
+    batch = in_groups(on_face, masks, _GROUP)
+    flat = jax.tree_util.tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
     root, (eigenvalues, growth, pull, kind), face = flat
 
     def shown(values, missing):

@@ -14,7 +14,9 @@ from ._policy import (
     Part,
     RewardFunction,
     TabularPolicy,
+    check_reward_shape,
     mean_of,
+    no_natural_gradient,
     snapped_difference,
 )
 from ._problem import Problem
@@ -252,12 +254,7 @@ class MarkovPolicy(AbstractPolicy):
     def _values(self, found: Any) -> TokenValues:
         values = found if isinstance(found, TokenValues) else TokenValues(0.0, found)
         shape = (self.start.shape[0], self.num_patterns, self.num_tokens)
-        try:
-            jnp.broadcast_shapes(values.end.shape, shape)
-        except ValueError:
-            raise ValueError(
-                f"reward must broadcast to (Q, R, A) = {shape}, got {values.end.shape}"
-            ) from None
+        check_reward_shape(values.end.shape, shape)
         return TokenValues(values.along / self.horizon, values.end)
 
     def excess(
@@ -305,10 +302,7 @@ class MarkovPolicy(AbstractPolicy):
 
     def natural(self, gradient: Any) -> Any:
         """**Raises:** `ValueError` always: a Fisher matrix of shared columns is no table."""
-        raise ValueError(
-            "geometry must be 'euclidean' for a MarkovPolicy (the Fisher matrix of parameters that "
-            "questions share is not supported), got 'natural'"
-        )
+        raise no_natural_gradient(self)
 
     def validate(self, problem: Problem) -> None:
         """**Raises:** `ValueError` also if a correct answer cannot be reached."""

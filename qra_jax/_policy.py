@@ -141,6 +141,23 @@ def mean_of(probs: Float[Array, "..."], values: Float[Array, "..."]) -> Float[Ar
     return base + rest
 
 
+def no_natural_gradient(policy: "AbstractPolicy") -> ValueError:
+    """The error of a policy whose questions share parameters, where the library's natural
+    gradient, that of one question by itself, is not defined."""
+    return ValueError(
+        f"geometry must be 'euclidean' for a {type(policy).__name__} (the Fisher matrix of "
+        "parameters that questions share is not supported), got 'natural'"
+    )
+
+
+def check_reward_shape(shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """**Raises:** `ValueError` unless a reward's values broadcast to (Q, R, A)."""
+    try:
+        jnp.broadcast_shapes(shape, wanted)
+    except ValueError:
+        raise ValueError(f"reward must broadcast to (Q, R, A) = {wanted}, got {shape}") from None
+
+
 def rounding(values: Float[Array, "..."]) -> float:
     """Differences of order-1 rewards below this are rounding, not a preference."""
     return 16 * float(jnp.finfo(values.dtype).eps)
@@ -179,16 +196,10 @@ class AbstractTwoStagePolicy(AbstractPolicy):
         else:
             values = jnp.asarray(reward(self, problem))
         values = values.astype(log_answers.dtype)
-        try:
-            jnp.broadcast_shapes(values.shape, log_answers.shape)
-            # The same for all answers of a pattern: no mean over them to take.
-            same = values.ndim == 0 or values.shape[-1] == 1
-            shape = (*log_patterns.shape, 1) if same else log_answers.shape
-            values = jnp.broadcast_to(values, shape)
-        except ValueError:
-            raise ValueError(
-                f"reward must broadcast to (Q, R, A) = {log_answers.shape}, got {values.shape}"
-            ) from None
+        check_reward_shape(values.shape, log_answers.shape)
+        # The same for all answers of a pattern: no mean over them to take.
+        same = values.ndim == 0 or values.shape[-1] == 1
+        values = jnp.broadcast_to(values, (*log_patterns.shape, 1) if same else log_answers.shape)
         # A padded pattern may carry any value, infinite ones included: it must not reach a sum.
         values = jnp.where(self.exists[:, :, None], values, 0)
         values = values[:, :, 0] if same else mean_of(jnp.exp(log_answers), values)

@@ -7,7 +7,6 @@ import qra_jax as qra
 from .._claim import Outcome, close
 from ._ledger import Context, once
 
-DERIVED = "derived in docs"
 PAPER = "{} of arXiv 2506.04695 v2, as summarised"
 CASE = "p = (.9, .7, .1) from pi = (.05, .70, .25)"
 REFERENCE = (0.2, 0.3, 0.5)

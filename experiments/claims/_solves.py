@@ -16,8 +16,9 @@ from jaxtyping import Array, ArrayLike
 
 import qra_jax as qra
 
-CHECK_PROBS, CHECK_RATES = np.array([0.05, 0.70, 0.25]), np.array([0.9, 0.7, 0.1])
-"""The entangled start of arXiv 2506.04695 (gamma = 6); its success rates are ours."""
+from .. import _start
+
+CHECK_PROBS, CHECK_RATES = (np.array(row) for row in (_start.CHECK_PROBS, _start.CHECK_RATES))
 UTILITIES = {
     "mean": qra.Mean(),
     "grpo": qra.GRPO(),

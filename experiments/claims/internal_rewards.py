@@ -9,10 +9,10 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import Outcome, close, share
+from .._claim import DERIVED, Outcome, close, share
 from .._rlif_questions import draw_rates
 from ._ledger import Context, Subject, once
-from ._shared import DERIVED, PAPER
+from ._shared import PAPER
 from ._solves import velocity
 
 SUBJECT = Subject("Internal rewards (RLIF)")

@@ -8,9 +8,9 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import Outcome, close, computed
+from .._claim import DERIVED, Outcome, close, computed
 from ._ledger import Context, Subject, once
-from ._shared import CASE, DERIVED, random_pair
+from ._shared import CASE, random_pair
 from ._solves import (
     CHECK_PROBS,
     CHECK_RATES,

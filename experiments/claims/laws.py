@@ -9,9 +9,9 @@ from jaxtyping import ArrayLike
 
 import qra_jax as qra
 
-from .._claim import Outcome, close, computed
+from .._claim import DERIVED, Outcome, close, computed
 from ._ledger import Context, Subject, once
-from ._shared import CASE, DERIVED
+from ._shared import CASE
 from ._solves import (
     CHECK_PROBS,
     CHECK_RATES,

@@ -6,10 +6,10 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import Outcome, close, computed
+from .._claim import DERIVED, Outcome, close, computed
 from ..sft import CHECK_DURATIONS, CHECK_QUALITIES, CHECK_TIMES
 from ._ledger import Context, Subject, once
-from ._shared import CASE, DERIVED, PAPER, REFERENCE, boltzmann
+from ._shared import CASE, PAPER, REFERENCE, boltzmann
 from ._solves import (
     CHECK_PROBS,
     CHECK_RATES,

@@ -7,10 +7,10 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import Outcome, above, below, close, mean_and_error
+from .._claim import DERIVED, Outcome, above, below, close, mean_and_error
 from ..tokens import REPORTED, REWARDS, Tokens
 from ._ledger import Context, Subject, once
-from ._shared import CASE, DERIVED, PAPER
+from ._shared import CASE, PAPER
 from ._solves import CHECK_PROBS, CHECK_RATES, velocity
 
 SUBJECT = Subject("Tokens")

@@ -8,9 +8,9 @@ import optax
 
 import qra_jax as qra
 
-from .._claim import Outcome, close, estimate
+from .._claim import DERIVED, Outcome, close, estimate
 from ._ledger import Context, Subject, once
-from ._shared import CASE, DERIVED
+from ._shared import CASE
 from ._solves import CHECK_PROBS, CHECK_RATES, ROWS, follow
 
 SUBJECT = Subject("Training in steps")

@@ -8,9 +8,9 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import Outcome, close
+from .._claim import DERIVED, Outcome, close
 from ._ledger import Context, Subject, once
-from ._shared import CASE, DERIVED, farthest
+from ._shared import CASE, farthest
 from ._solves import (
     CHECK_PROBS,
     CHECK_RATES,
