@@ -73,6 +73,13 @@ from ._policy import AbstractPolicy as AbstractPolicy
 from ._policy import AbstractTwoStagePolicy as AbstractTwoStagePolicy
 from ._policy import TabularPolicy as TabularPolicy
 from ._policy import two_stage as two_stage
+from ._posterior import AbstractPosterior as AbstractPosterior
+from ._posterior import ConjugatePosterior as ConjugatePosterior
+from ._posterior import PartialPosterior as PartialPosterior
+from ._posterior import Prior as Prior
+from ._posterior import partial_posterior as partial_posterior
+from ._posterior import per_question_posterior as per_question_posterior
+from ._posterior import pooled_posterior as pooled_posterior
 from ._problem import Problem as Problem
 from ._regime import Regime as Regime
 from ._regime import entanglement_ratio as entanglement_ratio

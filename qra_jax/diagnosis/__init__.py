@@ -1,0 +1,11 @@
+"""What rollouts of a base model say of the training to come."""
+
+from ._result import Band as Band
+from ._result import Diagnosis as Diagnosis
+from ._result import Forecast as Forecast
+from ._result import OpenPoint as OpenPoint
+from ._result import PassAtK as PassAtK
+from ._result import RLIFRisk as RLIFRisk
+from ._result import StepForecast as StepForecast
+from ._result import StuckQuestion as StuckQuestion
+from ._result import TimeBand as TimeBand
