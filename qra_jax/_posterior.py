@@ -17,6 +17,7 @@ from ._tree import in_groups
 _Table = Float[Array, "Q R"]
 STRENGTHS = tuple(float(s) for s in np.geomspace(0.1, 1e5, 49))
 """Strengths of partial pooling, in samples; equally likely beforehand."""
+_PILOTS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,34 +264,43 @@ def hierarchy(
     """
     dtype, exists = counts.dtype, base > 0
     grid = jnp.asarray(STRENGTHS, dtype)
-    strengths = grid[jnp.arange(particles) % len(STRENGTHS)]
     totals = jnp.sum(counts, axis=0)
 
     def tables(strength):
-        def once(_, shares):
+        def once(_, proposal):
+            shares = proposal / jnp.sum(proposal)
             rate = jnp.where(exists, jnp.maximum(strength * shares, 1e-12), 1)[None]
             seen = jnp.sum(rate * (digamma(rate + counts) - digamma(rate)), axis=0)
-            proposal = base + jnp.where(exists, jnp.minimum(seen, totals), 0)
-            return proposal / jnp.sum(proposal)
+            return base + jnp.where(exists, jnp.minimum(seen, totals), 0)
 
-        start = (base + totals) / jnp.sum(base + totals)
-        shares = jax.lax.fori_loop(0, 8, once, start)
-        rate = jnp.where(exists, jnp.maximum(strength * shares, 1e-12), 1)[None]
-        seen = jnp.sum(rate * (digamma(rate + counts) - digamma(rate)), axis=0)
-        return base + jnp.where(exists, jnp.minimum(seen, totals), 0)
+        return jax.lax.fori_loop(0, 8, once, base + totals)
 
     proposals = in_groups(tables, grid, 8)
 
-    def particle(index):
-        proposal = proposals[index % len(STRENGTHS)]
-        shares = _dirichlet(jax.random.fold_in(key, index), proposal)
-        log_shares = jnp.log(jnp.where(exists, shares, 1))
-        log_weight = log_marginal(counts, strengths[index] * shares)
-        log_weight += _log_dirichlet(log_shares, base) - _log_dirichlet(log_shares, proposal)
-        return shares, log_weight
+    def particles_at(key, at):
+        """Shares at strengths of the grid, and their weights beside a uniform choice of these."""
 
-    shares, log_weights = in_groups(particle, jnp.arange(particles), 16)
-    return Hierarchy(strengths, shares, jax.nn.log_softmax(log_weights))
+        def particle(task):
+            index, at = task
+            proposal = proposals[at]
+            shares = _dirichlet(jax.random.fold_in(key, index), proposal)
+            log_shares = jnp.log(jnp.where(exists, shares, 1))
+            log_weight = log_marginal(counts, grid[at] * shares)
+            log_weight += _log_dirichlet(log_shares, base) - _log_dirichlet(log_shares, proposal)
+            return shares, log_weight
+
+        return in_groups(particle, jnp.stack([jnp.arange(len(at)), at], axis=1), 16)
+
+    # A first few of every strength say where the others are worth having.
+    for_first, for_choice, for_all = jax.random.split(key, 3)
+    number = len(STRENGTHS)
+    _, first = particles_at(for_first, jnp.tile(jnp.arange(number), _PILOTS))
+    found = jax.nn.softmax(jax.nn.logsumexp(first.reshape(_PILOTS, number), axis=0))
+    chance = 0.8 * found + 0.2 / number
+    at = jax.random.categorical(for_choice, jnp.log(chance), shape=(particles,))
+    shares, log_weights = particles_at(for_all, at)
+    log_weights -= jnp.log(chance)[at]
+    return Hierarchy(grid[at], shares, jax.nn.log_softmax(log_weights))
 
 
 class PartialPosterior(AbstractPosterior):
@@ -352,7 +362,7 @@ def partial_posterior(
     prior: Prior = Prior(),
     *,
     exists: Bool[ArrayLike, " R"] | None = None,
-    particles: int = 1568,
+    particles: int = 1024,
 ) -> PartialPosterior:
     r"""Partial pooling: how much questions share is itself inferred.
 
@@ -363,7 +373,7 @@ def partial_posterior(
     for itself.
 
     **Arguments:** `key` of the particles; `samples`, `correct`, `prior`, `exists` as for
-    `pooled_posterior`; `particles`: of strength and shared shares, at least 49.
+    `pooled_posterior`; `particles`: of strength and shared shares, at least 1.
 
     **Returns:** a posterior of Q' = Q questions.
 
@@ -372,7 +382,7 @@ def partial_posterior(
     Source: derived in docs.
     """
     samples, correct = check_counts(samples, correct)
-    whole(particles, "particles", len(STRENGTHS))
+    whole(particles, "particles", 1)
     present = jnp.ones(samples.shape[-1], bool) if exists is None else jnp.asarray(exists)
     base = jnp.where(present, prior.concentration, 0).astype(samples.dtype)
     samples = jnp.where(present[None], samples, 0)
