@@ -100,6 +100,7 @@ from ._rlif_laws import rlif_drop_probability as rlif_drop_probability
 from ._rlif_laws import rlif_end_above_probability as rlif_end_above_probability
 from ._rlif_laws import rlif_rise_given_majority as rlif_rise_given_majority
 from ._rlif_laws import rlif_rise_probability as rlif_rise_probability
+from ._rollouts import Rollouts as Rollouts
 from ._simplex import simplex_grid as simplex_grid
 from ._simplex import simplex_velocity as simplex_velocity
 from ._status import Status as Status
