@@ -1,5 +1,7 @@
 """What rollouts of a base model say of the training to come."""
 
+from ._diagnose import TrainingRun as TrainingRun
+from ._diagnose import diagnose as diagnose
 from ._result import Band as Band
 from ._result import Diagnosis as Diagnosis
 from ._result import Forecast as Forecast
