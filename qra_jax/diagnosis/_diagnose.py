@@ -142,7 +142,7 @@ def _as_rollouts(rollouts: Rollouts | tuple[ArrayLike, ArrayLike]) -> Rollouts:
 def _posterior(pooling: str, key: PRNGKeyArray, model: _Model, prior: Prior) -> AbstractPosterior:
     counts = model.samples, model.correct
     if pooling == "partial":
-        return jax.jit(partial_posterior, static_argnums=3)(key, *counts, prior)
+        return _partial(key, *counts, prior)
     return (pooled_posterior if pooling == "pooled" else per_question_posterior)(*counts, prior)
 
 
@@ -269,7 +269,7 @@ def diagnose(
     base = source.base_model()
     model = _modelled(base, max_patterns)
     key, rng = jax.random.key(seed), np.random.default_rng([seed, 0])
-    keys = [jax.random.fold_in(key, i) for i in range(4)]
+    keys = [jax.random.fold_in(key, i) for i in range(3)]
     posterior = _posterior(pooling, keys[0], model, prior)
     tables = _drawn(posterior, keys[1], draws)
     number = tables.probs.shape[1]
@@ -324,9 +324,10 @@ def diagnose(
             solver,
             samples.sum(axis=1),
             weights,
+            tables,
             float(kinds.max(axis=-1).mean()),
             float(np.mean(width_of(times.log_convergence))),
-            keys[3],
+            seed,
         ),
         limits=(),
         status=status,
@@ -334,9 +335,12 @@ def diagnose(
     return dataclasses.replace(found, limits=limits_of(found, source, model.grouped, posterior))
 
 
+_draw = eqx.filter_jit(lambda posterior, key, number: posterior.draw(key, number))
+_partial = jax.jit(partial_posterior, static_argnums=3)
+
+
 def _drawn(posterior: AbstractPosterior, key: PRNGKeyArray, number: int) -> Tables:
-    draw = jax.jit(lambda posterior, key: posterior.draw(key, number))
-    return Tables(*(np.asarray(x) for x in draw(posterior, key)))
+    return Tables(*(np.asarray(x) for x in _draw(posterior, key, number)))
 
 
 def _renumbered(rewards: Rewards, asked: np.ndarray, questions: int) -> Rewards:

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float
 
 from .._objective import Objective
 from .._posterior import AbstractPosterior
@@ -19,58 +19,46 @@ _FUTURES, _WITHIN = 48, 99
 _LN10 = float(np.log(10))
 
 
-def multinomial(
-    key: PRNGKeyArray, number: Float[Array, "*Q"], probs: Float[Array, "*Q R"]
-) -> Float[Array, "*Q R"]:
-    """Multinomial counts, one binomial after the other."""
-    keys = jax.random.split(key, probs.shape[-1])
-
-    def one(carry, task):
-        left, mass = carry
-        key, prob = task
-        share = jnp.clip(prob / jnp.where(mass > 0, mass, 1), 0, 1)
-        count = jax.random.binomial(key, left, share, dtype=probs.dtype)
-        return (left - count, jnp.maximum(mass - prob, 0)), count
-
-    mass = jnp.flip(jnp.cumsum(jnp.flip(probs, -1), axis=-1), -1)
-    # All that is left goes to the last pattern there is.
-    tasks = keys, jnp.moveaxis(probs, -1, 0)
-    (left, _), counts = jax.lax.scan(one, (number, mass[..., 0]), tasks)
-    counts = jnp.moveaxis(counts, 0, -1)
-    last = jnp.argmax(probs, axis=-1)
-    return counts + left[..., None] * (jnp.arange(probs.shape[-1]) == last[..., None])
-
-
 class Future(NamedTuple):
     """What is expected after further rollouts: the largest regime probability of each question
     (mean over futures), and draws from each of the posteriors."""
 
-    settled: Float[Array, " Q"]
-    probs: Float[Array, "F D Q R"]
-    rates: Float[Array, "F D Q R"]
+    settled: Float[np.ndarray, " Q"]
+    probs: Float[np.ndarray, "F D Q R"]
+    rates: Float[np.ndarray, "F D Q R"]
 
 
 @eqx.filter_jit
-def _futures(
-    posterior: AbstractPosterior,
-    objective: Objective,
-    rollouts: Float[Array, " Q"],
-    key: PRNGKeyArray,
-) -> Future:
-    """Posteriors after so many further rollouts of each question, drawn from the present one."""
+def _later(posterior: AbstractPosterior, objective: Objective, samples, correct, key):
+    """The posteriors after each of F further counts `(F, Q, R)`."""
     kinds = regimes_of(objective)
 
-    def one(index):
-        keys = jax.random.split(jax.random.fold_in(key, index), 4)
-        probs, rates = posterior.sample(keys[0])
-        samples = multinomial(keys[1], rollouts, probs)
-        correct = jax.random.binomial(keys[2], samples, rates, dtype=probs.dtype)
-        later = posterior.updated(samples, correct)
-        drawn = later.draw(keys[3], _WITHIN)
+    def one(task):
+        key, *counts = task
+        drawn = posterior.updated(*counts).draw(key, _WITHIN)
         return regime_counts(kinds(*drawn)).max(axis=-1), *drawn
 
-    largest, probs, rates = jax.lax.map(one, jnp.arange(_FUTURES))
-    return Future(jnp.mean(largest, axis=0), probs, rates)
+    return jax.lax.map(one, (jax.random.split(key, samples.shape[0]), samples, correct))
+
+
+def _future(
+    posterior: AbstractPosterior,
+    objective: Objective,
+    truths: Tables,
+    rollouts: Float[np.ndarray, " Q"],
+    seed: tuple[int, int],
+) -> Future:
+    """Posteriors after so many further rollouts of each question, drawn from some of the present
+    one's draws."""
+    rng = np.random.default_rng(seed)
+    probs, rates = (x[:_FUTURES] for x in truths)
+    probs = probs / probs.sum(axis=-1, keepdims=True)
+    samples = rng.multinomial(np.broadcast_to(rollouts.astype(int), probs.shape[:-1]), probs)
+    correct = rng.binomial(samples, rates)
+    counts = (jnp.asarray(x, truths.probs.dtype) for x in (samples, correct))
+    found = _later(posterior, objective, *counts, jax.random.key(seed[0] + seed[1]))
+    largest, probs, rates = (np.asarray(x) for x in found)
+    return Future(largest.mean(axis=0), probs, rates)
 
 
 def open_points(
@@ -79,13 +67,15 @@ def open_points(
     solver: Solver,
     samples: Float[np.ndarray, " Q"],
     weights: Float[np.ndarray, " Q"],
+    truths: Tables,
     settled: float,
     width: float,
-    key: PRNGKeyArray,
+    seed: int,
 ) -> tuple[OpenPoint, ...]:
     """What is open, and the further rollouts that are expected to settle it.
 
-    **Arguments:** `samples`: rollouts of each question; `settled`: the largest regime probability
+    **Arguments:** `samples`: rollouts of each question; `truths`: draws of what may be true;
+    `settled`: the largest regime probability
     now (mean over questions); `width`: of the 90 % interval of log10 of the convergence time (mean
     over questions).
     """
@@ -102,7 +92,7 @@ def open_points(
             break
         further = (2**doubling - 1) * samples
         tried = int(further.sum())
-        future = _futures(posterior, objective, jnp.asarray(further), key)
+        future = _future(posterior, objective, truths, further, (seed, doubling))
         if missing_regime and float(np.mean(future.settled)) >= SETTLED:
             wanted["regime"] = tried
         if missing_time and _expected_width(solver, future, weights) <= NARROW:
@@ -124,7 +114,7 @@ def open_points(
                 NARROW,
                 wanted["time"],
                 tried if solve_times else 0,
-            )  # fmt: skip
+            )
         )
     return tuple(points) if total else ()
 

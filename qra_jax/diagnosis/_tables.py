@@ -42,9 +42,7 @@ def pass_at_k_of(
     before, after = ([(1 - (1 - x) ** k) @ weights for k in ks] for x in (start, end))
     return PassAtK(
         k=np.array(ks),
-        measured=np.array(
-            [np.nanmean(x) if n else np.nan for x, n in zip(each, known, strict=True)]
-        ),
+        measured=np.array(means),
         questions=known,
         before=band(np.stack(before, axis=1)),
         after=band(np.stack(after, axis=1)),
