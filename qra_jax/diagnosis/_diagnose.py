@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
@@ -21,6 +22,8 @@ from .._posterior import (
     per_question_posterior,
     pooled_posterior,
 )
+from .._regime import Regime
+from .._reward import Verifiable
 from .._rollouts import Rollouts
 from .._status import Status
 from ._forecast import Plan, check_logs, forecast_steps, forecast_training
@@ -80,8 +83,8 @@ class TrainingRun:
                 "hold a step above 0 where no learning rate is given", self.logged)  # fmt: skip
 
     def plan(self) -> Plan:
-        """At most 65 rows, the first at step 0, evenly spaced."""
-        rows = min(self.num_steps, 64) + 1
+        """At most 201 rows, the first at step 0, evenly spaced."""
+        rows = min(self.num_steps, 200) + 1
         steps = np.unique(np.round(np.linspace(0, self.num_steps, rows)).astype(np.int64))
         rate = self.learning_rate
         return Plan(
@@ -146,13 +149,17 @@ def _posterior(pooling: str, key: PRNGKeyArray, model: _Model, prior: Prior) -> 
     return (pooled_posterior if pooling == "pooled" else per_question_posterior)(*counts, prior)
 
 
+def _finite_band(log_times: np.ndarray, where: np.ndarray) -> Band:
+    """The band of the draws that are finite, and meant."""
+    return band(np.where(np.isfinite(log_times) & where, log_times, np.nan))
+
+
 def _time_band(log_times: np.ndarray) -> TimeBand:
-    finite = np.where(np.isfinite(log_times), log_times, np.nan)
     return TimeBand(
         at_once=np.mean(log_times == -np.inf, axis=0),
         never=np.mean(log_times == np.inf, axis=0),
         failed=np.mean(np.isnan(log_times), axis=0),
-        band=band(finite),
+        band=_finite_band(log_times, np.isfinite(log_times)),
         overall=band(log_times),
     )
 
@@ -229,8 +236,9 @@ def diagnose(
       `"partial"` (as alike as the data say). Beyond `"pooled"`, the flow is that of tables: every
       question at its weight, 1/Q, times the speed.
     - `prior`: see `Prior`.
-    - `objective`: of verifiable rewards, without penalties; `RLVR()` unless given. For GRPO with
+    - `objective`: of verifiable rewards, without penalties. For GRPO with
       groups of M it is `Objective(Verifiable(), utility=GRPO(M))`: the same way, another clock.
+      Unless given that of the run's sampler, or `RLVR()`.
     - `eps`: converged means $\pi(r^*) = 1 - \epsilon$.
     - `draws`: D, at least 20; 20 i - 1 makes the bands exact.
     - `seed`: of all randomness.
@@ -255,8 +263,7 @@ def diagnose(
 
     Source: derived in docs.
     """
-    objective = RLVR() if objective is None else objective
-    check_objective(objective)
+    objective = _objective_of(objective, run)
     require(pooling in _POOLINGS, "pooling", f"be one of {_POOLINGS}", repr(pooling))
     require(0 < eps < 1, "eps", "lie strictly between 0 and 1", eps)
     whole(draws, "draws", 20)
@@ -269,7 +276,7 @@ def diagnose(
     base = source.base_model()
     model = _modelled(base, max_patterns)
     key, rng = jax.random.key(seed), np.random.default_rng([seed, 0])
-    keys = [jax.random.fold_in(key, i) for i in range(3)]
+    keys = [jax.random.fold_in(key, i) for i in range(2)]
     posterior = _posterior(pooling, keys[0], model, prior)
     tables = _drawn(posterior, keys[1], draws)
     number = tables.probs.shape[1]
@@ -280,7 +287,7 @@ def diagnose(
 
     solver = Solver.of(objective, eps)
     times = solver.times(tables, weights)
-    kinds = np.stack([np.mean(times.regime == kind, axis=0) for kind in range(3)], axis=-1)
+    kinds = np.stack([np.mean(times.regime == kind, axis=0) for kind in range(2)], axis=-1)
     forecast, row_status = _forecast(solver, tables, weights, times)
     values, start = tables.values, tables.accuracy[..., None]
     best = values == values.max(axis=-1, keepdims=True)
@@ -289,6 +296,10 @@ def diagnose(
     if rewards is not None:
         of_model = _renumbered(rewards, model.asked, len(base.questions))
         risks = risk(of_model, tables, weights, len(model.asked), rng)
+    strong = times.regime == Regime.STRONG
+    planned = None
+    if run is not None:
+        planned = forecast_run(posterior, run, objective=objective, draws=draws, seed=seed)
     status = _statuses(times.entanglement_status, times.convergence_status, row_status)
     found = Diagnosis(
         patterns=model.patterns,
@@ -312,8 +323,10 @@ def diagnose(
         gamma=band(times.gamma),
         log_entanglement_time=_time_band(times.log_entanglement),
         log_convergence_time=_time_band(times.log_convergence),
+        log_convergence_if_strong=_finite_band(times.log_convergence, strong),
+        log_convergence_if_weak=_finite_band(times.log_convergence, ~strong),
         forecast=forecast,
-        step_forecast=_run_forecast(run, solver, posterior, tables, weights, keys[2], seed),
+        step_forecast=planned,
         rlif=risks,
         pass_at_k=pass_at_k_of(ks, model.samples, model.correct, tables, weights),
         stuck=stuck_questions(model.questions, model.samples, model.correct, prior),
@@ -335,6 +348,15 @@ def diagnose(
     return dataclasses.replace(found, limits=limits_of(found, source, model.grouped, posterior))
 
 
+def _objective_of(objective: Objective | None, run: TrainingRun | None) -> Objective:
+    """The objective given; else that of the run's sampler; else RLVR."""
+    if objective is None and run is not None and run.sampler is not None:
+        objective = Objective(Verifiable(), utility=run.sampler.utility)
+    objective = RLVR() if objective is None else objective
+    check_objective(objective)
+    return objective
+
+
 _draw = eqx.filter_jit(lambda posterior, key, number: posterior.draw(key, number))
 _partial = jax.jit(partial_posterior, static_argnums=3)
 
@@ -349,18 +371,38 @@ def _renumbered(rewards: Rewards, asked: np.ndarray, questions: int) -> Rewards:
     return rewards._replace(question=place[rewards.question])
 
 
-def _run_forecast(
-    run: TrainingRun | None,
-    solver: Solver,
+def forecast_run(
     posterior: AbstractPosterior,
-    tables: Tables,
-    weights: np.ndarray,
-    key: PRNGKeyArray,
-    seed: int,
-) -> StepForecast | None:
-    if run is None:
-        return None
+    run: TrainingRun,
+    *,
+    weights: ArrayLike | None = None,
+    objective: Objective | None = None,
+    draws: int = 399,
+    seed: int = 0,
+) -> StepForecast:
+    r"""Accuracy and pattern shares over the steps of a training run.
+
+    Draws of the base model and time scales are weighted by the binomial likelihood of what was
+    logged. With a sampler the draws are trained, each with noise of the mean and covariance that
+    samples have, and weighted on the way (a particle filter).
+
+    **Arguments:** `posterior`: of the base model; `run`; `weights`: `(Q',)` of its questions, equal
+    unless given; `objective`, `draws`, `seed`: as for `diagnose` (with a sampler the objective's
+    utility, unless given, is that of the sampler).
+
+    **Returns:** a `StepForecast`: of the true accuracy of the trained policy.
+
+    **Raises:** `ValueError` as `diagnose`.
+
+    Source: derived in docs.
+    """
+    objective = _objective_of(objective, run)
+    keys = [jax.random.fold_in(jax.random.key(seed), i) for i in (1, 2)]
+    tables = _drawn(posterior, keys[0], draws)
+    number = tables.probs.shape[1]
+    shares = np.full(number, 1 / number) if weights is None else np.asarray(weights, float)
+    solver = Solver.of(objective, 0.1)
     if run.sampler is None:
-        return forecast_steps(solver, tables, weights, run.plan())
-    fresh = _drawn(posterior, key, run.particles)
-    return forecast_training(solver, tables, fresh, weights, run.plan(), run.sampler, seed)
+        return forecast_steps(solver, tables, shares, run.plan())
+    fresh = _drawn(posterior, keys[1], run.particles)
+    return forecast_training(solver, tables, fresh, shares, run.plan(), run.sampler, seed)

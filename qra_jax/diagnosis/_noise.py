@@ -41,7 +41,7 @@ class StepNoise(eqx.Module):
         size, estimator = sampler.group_size, sampler.estimator
         number = np.arange(size + 1)
         rewards = (number[:, None] > np.arange(size)[None]).astype(float)
-        advantages = np.asarray(estimator.advantages(jnp.asarray(rewards)), float)
+        advantages = np.array(estimator.advantages(jnp.asarray(rewards)), float)
         right, wrong = advantages[:, 0], advantages[:, -1]
         right[0], wrong[-1] = 0, 0  # of none
         self.of_right = jnp.asarray(number * right / size)

@@ -170,6 +170,8 @@ class Diagnosis:
       falls later).
     - `gamma`: band `(Q',)` over draws that are not STRONG, NaN where none is.
     - `log_entanglement_time`, `log_convergence_time`: `TimeBand`s, of the flow's own time.
+    - `log_convergence_if_strong`, `log_convergence_if_weak`: bands `(Q',)` of finite log times, of
+      the draws whose regime is STRONG (T0 = 0) and of the others: the two may lie far apart.
     - `forecast`, `step_forecast` (None unless asked for), `rlif` (None where there is neither
       confidence nor answers), `pass_at_k`.
     - `stuck`: questions at 0 or 1; `num_questions`: of the file.
@@ -198,6 +200,8 @@ class Diagnosis:
     gamma: Band
     log_entanglement_time: TimeBand
     log_convergence_time: TimeBand
+    log_convergence_if_strong: Band
+    log_convergence_if_weak: Band
     forecast: Forecast
     step_forecast: StepForecast | None
     rlif: RLIFRisk | None
