@@ -55,8 +55,9 @@ def _future(
     probs = probs / probs.sum(axis=-1, keepdims=True)
     samples = rng.multinomial(np.broadcast_to(rollouts.astype(int), probs.shape[:-1]), probs)
     correct = rng.binomial(samples, rates)
-    counts = (jnp.asarray(x, truths.probs.dtype) for x in (samples, correct))
-    found = _later(posterior, objective, *counts, jax.random.key(seed[0] + seed[1]))
+    counts = [jnp.asarray(x, truths.probs.dtype) for x in (samples, correct)]
+    key = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
+    found = _later(posterior, objective, counts[0], counts[1], key)
     largest, probs, rates = (np.asarray(x) for x in found)
     return Future(largest.mean(axis=0), probs, rates)
 
