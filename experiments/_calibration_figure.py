@@ -51,6 +51,8 @@ def _coverage(ax: Axes, data: xr.Dataset, names: Mapping[str, str], covered: Cal
     ax.set_yticks(range(len(names)), [name.replace(", ", ",\n") for name in names.values()])
     ax.invert_yaxis()
     ax.set(xlabel="share of truths in the 90 % interval", title="(a) coverage, with 95 % intervals")
+    # Room for the legend.
+    ax.set_xlim(left=ax.get_xlim()[0] - 0.06)
     ax.legend(loc="lower left", fontsize=7)
 
 
