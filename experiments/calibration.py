@@ -26,7 +26,6 @@ _NAMES = {
     "weak": "convergence time, T0 > 0",
     "entangled phase": "T0, where it is above 0",
 }
-_MOST = 6
 _BLOCK = 50
 _BINS = 15
 _NULLS = 2000
@@ -44,6 +43,8 @@ class Calibration(Map):
     """fewest rollouts of a base model, at least 1; their number is even in its logarithm"""
     most: int = 5000
     """most rollouts, at least `fewest`"""
+    patterns: int = 6
+    """most patterns of a base model, at least 2; their number is even from 2 to this"""
     eps: float = 0.1
     """converged means that the best pattern has probability 1 - eps"""
 
@@ -55,6 +56,7 @@ class Calibration(Map):
         require_setting(self.draws >= 39, "draws", "be at least 39", self.draws)
         require_setting(self.fewest >= 1, "fewest", "be at least 1", self.fewest)
         require_setting(self.most >= self.fewest, "most", "be at least fewest", self.most)
+        require_setting(self.patterns >= 2, "patterns", "be at least 2", self.patterns)
         require_setting(0 < self.eps < 1, "eps", "lie strictly between 0 and 1", self.eps)
 
     def shrunk(self) -> "Calibration":
@@ -94,7 +96,7 @@ class Calibration(Map):
     def _model(self, case: int, index: int) -> tuple[np.ndarray, ...]:
         """A base model and its rollouts: shares, success rates, samples, right ones."""
         rng = np.random.default_rng([self.seed, case, index])
-        number = int(rng.integers(2, _MOST + 1))
+        number = int(rng.integers(2, self.patterns + 1))
         rollouts = int(np.exp(rng.uniform(np.log(self.fewest), np.log(self.most))))
         if case == 0:
             probs, rates = rng.dirichlet(np.ones(number)), rng.uniform(size=number)
@@ -103,7 +105,7 @@ class Calibration(Map):
             probs, rates = rng.dirichlet(np.full(number, 0.3)), rng.beta(6, 3, size=number)
         samples = rng.multinomial(rollouts, probs)
         columns = probs, rates, samples, rng.binomial(samples, rates)
-        return tuple(np.pad(column, (0, _MOST - number)) for column in columns)
+        return tuple(np.pad(column, (0, self.patterns - number)) for column in columns)
 
     def _block(self, solver: Solver, case: int, models: range) -> dict[str, np.ndarray]:
         probs, rates, samples, correct = map(
@@ -116,7 +118,9 @@ class Calibration(Map):
         keys = jnp.asarray(np.pad(np.array(models), (0, fill)) + case * 1_000_000)
         counts = tuple(map(jnp.asarray, padded))
         drawn = _compiled(jax.random.key(self.seed), keys, counts, self.draws)
-        tables = Tables(*(np.asarray(x)[: len(models)].reshape(-1, 1, _MOST) for x in drawn))
+        tables = Tables(
+            *(np.asarray(x)[: len(models)].reshape(-1, 1, self.patterns) for x in drawn)
+        )
         times = solver.times(tables, np.ones(1))
         shape = len(models), self.draws
         kinds, ends, starts = (

@@ -86,10 +86,9 @@ class TrainingRun:
         """At most 201 rows, the first at step 0, evenly spaced."""
         rows = min(self.num_steps, 200) + 1
         steps = np.unique(np.round(np.linspace(0, self.num_steps, rows)).astype(np.int64))
-        rate = self.learning_rate
-        return Plan(
-            steps, check_logs(self.logged), self.scale_range if rate is None else (rate,) * 2
-        )
+        known = self.learning_rate
+        scales = self.scale_range if known is None else (known, known)
+        return Plan(steps, check_logs(self.logged), scales)
 
 
 class _Model(NamedTuple):
