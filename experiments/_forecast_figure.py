@@ -10,7 +10,8 @@ _SHOWN = 3
 
 
 def draw_forecast(data: xr.Dataset) -> Figure:
-    """A few runs with their bands, coverage over the steps, and widths."""
+    """A few runs with their bands (h is the learning rate), coverage over the steps, and widths
+    (median and middle half of the runs)."""
     logged = data.attrs["logged"]
     inside = (data["low"] <= data["accuracy"]) & (data["accuracy"] <= data["high"])
     width = data["high"] - data["low"]
@@ -19,7 +20,7 @@ def draw_forecast(data: xr.Dataset) -> Figure:
     order = np.argsort(width.sel(step=late).median("step").values)
     shown = order[[len(order) // 2, int(len(order) * 0.8), -1]]
     with plot.style():
-        figure = Figure(figsize=(7.4, 4.6))
+        figure = Figure(figsize=(8.0, 4.8))
         axes = figure.subplots(2, _SHOWN)
         steps = data["step"]
         for letter, index, ax in zip("abc", shown, axes[0], strict=True):
@@ -29,7 +30,7 @@ def draw_forecast(data: xr.Dataset) -> Figure:
                             label="90 % band")  # fmt: skip
             ax.plot(steps, run["median"], color=plot.BEST, lw=1, label="median")
             ax.plot(steps, run["accuracy"], color=plot.THEORY, lw=0.9, label="run")
-            text = f"({letter}) {int(run['rollouts'])} rollouts, rate {float(run['rate']):.2g}"
+            text = f"({letter}) {int(run['rollouts'])} rollouts, h = {float(run['rate']):.2g}"
             ax.set(title=text, xlabel="step", ylabel="accuracy")
         axes[0, 0].legend(fontsize=7)
         ax = axes[1, 0]
@@ -47,5 +48,5 @@ def draw_forecast(data: xr.Dataset) -> Figure:
         ax.fill_between(steps, bands[0], bands[2], color=plot.REST, alpha=0.3, lw=0)
         ax.plot(steps, bands[1], color=plot.REST)
         ax.axhline(0.15, color=plot.THEORY, lw=0.9, ls="--")
-        ax.set(xlabel="step", ylabel="width", title="(f) width: median, middle half")
+        ax.set(xlabel="step", ylabel="width", title="(f) width of the band")
         return figure

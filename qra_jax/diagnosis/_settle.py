@@ -41,7 +41,7 @@ def _later(posterior: AbstractPosterior, objective: Objective, samples, correct,
     return jax.lax.map(one, (jax.random.split(key, samples.shape[0]), samples, correct))
 
 
-def _future(
+def future_posteriors(
     posterior: AbstractPosterior,
     objective: Objective,
     truths: Tables,
@@ -93,7 +93,7 @@ def open_points(
             break
         further = (2**doubling - 1) * samples
         tried = int(further.sum())
-        future = _future(posterior, objective, truths, further, (seed, doubling))
+        future = future_posteriors(posterior, objective, truths, further, (seed, doubling))
         if missing_regime and float(np.mean(future.settled)) >= SETTLED:
             wanted["regime"] = tried
         if missing_time and _expected_width(solver, future, weights) <= NARROW:
