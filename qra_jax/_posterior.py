@@ -80,17 +80,26 @@ class AbstractPosterior(eqx.Module):
         return jax.vmap(lambda i: self.sample(jax.random.fold_in(key, i)))(jnp.arange(number))
 
 
-def _dirichlet(key: PRNGKeyArray, concentrations: Float[Array, "*N R"]) -> Float[Array, "*N R"]:
-    """Draws over the last axis; a concentration of 0 stands for no pattern."""
-    exists = concentrations > 0
-    logs = jax.random.loggamma(key, jnp.where(exists, concentrations, 1))
+def _from_gammas(logs: Float[Array, "*N R"], exists: Bool[Array, "*N R"]) -> Float[Array, "*N R"]:
+    """Dirichlet draws over the last axis from logarithms of gamma draws."""
     probs = jax.nn.softmax(jnp.where(exists, logs, -jnp.inf), axis=-1)
     return jnp.where(exists, jnp.maximum(probs, jnp.finfo(probs.dtype).tiny), 0)
 
 
-def _beta(key: PRNGKeyArray, right: Float[Array, "*N"], wrong: Float[Array, "*N"]):
-    keys = jax.random.split(key)
-    return jax.nn.sigmoid(jax.random.loggamma(keys[0], right) - jax.random.loggamma(keys[1], wrong))
+def _dirichlet(key: PRNGKeyArray, concentrations: Float[Array, "*N R"]) -> Float[Array, "*N R"]:
+    """Draws over the last axis; a concentration of 0 stands for no pattern."""
+    exists = concentrations > 0
+    return _from_gammas(jax.random.loggamma(key, jnp.where(exists, concentrations, 1)), exists)
+
+
+def _tables(
+    key: PRNGKeyArray, concentrations: _Table, right: _Table, wrong: _Table
+) -> tuple[_Table, _Table]:
+    """Draws of Dirichlet shares and beta rates, by one call: it takes long to compile."""
+    exists = concentrations > 0
+    parts = jnp.stack([jnp.where(exists, concentrations, 1), right, wrong])
+    logs = jax.random.loggamma(key, parts)
+    return _from_gammas(logs[0], exists), jax.nn.sigmoid(logs[1] - logs[2])
 
 
 class ConjugatePosterior(AbstractPosterior):
@@ -107,11 +116,7 @@ class ConjugatePosterior(AbstractPosterior):
     wrong: _Table
 
     def sample(self, key: PRNGKeyArray) -> tuple[_Table, _Table]:
-        for_patterns, for_answers = jax.random.split(key)
-        return (
-            _dirichlet(for_patterns, self.concentrations),
-            _beta(for_answers, self.right, self.wrong),
-        )
+        return _tables(key, self.concentrations, self.right, self.wrong)
 
     def mean(self) -> tuple[_Table, _Table]:
         total = jnp.sum(self.concentrations, axis=-1, keepdims=True)
@@ -322,18 +327,17 @@ class PartialPosterior(AbstractPosterior):
     answers: Hierarchy
 
     def sample(self, key: PRNGKeyArray) -> tuple[_Table, _Table]:
-        keys = jax.random.split(key, 4)
-        one = jax.random.categorical(keys[0], self.patterns.log_weights)
+        for_shares, for_rates, for_tables = jax.random.split(key, 3)
+        one = jax.random.categorical(for_shares, self.patterns.log_weights)
         shared = self.patterns.strengths[one] * self.patterns.shares[one]
         exists = (self.patterns.shares[0] > 0)[None]
         concentrations = jnp.where(exists, jnp.maximum(shared, 1e-12)[None] + self.samples, 0)
-        probs = _dirichlet(keys[1], concentrations)
-        each = jax.random.categorical(keys[2], self.answers.log_weights, axis=-1)
+        each = jax.random.categorical(for_rates, self.answers.log_weights, axis=-1)
         at = (jnp.arange(each.shape[0]), each)
-        shared = self.answers.strengths[at][:, None] * self.answers.shares[at]
-        wrong = self.samples - self.correct
-        shared = jnp.maximum(shared, 1e-12)
-        return probs, _beta(keys[3], shared[None, :, 0] + self.correct, shared[None, :, 1] + wrong)
+        shared = jnp.maximum(self.answers.strengths[at][:, None] * self.answers.shares[at], 1e-12)
+        right = shared[None, :, 0] + self.correct
+        wrong = shared[None, :, 1] + (self.samples - self.correct)
+        return _tables(for_tables, concentrations, right, wrong)
 
     def mean(self) -> tuple[_Table, _Table]:
         def of(counts, level: Hierarchy):

@@ -68,7 +68,7 @@ def test_draw_depends_on_its_index_alone():
     """Draw i is that of fold_in(key, i), whatever their number."""
     posterior, probs, _ = drawn(qra.pooled_posterior)
     few, _ = posterior.draw(jax.random.key(0), 3)
-    np.testing.assert_array_equal(few, probs[:3])
+    np.testing.assert_allclose(few, probs[:3], rtol=1e-12)
 
 
 def test_columns_that_only_pad():
@@ -140,7 +140,7 @@ def test_hierarchy_against_quadrature():
 @functools.cache
 def partial():
     """`qra.partial_posterior` compiled for 12 questions of three patterns."""
-    return jax.jit(lambda n, k: qra.partial_posterior(jax.random.key(3), n, k, particles=512))
+    return jax.jit(lambda n, k: qra.partial_posterior(jax.random.key(3), n, k, particles=256))
 
 
 def test_partial_pooling_of_equal_questions():
@@ -174,7 +174,7 @@ def test_partial_pooling_of_unlike_questions():
 def test_partial_pooling_is_calibrated():
     """Truths drawn from the model itself: their shares lie in 90 % intervals as often as they
     should, by a binomial test over independent data sets."""
-    rng, inside, number = np.random.default_rng(5), 0, 60
+    rng, inside, number = np.random.default_rng(5), 0, 40
     draw = jax.jit(lambda posterior, key: posterior.draw(key, 199))
     for index in range(number):
         strength = rng.choice(STRENGTHS)

@@ -147,7 +147,8 @@ def _posterior(pooling: str, key: PRNGKeyArray, model: _Model, prior: Prior) -> 
     """Of patterns padded to one of few widths, for which alone programs are compiled."""
     number = len(model.patterns)
     width = width_for(number)
-    counts = [np.pad(x, ((0, 0), (0, width - number))) for x in (model.samples, model.correct)]
+    extra = ((0, 0), (0, width - number))
+    counts = np.pad(model.samples, extra), np.pad(model.correct, extra)
     exists = np.arange(width) < number
     if pooling == "partial":
         return _partial(key, *counts, prior, exists=exists)

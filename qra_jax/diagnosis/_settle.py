@@ -1,5 +1,6 @@
 """How many further rollouts would settle what is open: by simulating them."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -16,6 +17,7 @@ from ._solve import Solver, Tables, regime_counts, regimes_of
 DOUBLINGS = 10
 SETTLED, NARROW = 0.9, 1.0
 _FUTURES, _WITHIN = 48, 99
+_SOLVED = 16  # futures whose times are solved for
 _LN10 = float(np.log(10))
 
 
@@ -80,48 +82,47 @@ def open_points(
     now (mean over questions); `width`: of the 90 % interval of log10 of the convergence time (mean
     over questions).
     """
-    open_regime, open_time = settled < SETTLED, not width <= NARROW
-    total = int(samples.sum())
-    wanted: dict[str, int | None] = {"regime": None, "time": None}
-    # Solves of all futures of many questions would take longer than the diagnosis itself.
-    solve_times = open_time and len(samples) == 1
-    tried = 0
-    for doubling in range(1, DOUBLINGS + 1):
-        missing_regime = open_regime and wanted["regime"] is None
-        missing_time = solve_times and wanted["time"] is None
-        if not (missing_regime or missing_time):
-            break
+    total, points = int(samples.sum()), []
+    most = (2**DOUBLINGS - 1) * total
+
+    def future(doubling: int) -> Future:
         further = (2**doubling - 1) * samples
-        tried = int(further.sum())
-        future = future_posteriors(posterior, objective, truths, further, (seed, doubling))
-        if missing_regime and float(np.mean(future.settled)) >= SETTLED:
-            wanted["regime"] = tried
-        if missing_time and _expected_width(solver, future, weights) <= NARROW:
-            wanted["time"] = tried
-    points = []
-    if open_regime:
-        text = "the regime is not settled: its largest probability is {:.2f}"
+        return future_posteriors(posterior, objective, truths, further, (seed, doubling))
+
+    if settled < SETTLED:
+        after = _first(lambda i: float(np.mean(future(i).settled)) >= SETTLED)
+        text = f"the regime is not settled: its largest probability is {settled:.2f}"
         points.append(
-            OpenPoint("regime", text.format(settled), settled, SETTLED, wanted["regime"], tried)
+            OpenPoint("regime", text, settled, SETTLED, after and (2**after - 1) * total, most)
         )
-    if open_time:
-        text = "the convergence time is known to within {} only (90 % interval)"
-        how = f"a factor of {10**width:.3g}" if np.isfinite(width) else "no bounds"
+    if not width <= NARROW:
+        # Solves of all futures of many questions would take longer than the diagnosis itself.
+        alone = len(samples) == 1
+        after = None
+        if alone:
+            after = _first(lambda i: _expected_width(solver, future(i), weights) <= NARROW)
+        known = f"within a factor of {10**width:.3g}" if np.isfinite(width) else "without a bound"
+        text = f"the convergence time is known {known} only (90 % interval)"
+        further = after and (2**after - 1) * total
         points.append(
-            OpenPoint(
-                "convergence time",
-                text.format(how),
-                width,
-                NARROW,
-                wanted["time"],
-                tried if solve_times else 0,
-            )
+            OpenPoint("convergence time", text, width, NARROW, further, most if alone else 0)
         )
-    return tuple(points) if total else ()
+    return tuple(points)
+
+
+def _first(enough: Callable[[int], bool]) -> int | None:
+    """The first doubling that is enough, if more is enough wherever less is; None if none is."""
+    low, high = 0, DOUBLINGS
+    if not enough(high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def _expected_width(solver: Solver, future: Future, weights: np.ndarray) -> float:
-    probs, rates = (np.asarray(x) for x in (future.probs, future.rates))
+    probs, rates = (x[:_SOLVED] for x in (future.probs, future.rates))
     shape = probs.shape
     tables = Tables(*(x.reshape(-1, *shape[2:]) for x in (probs, rates)))
     log_times = solver.times(tables, weights).log_convergence.reshape(shape[:3])
