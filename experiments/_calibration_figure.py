@@ -82,5 +82,6 @@ def _ranks(ax: Axes, data: xr.Dataset) -> None:
     ax.axhspan(-1.358 / number**0.5, 1.358 / number**0.5, color="0.88", lw=0)
     ax.axhline(0, color=plot.THEORY, lw=0.9)
     ax.set(xlabel="share of draws below the truth", ylabel="distribution less uniform", xlim=(0, 1))
-    ax.set_title("(c) ranks of the convergence time, 95 % band")
+    ax.set_title("(c) ranks of the truth, 95 % band")
+    ax.set_ylim(bottom=ax.get_ylim()[0] - 0.02)
     ax.legend(loc="lower left", fontsize=7)

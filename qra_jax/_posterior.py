@@ -8,16 +8,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import digamma, gammaln
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from ._checks import as_float, is_concrete, require, require_all, whole
-from ._tree import in_groups
+from ._hierarchy import Hierarchy, from_gammas, hierarchy
 
 _Table = Float[Array, "Q R"]
-STRENGTHS = tuple(float(s) for s in np.geomspace(0.1, 1e5, 49))
-"""Strengths of partial pooling, in samples; equally likely beforehand."""
-_PILOTS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +60,10 @@ class AbstractPosterior(eqx.Module):
     def updated(self, samples: ArrayLike, correct: ArrayLike) -> "AbstractPosterior":
         """The posterior after further counts, `(Q', R)` each."""
 
+    @abc.abstractmethod
+    def of_questions(self, index: Int[ArrayLike, " N"]) -> "AbstractPosterior":
+        """The posterior of some of the questions."""
+
     def draw(
         self, key: PRNGKeyArray, number: int
     ) -> tuple[Float[Array, "N Q R"], Float[Array, "N Q R"]]:
@@ -80,18 +80,6 @@ class AbstractPosterior(eqx.Module):
         return jax.vmap(lambda i: self.sample(jax.random.fold_in(key, i)))(jnp.arange(number))
 
 
-def _from_gammas(logs: Float[Array, "*N R"], exists: Bool[Array, "*N R"]) -> Float[Array, "*N R"]:
-    """Dirichlet draws over the last axis from logarithms of gamma draws."""
-    probs = jax.nn.softmax(jnp.where(exists, logs, -jnp.inf), axis=-1)
-    return jnp.where(exists, jnp.maximum(probs, jnp.finfo(probs.dtype).tiny), 0)
-
-
-def _dirichlet(key: PRNGKeyArray, concentrations: Float[Array, "*N R"]) -> Float[Array, "*N R"]:
-    """Draws over the last axis; a concentration of 0 stands for no pattern."""
-    exists = concentrations > 0
-    return _from_gammas(jax.random.loggamma(key, jnp.where(exists, concentrations, 1)), exists)
-
-
 def _tables(
     key: PRNGKeyArray, concentrations: _Table, right: _Table, wrong: _Table
 ) -> tuple[_Table, _Table]:
@@ -99,7 +87,7 @@ def _tables(
     exists = concentrations > 0
     parts = jnp.stack([jnp.where(exists, concentrations, 1), right, wrong])
     logs = jax.random.loggamma(key, parts)
-    return _from_gammas(logs[0], exists), jax.nn.sigmoid(logs[1] - logs[2])
+    return from_gammas(logs[0], exists), jax.nn.sigmoid(logs[1] - logs[2])
 
 
 class ConjugatePosterior(AbstractPosterior):
@@ -126,6 +114,11 @@ class ConjugatePosterior(AbstractPosterior):
         samples, correct = check_counts(samples, correct)
         return ConjugatePosterior(
             self.concentrations + samples, self.right + correct, self.wrong + (samples - correct)
+        )
+
+    def of_questions(self, index: Int[ArrayLike, " N"]) -> "ConjugatePosterior":
+        return ConjugatePosterior(
+            *(x[index] for x in (self.concentrations, self.right, self.wrong))
         )
 
 
@@ -209,105 +202,6 @@ def per_question_posterior(
     return _conjugate(*check_counts(samples, correct), prior, exists)
 
 
-class Hierarchy(eqx.Module):
-    r"""Weighted particles of the shared shares $m$ and the strength $s$ of partial pooling.
-
-    Rows $n_q \sim$ multinomial with shares $\mathrm{Dirichlet}(s\,m)$ of their own, $m \sim
-    \mathrm{Dirichlet}(\alpha)$, s equally likely on `STRENGTHS`. Any leading axes.
-
-    - `strengths`: `(..., P)`; `shares`: `(..., P, C)`; `log_weights`: `(..., P)`, normalised.
-    """
-
-    strengths: Float[Array, "*B P"]
-    shares: Float[Array, "*B P C"]
-    log_weights: Float[Array, "*B P"]
-
-    @property
-    def effective(self) -> Float[Array, "*B"]:
-        """How many equally weighted particles they are worth."""
-        return jnp.exp(-jax.nn.logsumexp(2 * self.log_weights, axis=-1))
-
-
-def log_marginal(
-    counts: Float[Array, "Q C"], concentrations: Float[Array, " C"]
-) -> Float[Array, ""]:
-    r"""Logarithm of the Dirichlet-multinomial probability of rows of counts, up to the
-    multinomial coefficients: $\sum_q \log \frac{\Gamma(s)}{\Gamma(s + n_q)} \prod_c
-    \frac{\Gamma(s m_c + n_{qc})}{\Gamma(s m_c)}$.
-
-    **Arguments:** `counts`; `concentrations`: $s\,m$, 0 where there is no category.
-
-    Source: derived in docs.
-    """
-    total = jnp.sum(concentrations)
-    some = counts > 0
-    base = jnp.where(some, jnp.maximum(concentrations, 1e-300)[None], 1)
-    each = jnp.where(some, gammaln(base + jnp.where(some, counts, 0)) - gammaln(base), 0)
-    rows = gammaln(total) - gammaln(total + jnp.sum(counts, axis=-1))
-    return jnp.sum(each) + jnp.sum(rows)
-
-
-def _log_dirichlet(log_shares, concentrations):
-    exists = concentrations > 0
-    a = jnp.where(exists, concentrations, 1)
-    terms = jnp.where(exists, (a - 1) * jnp.where(exists, log_shares, 0) - gammaln(a), 0)
-    return jnp.sum(terms) + gammaln(jnp.sum(concentrations))
-
-
-def hierarchy(
-    key: PRNGKeyArray, counts: Float[Array, "Q C"], base: Float[Array, " C"], particles: int
-) -> Hierarchy:
-    r"""The posterior of strength and shared shares, by importance sampling.
-
-    Given the strength s, rows say as much of the shared shares as $t_c = \sum_q \sum_{i < n_{qc}}
-    s m_c / (s m_c + i)$ direct samples would (expected tables of Chinese restaurants), so shares
-    are proposed from $\mathrm{Dirichlet}(\alpha + t)$ and weighted by $p(n | s, m)$ exactly.
-
-    **Arguments:** `key`; `counts`; `base`: $\alpha$ of each category, 0 for none; `particles`: P.
-
-    Source: derived in docs.
-    """
-    dtype, exists = counts.dtype, base > 0
-    grid = jnp.asarray(STRENGTHS, dtype)
-    totals = jnp.sum(counts, axis=0)
-
-    def tables(strength):
-        def once(_, proposal):
-            shares = proposal / jnp.sum(proposal)
-            rate = jnp.where(exists, jnp.maximum(strength * shares, 1e-12), 1)[None]
-            seen = jnp.sum(rate * (digamma(rate + counts) - digamma(rate)), axis=0)
-            return base + jnp.where(exists, jnp.minimum(seen, totals), 0)
-
-        return jax.lax.fori_loop(0, 8, once, base + totals)
-
-    proposals = in_groups(tables, grid, 8)
-
-    def particles_at(key, at):
-        """Shares at strengths of the grid, and their weights beside a uniform choice of these."""
-
-        def particle(task):
-            index, at = task
-            proposal = proposals[at]
-            shares = _dirichlet(jax.random.fold_in(key, index), proposal)
-            log_shares = jnp.log(jnp.where(exists, shares, 1))
-            log_weight = log_marginal(counts, grid[at] * shares)
-            log_weight += _log_dirichlet(log_shares, base) - _log_dirichlet(log_shares, proposal)
-            return shares, log_weight
-
-        return in_groups(particle, jnp.stack([jnp.arange(len(at)), at], axis=1), 16)
-
-    # A first few of every strength say where the others are worth having.
-    for_first, for_choice, for_all = jax.random.split(key, 3)
-    number = len(STRENGTHS)
-    _, first = particles_at(for_first, jnp.tile(jnp.arange(number), _PILOTS))
-    found = jax.nn.softmax(jax.nn.logsumexp(first.reshape(_PILOTS, number), axis=0))
-    chance = 0.8 * found + 0.2 / number
-    at = jax.random.categorical(for_choice, jnp.log(chance), shape=(particles,))
-    shares, log_weights = particles_at(for_all, at)
-    log_weights -= jnp.log(chance)[at]
-    return Hierarchy(grid[at], shares, jax.nn.log_softmax(log_weights))
-
-
 class PartialPosterior(AbstractPosterior):
     r"""Questions that resemble each other as much as the data say.
 
@@ -358,6 +252,10 @@ class PartialPosterior(AbstractPosterior):
         new = self.samples + samples, self.correct + correct
         return eqx.tree_at(lambda p: (p.samples, p.correct), self, new)
 
+    def of_questions(self, index: Int[ArrayLike, " N"]) -> "PartialPosterior":
+        some = self.samples[index], self.correct[index]
+        return eqx.tree_at(lambda p: (p.samples, p.correct), self, some)
+
 
 def partial_posterior(
     key: PRNGKeyArray,
@@ -372,7 +270,7 @@ def partial_posterior(
 
     Dirichlet-multinomial for patterns, with $m \sim \mathrm{Dirichlet}(\alpha)$ and a strength s;
     beta-binomial for every pattern's success rate, with $m \sim \mathrm{Beta}(a, b)$ and a strength
-    of its own. Both strengths are equally likely beforehand on `STRENGTHS` (0.1 to 1e5 samples,
+    of its own. Both strengths are equally likely beforehand on 49 points (0.1 to 1e5 samples,
     evenly in their logarithm), and integrated over. Large s is pooling, small s is every question
     for itself.
 

@@ -10,7 +10,7 @@ from scipy import integrate, stats
 from scipy.special import gammaln
 
 import qra_jax as qra
-from qra_jax._posterior import STRENGTHS, hierarchy, log_marginal
+from qra_jax._hierarchy import STRENGTHS, hierarchy, log_marginal
 
 SAMPLES = np.array([[4.0, 0, 3], [2, 0, 6], [5, 0, 1], [0, 0, 7]])
 CORRECT = np.array([[4.0, 0, 1], [1, 0, 2], [3, 0, 0], [0, 0, 5]])

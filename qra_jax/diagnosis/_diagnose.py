@@ -1,18 +1,15 @@
 """From rollouts to a diagnosis."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
 
 from .._checks import require, require_all, whole
-from .._groups import SampledGroups
-from .._objective import RLVR, Objective
+from .._objective import Objective
 from .._posterior import (
     AbstractPosterior,
     PartialPosterior,
@@ -23,72 +20,20 @@ from .._posterior import (
     pooled_posterior,
 )
 from .._regime import Regime
-from .._reward import Verifiable
 from .._rollouts import Rollouts
 from .._status import Status
-from ._forecast import Plan, check_logs, forecast_steps, forecast_training
 from ._limits import limits_of
-from ._result import Band, Diagnosis, Forecast, StepForecast, TimeBand, band
+from ._result import Band, Diagnosis, Forecast, TimeBand, band
 from ._rlif import Rewards, internal_rewards, risk
+from ._run import MOST_STEPS, TrainingRun, drawn, forecast_run, objective_of
 from ._settle import open_points, width_of
-from ._solve import ROWS, Solver, Tables, Times, check_objective, width_for
+from ._solve import ROWS, Solver, Tables, Times, width_for
 from ._tables import pass_at_k_of, stuck_questions
 
 Pooling = Literal["pooled", "per_question", "partial"]
 _POOLINGS = ("pooled", "per_question", "partial")
 _OTHERS = "other patterns"
-_MOST_STEPS = 1_000_000
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class TrainingRun:
-    r"""A training run to forecast, step by step. The flow's time is a scale times steps, learning
-    rate x steps for plain gradient ascent; where the scale is not known, it is fitted.
-
-    **Arguments:**
-
-    - `num_steps`: forecast up to here.
-    - `learning_rate`: the scale, if known.
-    - `logged`: `(L, 3)`: steps, right answers and samples of an evaluation that was made during
-      the run (samples that it was not trained on). Not needed where the learning rate is given.
-    - `sampler`: how steps are estimated, by plain gradient ascent; with it the band includes the
-      noise of training. Without it steps are exact.
-    - `scale_range`: between which two times per step the unknown scale lies, equally likely in its
-      logarithm beforehand.
-    - `particles`: draws that are trained, with a sampler.
-
-    **Raises:** `ValueError` if a number is out of range, or neither learning rate nor logs are
-    given.
-
-    Source: derived in docs.
-    """
-
-    num_steps: int
-    learning_rate: float | None = None
-    logged: ArrayLike | None = None
-    sampler: SampledGroups | None = None
-    scale_range: tuple[float, float] = (1e-4, 1e2)
-    particles: int = 2000
-
-    def __post_init__(self) -> None:
-        whole(self.num_steps, "num_steps", 1)
-        require(self.num_steps <= _MOST_STEPS, "num_steps", f"be at most {_MOST_STEPS}",
-                self.num_steps)  # fmt: skip
-        whole(self.particles, "particles", 20)
-        rate, (low, high) = self.learning_rate, self.scale_range
-        require(rate is None or 0 < rate < math.inf, "learning_rate", "be above 0", rate)
-        require(0 < low < high < math.inf, "scale_range", "rise from above 0", self.scale_range)
-        logs = check_logs(self.logged)
-        require(rate is not None or bool(np.any(logs[:, 0] > 0)), "logged",
-                "hold a step above 0 where no learning rate is given", self.logged)  # fmt: skip
-
-    def plan(self) -> Plan:
-        """At most 201 rows, the first at step 0, evenly spaced."""
-        rows = min(self.num_steps, 200) + 1
-        steps = np.unique(np.round(np.linspace(0, self.num_steps, rows)).astype(np.int64))
-        known = self.learning_rate
-        scales = self.scale_range if known is None else (known, known)
-        return Plan(steps, check_logs(self.logged), scales)
+_partial = jax.jit(partial_posterior, static_argnums=3)
 
 
 class _Model(NamedTuple):
@@ -196,7 +141,7 @@ def _run_of(rollouts: Rollouts, run: TrainingRun | None) -> TrainingRun | None:
         at = rollouts.at_step(step)
         logged.append((step - first, at.count[at.correct].sum(), at.count.sum()))
     if run is None:
-        return TrainingRun(min(10 * (later[-1] - first), _MOST_STEPS), logged=np.array(logged))
+        return TrainingRun(min(10 * (later[-1] - first), MOST_STEPS), logged=np.array(logged))
     return dataclasses.replace(run, logged=np.array(logged))
 
 
@@ -273,7 +218,7 @@ def diagnose(
 
     Source: derived in docs.
     """
-    objective = _objective_of(objective, run)
+    objective = objective_of(objective, run)
     require(pooling in _POOLINGS, "pooling", f"be one of {_POOLINGS}", repr(pooling))
     require(0 < eps < 1, "eps", "lie strictly between 0 and 1", eps)
     whole(draws, "draws", 20)
@@ -288,7 +233,7 @@ def diagnose(
     key, rng = jax.random.key(seed), np.random.default_rng([seed, 0])
     keys = [jax.random.fold_in(key, i) for i in range(2)]
     posterior = _posterior(pooling, keys[0], model, prior)
-    padded = _drawn(posterior, keys[1], draws)
+    padded = drawn(posterior, keys[1], draws)
     tables = Tables(*(x[..., : len(model.patterns)] for x in padded))
     number = tables.probs.shape[1]
     weights = np.full(number, 1 / number)
@@ -361,61 +306,7 @@ def diagnose(
     return dataclasses.replace(found, limits=limits_of(found, source, model.grouped, posterior))
 
 
-def _objective_of(objective: Objective | None, run: TrainingRun | None) -> Objective:
-    """The objective given; else that of the run's sampler; else RLVR."""
-    if objective is None and run is not None and run.sampler is not None:
-        objective = Objective(Verifiable(), utility=run.sampler.utility)
-    objective = RLVR() if objective is None else objective
-    check_objective(objective)
-    return objective
-
-
-_draw = eqx.filter_jit(lambda posterior, key, number: posterior.draw(key, number))
-_partial = jax.jit(partial_posterior, static_argnums=3)
-
-
-def _drawn(posterior: AbstractPosterior, key: PRNGKeyArray, number: int) -> Tables:
-    return Tables(*(np.asarray(x) for x in _draw(posterior, key, number)))
-
-
 def _renumbered(rewards: Rewards, asked: np.ndarray, questions: int) -> Rewards:
     place = np.zeros(questions, np.int64)
     place[asked] = np.arange(len(asked))
     return rewards._replace(question=place[rewards.question])
-
-
-def forecast_run(
-    posterior: AbstractPosterior,
-    run: TrainingRun,
-    *,
-    weights: ArrayLike | None = None,
-    objective: Objective | None = None,
-    draws: int = 399,
-    seed: int = 0,
-) -> StepForecast:
-    r"""Accuracy and pattern shares over the steps of a training run.
-
-    Draws of the base model and time scales are weighted by the binomial likelihood of what was
-    logged. With a sampler the draws are trained, each with noise of the mean and covariance that
-    samples have, and weighted on the way (a particle filter).
-
-    **Arguments:** `posterior`: of the base model; `run`; `weights`: `(Q',)` of its questions, equal
-    unless given; `objective`, `draws`, `seed`: as for `diagnose` (with a sampler the objective's
-    utility, unless given, is that of the sampler).
-
-    **Returns:** a `StepForecast`: of the true accuracy of the trained policy.
-
-    **Raises:** `ValueError` as `diagnose`.
-
-    Source: derived in docs.
-    """
-    objective = _objective_of(objective, run)
-    keys = [jax.random.fold_in(jax.random.key(seed), i) for i in (1, 2)]
-    tables = _drawn(posterior, keys[0], draws)
-    number = tables.probs.shape[1]
-    shares = np.full(number, 1 / number) if weights is None else np.asarray(weights, float)
-    solver = Solver.of(objective, 0.1)
-    if run.sampler is None:
-        return forecast_steps(solver, tables, shares, run.plan())
-    fresh = _drawn(posterior, keys[1], run.particles)
-    return forecast_training(solver, tables, fresh, shares, run.plan(), run.sampler, seed)

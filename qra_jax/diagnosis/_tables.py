@@ -1,5 +1,6 @@
 """Tables of a diagnosis that come straight from counts."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -65,13 +66,14 @@ def stuck_questions(
         at = int(right[index] > 0)
         # Of the other outcome none was seen: the 95 % point of its Beta posterior.
         mine, others = (prior.right, prior.wrong)[:: 1 if at == 0 else -1]
-        bound = _beta_quantile(0.95, mine, others + number[index])
+        bound = _beta_quantile(0.95, mine, others + float(number[index]))
         found.append(
             StuckQuestion(names[index], at, int(number[index]), 1 - bound if at else bound)
         )
     return tuple(sorted(found, key=lambda q: (q.at, -q.samples)))
 
 
+@functools.cache
 def _beta_quantile(level: float, a: float, b: float) -> float:
     """By bisection of the incomplete beta function."""
     low, high = 0.0, 1.0

@@ -1,0 +1,124 @@
+"""Training runs to forecast."""
+
+import dataclasses
+import math
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import ArrayLike, PRNGKeyArray
+
+from .._checks import require, whole
+from .._groups import SampledGroups
+from .._objective import RLVR, Objective
+from .._posterior import AbstractPosterior
+from .._reward import Verifiable
+from ._forecast import Plan, check_logs, forecast_steps, forecast_training
+from ._result import StepForecast
+from ._solve import Solver, Tables, check_objective
+
+MOST_STEPS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingRun:
+    r"""A training run to forecast, step by step. The flow's time is a scale times steps, learning
+    rate x steps for plain gradient ascent; where the scale is not known, it is fitted.
+
+    **Arguments:**
+
+    - `num_steps`: forecast up to here.
+    - `learning_rate`: the scale, if known.
+    - `logged`: `(L, 3)`: steps, right answers and samples of an evaluation that was made during
+      the run (samples that it was not trained on). Not needed where the learning rate is given.
+    - `sampler`: how steps are estimated, by plain gradient ascent; with it the band includes the
+      noise of training. Without it steps are exact.
+    - `scale_range`: between which two times per step the unknown scale lies, equally likely in its
+      logarithm beforehand.
+    - `particles`: draws that are trained, with a sampler.
+
+    **Raises:** `ValueError` if a number is out of range, or neither learning rate nor logs are
+    given.
+
+    Source: derived in docs.
+    """
+
+    num_steps: int
+    learning_rate: float | None = None
+    logged: ArrayLike | None = None
+    sampler: SampledGroups | None = None
+    scale_range: tuple[float, float] = (1e-4, 1e2)
+    particles: int = 2000
+
+    def __post_init__(self) -> None:
+        whole(self.num_steps, "num_steps", 1)
+        require(self.num_steps <= MOST_STEPS, "num_steps", f"be at most {MOST_STEPS}",
+                self.num_steps)  # fmt: skip
+        whole(self.particles, "particles", 20)
+        rate, (low, high) = self.learning_rate, self.scale_range
+        require(rate is None or 0 < rate < math.inf, "learning_rate", "be above 0", rate)
+        require(0 < low < high < math.inf, "scale_range", "rise from above 0", self.scale_range)
+        logs = check_logs(self.logged)
+        require(rate is not None or bool(np.any(logs[:, 0] > 0)), "logged",
+                "hold a step above 0 where no learning rate is given", self.logged)  # fmt: skip
+
+    def plan(self) -> Plan:
+        """At most 201 rows, the first at step 0, evenly spaced."""
+        rows = min(self.num_steps, 200) + 1
+        steps = np.unique(np.round(np.linspace(0, self.num_steps, rows)).astype(np.int64))
+        known = self.learning_rate
+        scales = self.scale_range if known is None else (known, known)
+        return Plan(steps, check_logs(self.logged), scales)
+
+
+def objective_of(objective: Objective | None, run: TrainingRun | None) -> Objective:
+    """The objective given; else that of the run's sampler; else RLVR."""
+    if objective is None and run is not None and run.sampler is not None:
+        objective = Objective(Verifiable(), utility=run.sampler.utility)
+    objective = RLVR() if objective is None else objective
+    check_objective(objective)
+    return objective
+
+
+_draw = eqx.filter_jit(lambda posterior, key, number: posterior.draw(key, number))
+
+
+def drawn(posterior: AbstractPosterior, key: PRNGKeyArray, number: int) -> Tables:
+    return Tables(*(np.asarray(x) for x in _draw(posterior, key, number)))
+
+
+def forecast_run(
+    posterior: AbstractPosterior,
+    run: TrainingRun,
+    *,
+    weights: ArrayLike | None = None,
+    objective: Objective | None = None,
+    draws: int = 399,
+    seed: int = 0,
+) -> StepForecast:
+    r"""Accuracy and pattern shares over the steps of a training run.
+
+    Draws of the base model and time scales are weighted by the binomial likelihood of what was
+    logged. With a sampler the draws are trained, each with noise of the mean and covariance that
+    samples have, and weighted on the way (a particle filter).
+
+    **Arguments:** `posterior`: of the base model; `run`; `weights`: `(Q',)` of its questions, equal
+    unless given; `objective`, `draws`, `seed`: as for `diagnose` (with a sampler the objective's
+    utility, unless given, is that of the sampler).
+
+    **Returns:** a `StepForecast`: of the true accuracy of the trained policy.
+
+    **Raises:** `ValueError` as `diagnose`.
+
+    Source: derived in docs.
+    """
+    objective = objective_of(objective, run)
+    keys = [jax.random.fold_in(jax.random.key(seed), i) for i in (1, 2)]
+    tables = drawn(posterior, keys[0], draws)
+    number = tables.probs.shape[1]
+    shares = np.full(number, 1 / number) if weights is None else np.asarray(weights, float)
+    solver = Solver.of(objective, 0.1)
+    if run.sampler is None:
+        return forecast_steps(solver, tables, shares, run.plan())
+    fresh = drawn(posterior, keys[1], run.particles)
+    return forecast_training(solver, tables, fresh, shares, run.plan(), run.sampler, seed)
