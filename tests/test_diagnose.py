@@ -136,7 +136,7 @@ def test_more_data_settles():
     (point,) = (x for x in few.open_points if x.about == "regime")
     assert point.further_rollouts is not None
     rng, largest = np.random.default_rng(2), []
-    for _ in range(12):
+    for _ in range(6):
         samples = rng.multinomial(100 + point.further_rollouts, truth[0])
         later = diagnose((samples, rng.binomial(samples, truth[1])), draws=99)
         largest.append(later.regime_probs.max())
@@ -148,7 +148,7 @@ def test_expected_regime_by_nested_simulation():
     """The expected largest regime probability after more rollouts, all of it in NumPy."""
     samples, correct = counts_of([0.15, 0.5, 0.35], [0.8, 0.6, 0.3], 100)
     posterior = qra.pooled_posterior(samples, correct)
-    probs, rates = (np.asarray(x) for x in posterior.draw(jax.random.key(0), 48))
+    probs, rates = (np.asarray(x) for x in posterior.draw(jax.random.key(0), 32))
     truths = Tables(probs, rates)
     found = future_posteriors(posterior, qra.RLVR(), truths, np.array([300.0]), (0, 0)).settled
     rng, largest = np.random.default_rng(3), []
@@ -163,7 +163,7 @@ def test_expected_regime_by_nested_simulation():
         strong = np.mean(value > ordered[:, 1])
         single = np.mean((value < ordered[:, 1]) & (value > ordered[:, 0]))
         largest.append(max(strong, single, 1 - strong - single))
-    error = np.std(largest) * math.sqrt(1 / 48 + 1 / 400)
+    error = np.std(largest) * math.sqrt(1 / 32 + 1 / 400)
     assert abs(float(found[0]) - np.mean(largest)) < 4 * error
 
 

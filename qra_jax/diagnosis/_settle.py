@@ -1,5 +1,6 @@
 """How many further rollouts would settle what is open: by simulating them."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from ._solve import Solver, Tables, regime_counts, regimes_of
 
 DOUBLINGS = 10
 SETTLED, NARROW = 0.9, 1.0
-_FUTURES, _WITHIN = 48, 99
+_FUTURES, _WITHIN = 32, 99
 _QUESTIONS = 16
 _SOLVED = 16  # futures whose times are solved for
 _LN10 = float(np.log(10))
@@ -91,6 +92,7 @@ def open_points(
     posterior = posterior.of_questions(some)
     truths = Tables(*(x[:, some] for x in truths))
 
+    @functools.cache
     def future(doubling: int) -> Future:
         further = (2**doubling - 1) * samples[some]
         return future_posteriors(posterior, objective, truths, further, (seed, doubling))
