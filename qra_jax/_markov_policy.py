@@ -90,7 +90,7 @@ class MarkovPolicy(AbstractPolicy):
         begin = begin[:, None] if begin.ndim == 1 and context == 1 else begin
         fits = begin.ndim == 2 and begin.shape[1] == context and begin.size > 0
         shape = "(Q,)" if context == 1 else f"(Q, {context})"
-        require(fits, "start", f"have shape {shape}", jnp.shape(start))
+        require(fits, "start", f"have shape {shape}", np.shape(start))
         integer = jnp.issubdtype(begin.dtype, jnp.integer)
         require(integer, "start", "hold integers", begin.dtype.name)
         _in_range(begin, tokens, "start")
