@@ -69,11 +69,14 @@ from ._objective import AbstractObjective as AbstractObjective
 from ._objective import Objective as Objective
 from ._ode import ODE as ODE
 from ._optimum import optimal_policy as optimal_policy
+from ._pattern_table import PatternTable as PatternTable
+from ._pattern_table import read_pattern_table as read_pattern_table
 from ._policy import AbstractPolicy as AbstractPolicy
 from ._policy import AbstractTwoStagePolicy as AbstractTwoStagePolicy
 from ._policy import TabularPolicy as TabularPolicy
 from ._policy import two_stage as two_stage
 from ._problem import Problem as Problem
+from ._read_rollouts import read_rollouts as read_rollouts
 from ._regime import Regime as Regime
 from ._regime import entanglement_ratio as entanglement_ratio
 from ._regime import regime as regime
@@ -93,6 +96,7 @@ from ._rlif_laws import rlif_drop_probability as rlif_drop_probability
 from ._rlif_laws import rlif_end_above_probability as rlif_end_above_probability
 from ._rlif_laws import rlif_rise_given_majority as rlif_rise_given_majority
 from ._rlif_laws import rlif_rise_probability as rlif_rise_probability
+from ._rollout_fields import Fields as Fields
 from ._rollouts import Rollouts as Rollouts
 from ._simplex import simplex_grid as simplex_grid
 from ._simplex import simplex_velocity as simplex_velocity

@@ -104,6 +104,10 @@ class Rollouts:
         """The number of rollouts, the sum of `count`."""
         return int(self.count.sum())
 
+    def __repr__(self) -> str:
+        questions, patterns = len(self.questions), len(self.patterns)
+        return f"Rollouts({len(self)} of {questions} questions, {patterns} patterns)"
+
     def counts(self) -> tuple[Int[np.ndarray, "Q R"], Int[np.ndarray, "Q R"]]:
         """How often each question was answered by way of each pattern.
 
@@ -132,7 +136,7 @@ class Rollouts:
 
         **Raises:** `ValueError` if there are none.
         """
-        require(step in self.steps, "step", f"be one of {_listed(self.steps)}", step)
+        require(step in self.steps, "step", f"be one of {listed(self.steps)}", step)
         rows = self.step == step
         parts = {name: getattr(self, name) for name in _KINDS}
         kept = {name: None if value is None else value[rows] for name, value in parts.items()}
@@ -154,7 +158,7 @@ _KINDS = {
 }
 
 
-def _listed(values: tuple[object, ...], most: int = 12) -> str:
+def listed(values: tuple[object, ...], most: int = 12) -> str:
     """Some names in words."""
     shown = ", ".join(map(str, values[:most]))
     return shown + (f" and {len(values) - most} more" if len(values) > most else "")
