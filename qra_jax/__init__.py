@@ -70,10 +70,13 @@ from ._objective import Objective as Objective
 from ._ode import ODE as ODE
 from ._optimum import optimal_policy as optimal_policy
 from ._path_patterns import PathPatterns as PathPatterns
+from ._pattern_table import PatternTable as PatternTable
+from ._pattern_table import read_pattern_table as read_pattern_table
 from ._policy import AbstractPolicy as AbstractPolicy
 from ._policy import AbstractTwoStagePolicy as AbstractTwoStagePolicy
 from ._policy import Outcomes as Outcomes
 from ._problem import Problem as Problem
+from ._read_rollouts import read_rollouts as read_rollouts
 from ._regime import Regime as Regime
 from ._regime import entanglement_ratio as entanglement_ratio
 from ._regime import regime as regime
@@ -93,6 +96,8 @@ from ._rlif_laws import rlif_drop_probability as rlif_drop_probability
 from ._rlif_laws import rlif_end_above_probability as rlif_end_above_probability
 from ._rlif_laws import rlif_rise_given_majority as rlif_rise_given_majority
 from ._rlif_laws import rlif_rise_probability as rlif_rise_probability
+from ._rollout_fields import Fields as Fields
+from ._rollouts import Rollouts as Rollouts
 from ._simplex import simplex_grid as simplex_grid
 from ._simplex import simplex_velocity as simplex_velocity
 from ._status import Status as Status
