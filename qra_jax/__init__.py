@@ -75,6 +75,15 @@ from ._pattern_table import read_pattern_table as read_pattern_table
 from ._policy import AbstractPolicy as AbstractPolicy
 from ._policy import AbstractTwoStagePolicy as AbstractTwoStagePolicy
 from ._policy import Outcomes as Outcomes
+from ._policy import TabularPolicy as TabularPolicy
+from ._policy import two_stage as two_stage
+from ._posterior import AbstractPosterior as AbstractPosterior
+from ._posterior import ConjugatePosterior as ConjugatePosterior
+from ._posterior import PartialPosterior as PartialPosterior
+from ._posterior import Prior as Prior
+from ._posterior import partial_posterior as partial_posterior
+from ._posterior import per_question_posterior as per_question_posterior
+from ._posterior import pooled_posterior as pooled_posterior
 from ._problem import Problem as Problem
 from ._read_rollouts import read_rollouts as read_rollouts
 from ._regime import Regime as Regime
