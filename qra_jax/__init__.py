@@ -75,8 +75,6 @@ from ._pattern_table import read_pattern_table as read_pattern_table
 from ._policy import AbstractPolicy as AbstractPolicy
 from ._policy import AbstractTwoStagePolicy as AbstractTwoStagePolicy
 from ._policy import Outcomes as Outcomes
-from ._policy import TabularPolicy as TabularPolicy
-from ._policy import two_stage as two_stage
 from ._posterior import AbstractPosterior as AbstractPosterior
 from ._posterior import ConjugatePosterior as ConjugatePosterior
 from ._posterior import PartialPosterior as PartialPosterior
