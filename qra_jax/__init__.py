@@ -12,6 +12,9 @@ from ._clock import Time as Time
 from ._continuation import Branch as Branch
 from ._continuation import Special as Special
 from ._continuation import continue_fixed_point as continue_fixed_point
+from ._design import SFTDesign as SFTDesign
+from ._design import design_sft as design_sft
+from ._design import log_total_time as log_total_time
 from ._discrete import Training as Training
 from ._discrete import train as train
 from ._estimator import REINFORCE as REINFORCE
