@@ -22,10 +22,10 @@ from ._checks import (
 )
 from ._flow import GradientFlow
 from ._objective import Objective
-from ._policy import TabularPolicy, two_stage
 from ._problem import Problem
 from ._reward import Verifiable
 from ._status import Status
+from ._tabular_policy import TabularPolicy, two_stage
 from ._times import convergence
 from ._utility import AbstractUtility, as_utility
 
@@ -399,9 +399,9 @@ def _design(
         duration_slack=task.budget - spent,
         start_scores=found.score,
         converged=settled & jnp.isfinite(found.score),
-        start_status=jnp.where(
-            jnp.isfinite(found.score), Status.COMPLETED, Status.FAILED
-        ).astype(jnp.int32),
+        start_status=jnp.where(jnp.isfinite(found.score), Status.COMPLETED, Status.FAILED).astype(
+            jnp.int32
+        ),
         status=jnp.where(valid, status, Status.INVALID_INPUT).astype(jnp.int32),
     )
 
@@ -438,9 +438,7 @@ def _task(pattern_probs, success_rates, available, utility, budget, floor, eps, 
     offer = jnp.ones(shape, bool) if available is None else jnp.asarray(available)
     fits = offer.shape == shape and offer.dtype == bool
     require(fits, "available", f"be booleans of shape {shape}", f"{offer.dtype} {offer.shape}")
-    task = _Task(
-        policy.pattern_logits, policy.answer_logits, offer, as_utility(utility), *scalars
-    )
+    task = _Task(policy.pattern_logits, policy.answer_logits, offer, as_utility(utility), *scalars)
     if is_concrete(task.offered):
         some = bool(jnp.any(task.offered))
         require(some, "available", "hold a pattern that exists", np.asarray(offer).tolist())

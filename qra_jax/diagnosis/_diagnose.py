@@ -287,7 +287,7 @@ def diagnose(
 
     solver = Solver.of(objective, eps)
     times = solver.times(tables, weights)
-    kinds = np.stack([np.mean(times.regime == kind, axis=0) for kind in range(2)], axis=-1)
+    kinds = np.stack([np.mean(times.regime == kind, axis=0) for kind in Regime], axis=-1)
     forecast, row_status = _forecast(solver, tables, weights, times)
     values, start = tables.values, tables.accuracy[..., None]
     best = values == values.max(axis=-1, keepdims=True)
