@@ -139,8 +139,7 @@ def design(
 
     **Raises:** `ValueError` as `qra.design_sft`.
     """
-    counts = (x.sum(axis=0, keepdims=True) for x in (found.samples, found.correct))
-    posterior = qra.pooled_posterior(*counts, found.prior)
+    posterior = qra.pooled_posterior(found.samples, found.correct, found.prior)
     for_draws, for_starts = jax.random.split(jax.random.fold_in(jax.random.key(found.seed), 3))
     probs, rates = (np.asarray(x)[:, 0] for x in posterior.draw(for_draws, _DRAWS))
     best = qra.design_sft(

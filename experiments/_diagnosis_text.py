@@ -75,17 +75,18 @@ def verdict(found: Diagnosis) -> str:
     if len(found.weights) > 1:
         parts = ", ".join(f"{100 * value:.0f} % {name}" for name, value in shares.items())
         return f"Of {len(found.weights)} questions, each by itself, expect {parts}."
-    if shares["STRONG"] >= SURE:
+    strong = shares["STRONG"]
+    if strong >= SURE:
         return (
-            f"Strong start (probability {chance(shares['STRONG'], found.draws)}): RLVR needs no way out of "
+            f"Strong start (probability {chance(strong, found.draws)}): RLVR needs no way out of "
             f"entanglement, and raises {best} from the first step."
         )
-    if 1 - shares["STRONG"] >= SURE:
+    if 1 - strong >= SURE:
         misleading = _likely(found, found.misleading_probs)
         kind = "Entangled" if shares["ENTANGLED"] >= SURE else "Weak"
         return (
-            f"{kind} start (probability {chance(1 - shares['STRONG'], found.draws)}): RLVR will first raise "
-            f"{misleading}, which misleads, before it turns to {best}. Fine-tuning first would "
+            f"{kind} start (probability {chance(1 - strong, found.draws)}): RLVR will first "
+            f"raise {misleading}, which misleads, before it turns to {best}. Fine-tuning first would "
             "help."
         )
     parts = ", ".join(f"{name} {chance(value, found.draws)}" for name, value in shares.items())
