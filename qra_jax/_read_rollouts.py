@@ -288,6 +288,7 @@ class _Reader:
         arrays = {role: array[keep] for role, array in arrays.items()}
         if "answer" in arrays and self._is_reference(arrays):
             self._not_read_as_reference()
+            del arrays["answer"]
         if "answer" in arrays and (arrays["answer"] < 0).all():
             del arrays["answer"]
         return self._named(arrays)

@@ -88,7 +88,8 @@ def chosen_fields(table: Table, fields: Fields, by_rules: bool) -> tuple[dict[st
         for role in ("answer", "confidence"):
             if role in given:
                 raise ValueError(
-                    f"the {role} field must not be given for a table of counts, got {given[role]!r}"
+                    f"the {role} field must not be given for {table.path}, a table of counts, "
+                    f"got {given[role]!r}"
                 )
             names.pop(role, None)
         names["samples"] = "samples"
