@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qra_jax as qra
+from experiments import example_rollouts
+from experiments.example_rollouts import DATA
 
 NAN, INF = float("nan"), float("inf")
 RULES = """
@@ -241,6 +243,10 @@ def test_harness(tmp_path, harness):
 def test_choice_of_fields(tmp_path):
     """Fields that are named win; of the others the notes say what was taken and what was not."""
     row = {"id": "b", "idx": "a", "pattern": "p", "kind": "k", "score": 1, "ok": "no"}
+    with pytest.raises(ValueError, match=r"field must not be given where rules .*, got 'kind'"):
+        qra.read_rollouts(
+            write(tmp_path / "x.jsonl", [row]), fields=qra.Fields(pattern="kind"), rules="x.toml"
+        )
     file = write(tmp_path / "x.jsonl", [row])
     found = qra.read_rollouts(file)
     assert spelled(found) == [("a", "p", True)]
@@ -326,7 +332,12 @@ BAD = {
         *("csv", HEAD + "a,b,1\n", {"answer": "answers"}),
         "the answer field must be in x.csv, which has question, pattern, correct, got 'answers'",
     ),
-    "shares": ("csv", "pattern,probability,success_rate\na,1,1\n", {}, "(read_pattern_table)"),
+    "shares": (
+        "csv",
+        "pattern,probability,success_rate\na,1,1\n",
+        {},
+        "stated shares: read_pattern_table",
+    ),
     "same column twice": (
         "csv",
         "a,b,a\n1,2,3\n",
@@ -398,6 +409,14 @@ BAD = {
     "counted twice": (
         *("csv", "pattern,samples,correct\na,1,0\na,1,1\n", {}),
         "line 3: pattern must have a name of its own, got 'a' again",
+    ),
+    "step beyond integers": (
+        *("jsonl", b'{"question": 1, "pattern": 2, "correct": 1, "step": 1e300}', {}),
+        "line 1: step must be a whole number, got 1e+300",
+    ),
+    "counted step beyond integers": (
+        *("csv", "pattern,step,samples,correct\na,1e300,5,1\n", {}),
+        "line 2: step must be a whole number, got 1e300",
     ),
     "confidence of counts": (
         *("csv", "pattern,samples,correct,c\na,5,1,0\n", {"confidence": "c"}),
@@ -499,7 +518,7 @@ def test_comments_are_outside_quotes(tmp_path):
     file.write_text('# one\nquestion,text,correct\n1,"so\n# Sol\n\n2",1\n  # two\n2,b,0\n')
     found = qra.read_rollouts(file, rules=tmp_path / "rules.toml")
     assert spelled(found) == [("1", "h", True), ("2", "x", False)]
-    assert found.notes == ("1 lines below the header begin with # and were skipped",)
+    assert found.notes == ("lines below the header that are comments (#): 1",)
 
 
 def test_byte_order_mark(tmp_path):
@@ -572,3 +591,30 @@ def test_rollouts_cannot_change():
     assert found.steps == ()
     assert repr(found) == "Rollouts(2 of 1 questions, 2 patterns)"
     assert math.isclose(found.counts()[0].sum(), 2)
+
+
+def test_example_data():
+    """The files that are shipped are those that the script draws, and of the regime it says."""
+    rows = [json.loads(line) for line in (DATA / "rollouts.jsonl").read_text().splitlines()]
+    drawn = example_rollouts.rollouts()
+    exact = ("question", "pattern", "correct", "answer")
+    assert [[row[key] for key in exact] for row in rows] == [[r[k] for k in exact] for r in drawn]
+    confidence = np.array([[r["confidence"] for r in rs] for rs in (rows, drawn)])
+    assert np.abs(confidence[0] - confidence[1]).max() < 2e-4
+    found = qra.read_rollouts(DATA / "rollouts.jsonl")
+    assert len(found) == 1600
+    assert found.notes == ()
+    samples, correct = (array.sum(axis=0) for array in found.counts())
+    assert qra.regime(*qra.two_stage(samples / 1600, correct / samples)) == qra.Regime.ENTANGLED
+
+
+def test_example_texts():
+    """The rules that are shipped recover the patterns that the texts were made from."""
+    rows = example_rollouts.texts()
+    lines = (DATA / "samples.jsonl").read_text().splitlines()
+    assert rows == [json.loads(line) for line in lines]
+    found = qra.read_rollouts(DATA / "samples.jsonl", rules=DATA / "rules.toml")
+    begins = {"Add": "prose", "1. ": "numbered_steps", "It ": "guess", "```": "python"}
+    expected = [begins[text[:3]] for row in rows for text in row["response"]]
+    assert [found.patterns[i] for i in found.pattern] == expected
+    assert len(found.questions) == len(rows)
