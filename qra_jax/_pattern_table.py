@@ -64,7 +64,7 @@ def counted_rows(table: Table, names: Mapping[str, str]) -> Iterator[CountedRow]
             pattern = _name(table, number, "pattern", row["pattern"])
             step = row.get("step")
             if "step" in row:
-                step = int(_number(table, number, "step", step, float.is_integer, _WHOLE))
+                step = int(_number(table, number, "step", step, is_whole, _WHOLE))
             _once(table, number, pattern, (question, pattern, step), seen)
             samples, correct = (
                 _number(table, number, name, row[name], _is_count, f"{_WHOLE} of at least 0")
@@ -80,8 +80,13 @@ POOLED = "all questions"
 _WHOLE = "be a whole number"
 
 
+def is_whole(value: float) -> bool:
+    """Whether a number is an integer that floating point holds exactly."""
+    return value.is_integer() and abs(value) < 2**53
+
+
 def _is_count(value: float) -> bool:
-    return value >= 0 and value.is_integer() and value < 1e15
+    return is_whole(value) and value >= 0
 
 
 def _name(table: Table, number: int, name: str, value: Any) -> str:

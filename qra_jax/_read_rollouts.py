@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._pattern_table import POOLED, counted_rows
+from ._pattern_table import POOLED, counted_rows, is_whole
 from ._rollout_fields import Fields, PatternRules, chosen_fields
 from ._rollout_files import Chunk, Table, open_table
 from ._rollouts import Rollouts, listed
@@ -133,7 +133,7 @@ def _step(value: Any) -> int:
     number = _number(value)
     if math.isnan(number):
         return _NO_STEP
-    if not number.is_integer():
+    if not is_whole(number):
         raise ValueError
     return int(number)
 
@@ -288,6 +288,7 @@ class _Reader:
         arrays = {role: array[keep] for role, array in arrays.items()}
         if "answer" in arrays and self._is_reference(arrays):
             self._not_read_as_reference()
+            del arrays["answer"]
         if "answer" in arrays and (arrays["answer"] < 0).all():
             del arrays["answer"]
         return self._named(arrays)

@@ -83,18 +83,25 @@ def chosen_fields(table: Table, fields: Fields, by_rules: bool) -> tuple[dict[st
         others = f" (and not {listed(tuple(there[1:]))})" if there[1:] else ""
         if role != there[0] or others:
             remarks.append(f"{role} from {there[0]}{others}")
+    if by_rules and "pattern" in given:
+        raise ValueError(
+            "the pattern field must not be given where rules assign the patterns, "
+            f"got {given['pattern']!r}"
+        )
     names.pop("pattern" if by_rules else "text", None)
     if "samples" in table.names and "pattern" in names and "correct" in names:
         for role in ("answer", "confidence"):
             if role in given:
                 raise ValueError(
-                    f"the {role} field must not be given for a table of counts, got {given[role]!r}"
+                    f"the {role} field must not be given for {table.path}, a table of counts, "
+                    f"got {given[role]!r}"
                 )
             names.pop(role, None)
         names["samples"] = "samples"
     elif {"probability", "success_rate"} <= set(table.names):
         raise ValueError(
-            f"{table.path} must hold rollouts or counts, got stated shares (read_pattern_table)"
+            f"{table.path} must hold rollouts or counts, got stated shares: read_pattern_table "
+            "reads them"
         )
     needed = ["correct", "text" if by_rules else "pattern"]
     needed += [] if "samples" in names else ["question"]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 # At a time: lines in bytes, so that memory does not grow with long texts; and rows, few of them,
 # since Python's garbage collector looks through all that is kept, time and again.
-_BYTES, _ROWS, _PARQUET_ROWS = 1 << 22, 1 << 9, 1 << 14
+_BYTES, _ROWS, _PARQUET_ROWS = 1 << 22, 1 << 9, 1 << 12
 
 
 class Chunk(NamedTuple):
@@ -89,7 +89,7 @@ class CsvTable(Table):
                     self._start, self._between_rows = number, False
                 yield line
         if comments:
-            self.notes.append(f"{comments} lines below the header begin with # and were skipped")
+            self.notes.append(f"lines below the header that are comments (#): {comments}")
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         width = len(self.names)
@@ -181,8 +181,11 @@ class ParquetTable(Table):
             part = self._guarded(chosen.slice(start, _PARQUET_ROWS).collect)
             if not len(part):
                 return
-            numbers = range(start + 1, start + len(part) + 1)
-            yield Chunk(numbers, {name: part[name].to_list() for name in names})
+            for offset in range(0, len(part), _ROWS):
+                rows = part[offset : offset + _ROWS]
+                first = start + offset + 1
+                columns = {name: rows[name].to_list() for name in names}
+                yield Chunk(range(first, first + len(rows)), columns)
 
 
 def needed_polars(purpose: str):

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 
 from ._checks import require, require_all
 
@@ -53,14 +53,14 @@ class Rollouts:
 
     questions: tuple[str, ...]
     patterns: tuple[str, ...]
-    question: Int[np.ndarray, " N"]
-    pattern: Int[np.ndarray, " N"]
-    correct: Bool[np.ndarray, " N"]
-    count: Int[np.ndarray, " N"] = None  # pyright: ignore[reportAssignmentType]
-    confidence: Float[np.ndarray, " N"] | None = None
-    answer: Int[np.ndarray, " N"] | None = None
+    question: np.ndarray
+    pattern: np.ndarray
+    correct: np.ndarray
+    count: np.ndarray = None  # pyright: ignore[reportAssignmentType]
+    confidence: np.ndarray | None = None
+    answer: np.ndarray | None = None
     answers: tuple[str, ...] = ()
-    step: Int[np.ndarray, " N"] | None = None
+    step: np.ndarray | None = None
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
