@@ -86,8 +86,8 @@ def verdict(found: Diagnosis) -> str:
         kind = "Entangled" if shares["ENTANGLED"] >= SURE else "Weak"
         return (
             f"{kind} start (probability {chance(1 - strong, found.draws)}): RLVR will first "
-            f"raise {misleading}, which misleads, before it turns to {best}. Fine-tuning first would "
-            "help."
+            f"raise {misleading}, which misleads, before it turns to {best}. "
+            "Fine-tuning first would help."
         )
     parts = ", ".join(f"{name} {chance(value, found.draws)}" for name, value in shares.items())
     return f"These rollouts do not settle the regime: {parts}."
