@@ -86,10 +86,9 @@ class TrainingRun:
         """At most 201 rows, the first at step 0, evenly spaced."""
         rows = min(self.num_steps, 200) + 1
         steps = np.unique(np.round(np.linspace(0, self.num_steps, rows)).astype(np.int64))
-        rate = self.learning_rate
-        return Plan(
-            steps, check_logs(self.logged), self.scale_range if rate is None else (rate,) * 2
-        )
+        known = self.learning_rate
+        scales = self.scale_range if known is None else (known, known)
+        return Plan(steps, check_logs(self.logged), scales)
 
 
 class _Model(NamedTuple):
@@ -120,11 +119,12 @@ def _modelled(rollouts: Rollouts, most: int) -> _Model:
         while label in names:
             label += "'"
         names = (*(names[i] for i in kept), label)
-    merged = np.zeros((2, len(asked), len(names)))
-    for table, whole_table in zip(merged, (samples, correct), strict=True):
-        np.add.at(table, (slice(None), pattern_of), whole_table[asked])
+
+    def merged(table: np.ndarray) -> np.ndarray:
+        return table[asked] @ (pattern_of[:, None] == np.arange(len(names)))
+
     questions = tuple(rollouts.questions[i] for i in asked)
-    return _Model(questions, names, *merged, asked, pattern_of, grouped)
+    return _Model(questions, names, merged(samples), merged(correct), asked, pattern_of, grouped)
 
 
 def _as_rollouts(rollouts: Rollouts | tuple[ArrayLike, ArrayLike]) -> Rollouts:
@@ -138,8 +138,9 @@ def _as_rollouts(rollouts: Rollouts | tuple[ArrayLike, ArrayLike]) -> Rollouts:
         require_all(table, lambda x: x == np.floor(x), name, "be whole numbers")
     tables = np.stack([samples - correct, correct], axis=-1).astype(np.int64)
     question, pattern, right = np.nonzero(tables)
-    names = (tuple(map(str, range(size))) for size in samples.shape)
-    return Rollouts(*names, question, pattern, right.astype(bool), tables[question, pattern, right])
+    questions, patterns = (tuple(map(str, range(size))) for size in samples.shape)
+    count = tables[question, pattern, right]
+    return Rollouts(questions, patterns, question, pattern, right.astype(bool), count)
 
 
 def _posterior(pooling: str, key: PRNGKeyArray, model: _Model, prior: Prior) -> AbstractPosterior:
@@ -189,8 +190,8 @@ def _run_of(rollouts: Rollouts, run: TrainingRun | None) -> TrainingRun | None:
         at = rollouts.at_step(step)
         logged.append((step - first, at.count[at.correct].sum(), at.count.sum()))
     if run is None:
-        return TrainingRun(min(10 * (later[-1] - first), _MOST_STEPS), logged=logged)
-    return dataclasses.replace(run, logged=logged)
+        return TrainingRun(min(10 * (later[-1] - first), _MOST_STEPS), logged=np.array(logged))
+    return dataclasses.replace(run, logged=np.array(logged))
 
 
 def _statuses(*of: np.ndarray) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Forecasts over optimiser steps: one unknown time scale, training noise, logged accuracies."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -109,23 +110,22 @@ def fit_scale(solver: Solver, tables: Tables, weights, plan: Plan) -> Fit:
     Scales are equally likely in their logarithm beforehand. A first look over the whole range finds
     where the likelihood is; a second one is made there.
     """
-    low, high = np.log(plan.scale_range)
-    seen = plan.steps[plan.steps > 0].astype(float)
-    logged = plan.logs[plan.logs[:, 0] > 0, 0]
-    everything = np.concatenate([seen, logged, [1.0]])
-    for _ in range(1 if plan.known else 3):
-        ends = low + np.log(everything.min()), high + np.log(everything.max())
-        curves = Curves.solve(solver, tables, weights, *ends)
+    low, high = map(math.log, plan.scale_range)
+    last = np.log(max(1.0, plan.steps[-1], *plan.logs[:, 0]))  # from step 1
+
+    def fit(low: float, high: float) -> Fit:
+        curves = Curves.solve(solver, tables, weights, low, high + last)
         scales = np.linspace(low, high, 1 if plan.known else _SCALES)
         log_times = scales[:, None] + _log_steps(plan.logs[:, 0])[None]
         log_weights = _log_likelihood(curves.at(log_times), plan.logs)
         fitted = np.exp(log_weights - log_weights.max())
-        fitted /= fitted.sum()
-        found = Fit(curves, scales, fitted)
-        if len(plan.logs) == 0:
-            break
-        likely = np.flatnonzero(fitted.sum(axis=0) > 1e-6)
-        low, high = scales[max(likely[0] - 1, 0)], scales[min(likely[-1] + 1, len(scales) - 1)]
+        return Fit(curves, scales, fitted / fitted.sum())
+
+    found = fit(low, high)
+    for _ in range(0 if plan.known or len(plan.logs) == 0 else 2):
+        scales, likely = found.log_scales, np.flatnonzero(found.weights.sum(axis=0) > 1e-6)
+        ends = max(likely[0] - 1, 0), min(likely[-1] + 1, len(scales) - 1)
+        found = fit(*(float(scales[end]) for end in ends))
     return found
 
 

@@ -17,7 +17,7 @@ class Rewards(NamedTuple):
     question: np.ndarray
     pattern: np.ndarray
     reward: np.ndarray
-    count: np.ndarray
+    times: np.ndarray
 
 
 def internal_rewards(rollouts: Rollouts, pattern_of: np.ndarray) -> Rewards | None:
@@ -65,7 +65,7 @@ def contest(rewards: Rewards, questions: int, patterns: int) -> Contest:
     Where some pattern is never beside another within a question, questions are not told apart.
     """
     cell = rewards.question.astype(np.int64) * patterns + rewards.pattern
-    weigh = rewards.count.astype(float)
+    weigh = rewards.times.astype(float)
 
     def table(values):
         sums = np.bincount(cell, weights=values * weigh, minlength=questions * patterns)
@@ -116,5 +116,5 @@ def risk(
         selects=np.bincount(chosen, minlength=patterns) / draws,
         ends_below_start=float(np.mean(ends < start)),
         end_accuracy=band(ends),
-        rollouts=int(rewards.count.sum()),
+        rollouts=int(rewards.times.sum()),
     )

@@ -41,7 +41,7 @@ def _later(posterior: AbstractPosterior, objective: Objective, samples, correct,
     return jax.lax.map(one, (jax.random.split(key, samples.shape[0]), samples, correct))
 
 
-def _future(
+def future_posteriors(
     posterior: AbstractPosterior,
     objective: Objective,
     truths: Tables,
@@ -55,8 +55,9 @@ def _future(
     probs = probs / probs.sum(axis=-1, keepdims=True)
     samples = rng.multinomial(np.broadcast_to(rollouts.astype(int), probs.shape[:-1]), probs)
     correct = rng.binomial(samples, rates)
-    counts = (jnp.asarray(x, truths.probs.dtype) for x in (samples, correct))
-    found = _later(posterior, objective, *counts, jax.random.key(seed[0] + seed[1]))
+    counts = [jnp.asarray(x, truths.probs.dtype) for x in (samples, correct)]
+    key = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
+    found = _later(posterior, objective, counts[0], counts[1], key)
     largest, probs, rates = (np.asarray(x) for x in found)
     return Future(largest.mean(axis=0), probs, rates)
 
@@ -92,7 +93,7 @@ def open_points(
             break
         further = (2**doubling - 1) * samples
         tried = int(further.sum())
-        future = _future(posterior, objective, truths, further, (seed, doubling))
+        future = future_posteriors(posterior, objective, truths, further, (seed, doubling))
         if missing_regime and float(np.mean(future.settled)) >= SETTLED:
             wanted["regime"] = tried
         if missing_time and _expected_width(solver, future, weights) <= NARROW:

@@ -85,7 +85,7 @@ class Solver:
             flow = GradientFlow(objective, problem)
             first = entanglement(policy, flow, method=_METHOD)
             last = convergence(policy, flow, eps, method=_METHOD)
-            return Times(
+            return (
                 regime(policy, flow)[0],
                 entanglement_ratio(policy, flow)[0],
                 first.log_time[0],

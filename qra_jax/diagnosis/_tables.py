@@ -60,7 +60,8 @@ def stuck_questions(
         return ()
     number, right = samples.sum(axis=1), correct.sum(axis=1)
     found = []
-    for index in np.flatnonzero((number >= 2) & ((right == 0) | (right == number))):
+    stuck = (number >= 2) & ((right == 0) | (right == number))
+    for index in np.flatnonzero(stuck).tolist():
         at = int(right[index] > 0)
         # Of the other outcome none was seen: the 95 % point of its Beta posterior.
         mine, others = (prior.right, prior.wrong)[:: 1 if at == 0 else -1]
