@@ -19,7 +19,7 @@ _COMMON = {
     "pattern": ("pattern",),
     "correct": (
         *("correct", "is_correct", "passed", "acc", "score", "exact_match", "reward"),
-        *("symbolic_correct", "correctness"),
+        *("symbolic_correct", "correctness_math_verify"),
     ),
     "text": (
         *("text", "response", "responses", "completion", "completions", "generation"),
@@ -42,7 +42,7 @@ class Fields:
       `doc_id`, `task_id`, `idx` or `input`.
     - `pattern`: `pattern`.
     - `correct`: `correct`, `is_correct`, `passed`, `acc`, `score`, `exact_match`, `reward`,
-      `symbolic_correct` or `correctness`.
+      `symbolic_correct` or `correctness_math_verify`.
     - `text`, which rules sort into patterns: `text`, `response`, `completion`, `generation`,
       `output` (or their plurals), `resps` or `code`.
     - `answer`: `pred`, `prediction`, `predicted_answer`, `extracted_answer`, `model_answer`,

@@ -214,12 +214,12 @@ HARNESSES = {
         ],
         [("1+1?", "steps", True, 1), ("1+1?", "prose", False, 1)],
     ),
-    "generations beside verdicts": (
+    "Open R1": (
         "parquet",
         [
             {
                 **{"problem": "1+1?", "answer": "2", "generations": ["2", "1. 3", "```python"]},
-                "correctness": [True, False, True],
+                "correctness_math_verify": [True, False, True],
             }
         ],
         [("1+1?", "prose", True), ("1+1?", "steps", False), ("1+1?", "python", True)],
