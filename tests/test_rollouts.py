@@ -509,6 +509,9 @@ def test_reference_answer_is_not_an_answer(tmp_path):
     assert "the reference" in found.notes[0]
     named = qra.read_rollouts(tmp_path / "x.csv", fields=qra.Fields(answer="answer"))
     assert named.answers == ("4",)
+    without = qra.read_rollouts(tmp_path / "x.csv", fields=qra.Fields(answer=""))
+    assert without.answer is None
+    assert without.notes == ()
 
 
 def test_comments_are_outside_quotes(tmp_path):
