@@ -157,7 +157,7 @@ class _Reader:
     def __init__(
         self, table: Table, names: dict[str, str], fields: Fields, rules: PatternRules | None
     ):
-        self.table, self.names, self.rules = table, names, rules
+        self.table, self.rules = table, rules
         self.guessed = {role for role in names if getattr(fields, role) is None}
         self.columns = dict(names)
         # lm-evaluation-harness logs every sample once for each filter of the answer.
@@ -243,7 +243,14 @@ class _Reader:
             found["pattern"] = [self.codes["pattern"][name] for name in patterns]
         return found
 
-    def _complain(self, numbers, role, column, convert, must) -> None:
+    def _complain(
+        self,
+        numbers: Sequence[int],
+        role: str,
+        column: Sequence[Any],
+        convert: Callable[[Any], Any],
+        must: str,
+    ) -> None:
         for number, value in zip(numbers, column, strict=True):
             try:
                 convert(value)

@@ -19,7 +19,7 @@ _COMMON = {
     "pattern": ("pattern",),
     "correct": (
         *("correct", "is_correct", "passed", "acc", "score", "exact_match", "reward"),
-        *("symbolic_correct", "correctness"),
+        *("symbolic_correct", "correctness_math_verify"),
     ),
     "text": (
         *("text", "response", "responses", "completion", "completions", "generation"),
@@ -36,13 +36,15 @@ _COMMON = {
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """Names of the fields (columns) of a file of rollouts; None looks for the common names.
+    """Names of the fields (columns) of a file of rollouts.
+
+    None looks for the common names, an empty name leaves the field out:
 
     - `question`: `question`, `question_id`, `problem_id`, `prompt_id`, `problem`, `prompt`,
       `doc_id`, `task_id`, `idx` or `input`.
     - `pattern`: `pattern`.
     - `correct`: `correct`, `is_correct`, `passed`, `acc`, `score`, `exact_match`, `reward`,
-      `symbolic_correct` or `correctness`.
+      `symbolic_correct` or `correctness_math_verify`.
     - `text`, which rules sort into patterns: `text`, `response`, `completion`, `generation`,
       `output` (or their plurals), `resps` or `code`.
     - `answer`: `pred`, `prediction`, `predicted_answer`, `extracted_answer`, `model_answer`,
@@ -70,14 +72,15 @@ def chosen_fields(table: Table, fields: Fields, by_rules: bool) -> tuple[dict[st
     **Raises:** `ValueError` if a name is not in the file, or a field that is needed is not there.
     """
     has = f"has {listed(table.names)}"
-    given = {role: name for role, name in dataclasses.asdict(fields).items() if name is not None}
+    asked = dataclasses.asdict(fields)
+    given = {role: name for role, name in asked.items() if name}
     for role, name in given.items():
         if name not in table.names:
             raise ValueError(f"the {role} field must be in {table.path}, which {has}, got {name!r}")
     names, remarks = dict(given), []
     for role, common in _COMMON.items():
         there = [name for name in common if name in table.names and name not in given.values()]
-        if role in given or not there or (role == "text" and not by_rules):
+        if asked[role] is not None or not there or (role == "text" and not by_rules):
             continue
         names[role] = there[0]
         others = f" (and not {listed(tuple(there[1:]))})" if there[1:] else ""
@@ -129,8 +132,8 @@ class PatternRules:
         rules = settings.get("pattern", [])
         _require(not unknown, path, "keys", "be default and pattern", ", ".join(unknown))
         default = _name(path, "default", settings.get("default"))
-        listed = isinstance(rules, list) and all(isinstance(rule, dict) for rule in rules)
-        _require(listed and rules != [], path, "pattern", "be tables [[pattern]]", repr(rules))
+        tables = isinstance(rules, list) and all(isinstance(rule, dict) for rule in rules)
+        _require(tables and rules != [], path, "pattern", "be tables [[pattern]]", repr(rules))
         polars = needed_polars("rules")
         chosen: Any = polars
         for number, rule in enumerate(rules, start=1):

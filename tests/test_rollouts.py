@@ -214,12 +214,12 @@ HARNESSES = {
         ],
         [("1+1?", "steps", True, 1), ("1+1?", "prose", False, 1)],
     ),
-    "generations beside verdicts": (
+    "Open R1": (
         "parquet",
         [
             {
                 **{"problem": "1+1?", "answer": "2", "generations": ["2", "1. 3", "```python"]},
-                "correctness": [True, False, True],
+                "correctness_math_verify": [True, False, True],
             }
         ],
         [("1+1?", "prose", True), ("1+1?", "steps", False), ("1+1?", "python", True)],
@@ -509,6 +509,9 @@ def test_reference_answer_is_not_an_answer(tmp_path):
     assert "the reference" in found.notes[0]
     named = qra.read_rollouts(tmp_path / "x.csv", fields=qra.Fields(answer="answer"))
     assert named.answers == ("4",)
+    without = qra.read_rollouts(tmp_path / "x.csv", fields=qra.Fields(answer=""))
+    assert without.answer is None
+    assert without.notes == ()
 
 
 def test_comments_are_outside_quotes(tmp_path):
