@@ -24,7 +24,9 @@ def keep_programs(folder: Path) -> None:
         status = folder.stat()
     except OSError as error:
         reason = error.strerror or error
-        raise ValueError(f"cache must be a folder that can be written, got {folder} ({reason})") from None
+        raise ValueError(
+            f"cache must be a folder that can be written, got {folder} ({reason})"
+        ) from None
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise ValueError(f"cache must be a folder of your own, of mode 700, got {folder}")
     jax.config.update("jax_compilation_cache_dir", str(folder))

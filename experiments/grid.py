@@ -1,15 +1,16 @@
-"""Times over a grid of initial policies of three patterns, of any size: `python -m experiments.grid`.
+"""A grid of initial policies of three patterns, of any size: `python -m experiments.grid`.
 
 The grid may have any of the parameters below as an axis; the others keep one value. The sweep runs
 on all devices of all processes, and continues with `--resume` after any interruption.
 """
 
 import dataclasses
+import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +32,14 @@ PARAMETERS = {
     "low_rate": "success rate of the third pattern",
     "eps": "converged means that the best pattern has probability 1 - eps",
 }
-_RANGES = {
-    name: (0.0, 1.0) for name in ("pi_best", "misleading", "gap", "best_rate", "low_rate", "eps")
+_FIXED = {
+    "best_rate": 0.9,
+    "low_rate": 0.1,
+    "gap": 0.2,
+    "misleading": 0.7,
+    "pi_best": 0.05,
+    "eps": 0.01,
 }
-_FIXED = {"best_rate": 0.9, "low_rate": 0.1, "gap": 0.2, "misleading": 0.7, "pi_best": 0.05, "eps": 0.01}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,33 +102,40 @@ class Sweep:
 
     def parameters(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """The values of the axes, and the parameters of one value."""
-        specs = dict(_parsed(text) for text in self.axes)
-        fixed = {**_FIXED, **{name: spec for name, spec in specs.items() if isinstance(spec, float)}}
-        cut = {name: spec for name, spec in specs.items() if not isinstance(spec, float)}
-        require_setting(len(cut) > 0, "axes", "name at least one axis", self.axes)
+        specs = dict(map(_parsed, self.axes))
+        fixed = {**_FIXED, **{name: x for name, x in specs.items() if isinstance(x, float)}}
+        cuts = {name: cut for name, cut in specs.items() if isinstance(cut, _Cut)}
+        require_setting(len(cuts) > 0, "axes", "name at least one axis", self.axes)
         if self.points is not None:
             require_setting(self.points >= 1, "points", "be at least 1", self.points)
-            first, *others = cut
-            rest = int(np.prod([cut[name][2] for name in others]))
-            start, stop, _, log = cut[first]
-            cut[first] = start, stop, -(-self.points // rest), log
-        axes = {
-            name: (np.geomspace if log else np.linspace)(start, stop, number)
-            for name, (start, stop, number, log) in cut.items()
-        }
-        for name, values in {**fixed, **axes}.items():
-            require_setting(
-                bool(np.all((np.asarray(values) > 0) & (np.asarray(values) < 1))),
-                name,
-                "lie strictly between 0 and 1",
-                f"{np.min(values):g} to {np.max(values):g}",
-            )
-        top = np.max(axes.get("gap", fixed["gap"])), np.min(axes.get("best_rate", fixed["best_rate"]))
-        require_setting(top[0] <= top[1], "gap", "be at most best_rate", top[0])
-        return axes, {name: value for name, value in fixed.items() if name not in axes}
+            first, *others = cuts
+            rest = math.prod(cuts[name].number for name in others)
+            cuts[first] = cuts[first]._replace(number=-(-self.points // rest))
+        axes = {name: cut.values() for name, cut in cuts.items()}
+        fixed = {name: value for name, value in fixed.items() if name not in axes}
+        ends = {name: (np.min(x), np.max(x)) for name, x in {**fixed, **axes}.items()}
+        for name, (low, high) in ends.items():
+            within = low > 0 and high < 1
+            require_setting(within, name, "lie strictly between 0 and 1", f"{low:g} to {high:g}")
+        widest, lowest = ends["gap"][1], ends["best_rate"][0]
+        require_setting(widest <= lowest, "gap", f"be at most best_rate ({lowest:g})", widest)
+        return axes, fixed
 
 
-def _parsed(text: str) -> tuple[str, float | tuple[float, float, int, bool]]:
+class _Cut(NamedTuple):
+    """Values between two ends."""
+
+    start: float
+    stop: float
+    number: int
+    log: bool
+
+    def values(self) -> np.ndarray:
+        spaced = np.geomspace if self.log else np.linspace
+        return spaced(self.start, self.stop, self.number)
+
+
+def _parsed(text: str) -> tuple[str, float | _Cut]:
     name, _, values = text.partition("=")
     require_setting(name in PARAMETERS, "axes", f"name one of {', '.join(PARAMETERS)}", name)
     parts = values.split(":")
@@ -132,11 +144,13 @@ def _parsed(text: str) -> tuple[str, float | tuple[float, float, int, bool]]:
         if len(parts) == 1:
             return name, float(values)
         start, stop, number = parts[: len(parts) - log]
-        found = float(start), float(stop), int(number), log
+        cut = _Cut(float(start), float(stop), int(number), log)
     except ValueError:
-        raise BadSetting(f"axes must be NAME=START:STOP:NUMBER[:log] or NAME=VALUE, got {text}") from None
-    require_setting(found[2] >= 1, name, "have at least one value", found[2])
-    return name, found
+        must = "be NAME=START:STOP:NUMBER[:log] or NAME=VALUE"
+        raise BadSetting(f"axes must {must}, got {text}") from None
+    require_setting(cut.number >= 1, name, "have at least one value", cut.number)
+    require_setting(min(cut.start, cut.stop) > 0, name, "lie above 0", min(cut.start, cut.stop))
+    return name, cut
 
 
 def times_function(quantities: Sequence[str], fixed: Mapping[str, float], method: qra.Exact):

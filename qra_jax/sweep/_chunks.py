@@ -30,11 +30,11 @@ class Crew:
     **Raises:** `ValueError` if the number of workers is below 1 or there are no devices.
     """
 
-    def __init__(self, devices: Sequence[jax.Device] | None = None, workers: int = 2):
+    def __init__(self, devices: Sequence[Any] | None = None, workers: int = 2):
         require(workers >= 1, "workers", "be at least 1", workers)
         places = [None] if devices is None else list(devices)
         require(len(places) > 0, "devices", "hold at least one device", places)
-        self._free: queue.SimpleQueue[jax.Device | None] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[Any | None] = queue.SimpleQueue()
         for _ in range(workers):
             for place in places:
                 self._free.put(place)
@@ -114,7 +114,7 @@ class Chunked:
         inputs: PyTree,
         *,
         cost: ArrayLike | None = None,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Any] | None = None,
         workers: int = 2,
         progress: Callable[[int], Any] | None = None,
     ) -> PyTree:
@@ -158,16 +158,14 @@ class Chunked:
         """
         rows = np.zeros(self._width, int)
         lowered = self._lower(jtu.tree_map(lambda leaf: jnp.asarray(leaf[rows]), inputs))
-        found = jtu.tree_map(
-            lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lowered.out_info
-        )
+        found = jtu.tree_map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lowered.out_info)
         return hashlib.sha256(lowered.as_text().encode()).hexdigest(), found
 
     def _lower(self, batch: PyTree) -> jax.stages.Lowered:
         with _TRACING:
             return self._batch.lower(batch)
 
-    def _program(self, device: jax.Device | None, batch: PyTree) -> Callable[..., PyTree]:
+    def _program(self, device: Any | None, batch: PyTree) -> Callable[..., PyTree]:
         leaves, structure = jtu.tree_flatten(batch)
         shapes = device, structure, tuple((x.shape, x.dtype) for x in leaves)
         lock, found = self._compiled.setdefault(shapes, (threading.Lock(), []))
@@ -178,7 +176,7 @@ class Chunked:
         return found[0]
 
 
-def _placed(rows: np.ndarray, device: jax.Device | None) -> jax.Array:
+def _placed(rows: np.ndarray, device: Any | None) -> jax.Array:
     return jnp.asarray(rows) if device is None else jax.device_put(rows, device)
 
 
@@ -197,7 +195,7 @@ def map_chunks(
     *,
     width: int = 64,
     cost: ArrayLike | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     workers: int = 2,
     progress: Callable[[int], Any] | None = None,
 ) -> PyTree:

@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import resource
 import secrets
 import signal
 import sys
@@ -68,17 +67,26 @@ class SweepSummary:
 
     def __str__(self) -> str:
         why = ", ".join(f"{number} x {name}" for name, number in self.failed.items())
-        lines = [
+        cells = (
             f"{self.cells} cells: {self.computed} computed, {self.kept} kept, "
-            f"{self.repaired} repaired" + ("" if self.complete else "; not complete"),
-            f"failed cells: {sum(self.failed.values())}" + (f" ({why})" if why else "")
-            + (f"; {self.retried} retried, {self.cured} cured" if self.retried else ""),
+            f"{self.repaired} repaired"
+        )
+        failed = f"failed cells: {sum(self.failed.values())}"
+        speed = (
             f"{self.seconds:.1f} s, {self.seconds_to_first:.1f} s of it before the first result; "
-            f"then {self.cells_per_second:.4g} cells a second on {self.devices} devices in "
-            f"{self.processes} processes",
-            f"peak memory {self.peak_memory / 2**20:.0f} MiB",
-        ]  # fmt: skip
-        return "\n".join(lines)
+            f"then {self.cells_per_second:.4g} cells a second"
+        )
+        where = (
+            f"devices: {self.devices}, processes: {self.processes}, "
+            f"peak memory: {self.peak_memory / 2**20:.0f} MiB"
+        )
+        if not self.complete:
+            cells += "; not complete"
+        if why:
+            failed += f" ({why})"
+        if self.retried:
+            failed += f"; {self.retried} retried, {self.cured} of them cured"
+        return "\n".join([cells, failed, speed, where])
 
 
 def cell_key(seed: Array, low: Array, high: Array) -> Array:
@@ -101,7 +109,7 @@ def run_sweep(
     settings: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     workers: int = 2,
     quiet: bool = False,
 ) -> SweepSummary:
@@ -195,7 +203,11 @@ class _Sweep:
             require(same, "retry", "return what function does", _brief(outputs))
         order = None
         if cost is not None:
-            order = [_digest(np.argsort(self.cost(block), kind="stable")) for block in (first, last)]
+            order = [
+                hashlib.sha256(np.argsort(values, kind="stable").tobytes()).hexdigest()[:16]
+                for values in map(self.cost, (first, last))
+                if values is not None
+            ]
         self.identity = {
             "format": _FORMAT,
             "grid": grid.describe(),
@@ -254,10 +266,6 @@ def _cell(function: Function):
 
 def _brief(outputs: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, str]:
     return {name: f"{spec.dtype} {spec.shape}" for name, spec in outputs.items()}
-
-
-def _digest(values: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
 
 
 class _Run:
@@ -321,7 +329,11 @@ class _Run:
             store.open(self._sweep.identity)
             store.remove_leftovers()
             # What runs that were killed have told each other.
-            for path in (*folder.glob(".stop-*"), *folder.glob(".failed-*"), *folder.glob(".part-*")):
+            for path in (
+                *folder.glob(".stop-*"),
+                *folder.glob(".failed-*"),
+                *folder.glob(".part-*"),
+            ):
                 path.unlink(missing_ok=True)
             return base64.b64encode(np.packbits(store.present()).tobytes()).decode()
 
@@ -340,18 +352,20 @@ class _Run:
         """Compute this process's share; returns whether it was interrupted."""
         sweep, team, blocks = self._sweep, self._team, self._sweep.blocks
         absent = np.flatnonzero(~present)[team.index :: team.count]
-        mine = [blocks[int(number)] for number in absent]
-        for number in np.flatnonzero(present)[team.index :: team.count]:
-            block = blocks[int(number)]
+        mine = absent.tolist()
+        for number in np.flatnonzero(present)[team.index :: team.count].tolist():
+            block = blocks[number]
             values = self._store.read(block)
             cells = block.stop - block.start
             if values is None:
                 self._repaired += cells
-                mine.append(block)
+                mine.append(number)
             else:
                 self._kept += cells
                 self._count(values)
-        total = self._kept + sum(block.stop - block.start for block in mine)
+        total = self._kept + sum(
+            block.stop - block.start for block in map(blocks.__getitem__, mine)
+        )
         label = "sweep" if team.count == 1 else f"sweep, process {team.index} of {team.count}"
         flight: collections.deque[tuple[Block, Any, Pending]] = collections.deque()
         bar = Bar(total, self._kept, self._quiet, label)
@@ -360,12 +374,14 @@ class _Run:
             _Interrupt() as interrupt,
             Crew(self._devices, self._workers) as crew,
         ):
-            for block in mine:
+            for block in map(blocks.__getitem__, mine):
                 if interrupt.seen or team.told("stop") or team.told("failed"):
                     break
                 self._note(block, "begun")
                 inputs = sweep.inputs(block)
-                flight.append((block, inputs, sweep.batch.begin(crew, inputs, cost=sweep.cost(block))))
+                pending = sweep.batch.begin(crew, inputs, cost=sweep.cost(block))
+                flight.append((block, inputs, pending))
+                # One is computed while the other waits behind it, so that no device does.
                 if len(flight) > 1:
                     self._finish(crew, bar, *flight.popleft())
             while flight:
@@ -459,6 +475,8 @@ def _total(parts: list[dict[str, Any]], cells: int) -> dict[str, Any]:
 
 def _peak_memory() -> int:
     """Of this process, in bytes."""
+    import resource  # POSIX only, unlike the rest of the library
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 

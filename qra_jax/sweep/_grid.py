@@ -47,7 +47,9 @@ class Grid:
         *,
         samples: Mapping[str, ArrayLike] | None = None,
     ):
-        require((axes is None) != (samples is None), "a grid", "have axes or samples", "both or none")
+        require(
+            (axes is None) != (samples is None), "a grid", "have axes or samples", "both or none"
+        )
         given: Mapping[str, Any] = samples if axes is None else axes  # type: ignore[assignment]
         self._sampled = axes is None
         require(len(given) > 0, "a grid", "have at least one name", dict(given))

@@ -18,7 +18,8 @@ class Bar:
     def __init__(self, total: int, done: int, quiet: bool, label: str):
         self._total, self._start, self._done = total, done, done
         self._label = label
-        self._began = self._said = time.monotonic()
+        self._began: float | None = None
+        self._said = time.monotonic()
         terminal = sys.stderr.isatty()
         self._lines = not quiet and not terminal
         self._bar = tqdm(
@@ -35,7 +36,9 @@ class Bar:
         self._done += number
         self._bar.update(number)
         now = time.monotonic()
-        if self._lines and now - self._said >= _EVERY:
+        if self._began is None:  # the rate is that after compilation
+            self._began, self._start = now, self._done
+        elif self._lines and now - self._said >= _EVERY:
             self._said = now
             rate = (self._done - self._start) / (now - self._began)
             left = (self._total - self._done) / rate

@@ -105,15 +105,14 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / _LOCK, "a+")  # noqa: SIM115
     with file:
-        try:
-            with writing(folder):
+        with writing(folder):
+            try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except StoreError as refused:
-            if not isinstance(refused.__context__, BlockingIOError):
-                raise
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise StoreError(f"{folder} is being written by another run ({holder})") from None
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                message = f"{folder} is being written by another run ({holder})"
+                raise StoreError(message) from None
         # Only for the message above: a full disk is for the data to report.
         with contextlib.suppress(OSError):
             file.truncate(0)
