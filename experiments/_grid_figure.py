@@ -33,5 +33,6 @@ def draw_grid(
             even = np.allclose(spacing, spacing[:1], rtol=1e-6)
             label = rf"$\log_{{10}}$ {name} time (1/reward)"
             plot.heatmap(ax, shown, status, label=label, log_x=bool(even))
-            ax.set_title(where)
+            at_once = bool((plane[f"log_{name}_time"] == -np.inf).any())
+            ax.set_title("; ".join(filter(None, [where, "grey: at once" if at_once else ""])))
     return figure

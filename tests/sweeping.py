@@ -4,10 +4,10 @@ The processes are forked from one that has imported everything and started nothi
 """
 
 import contextlib
-import json
 import multiprocessing
 import os
 import socket
+import time
 from pathlib import Path
 
 import jax
@@ -73,9 +73,13 @@ def _in_child(kinds, folder, devices, team, options):
     if team is not None:
         jax.distributed.initialize(*team)
     assert jax.local_device_count() == devices
-    for kind in kinds:
-        summary = _SWEEPS[kind](folder / kind, **options)
-        print(json.dumps({"computed": summary.computed, "cells": summary.cells}), flush=True)
+    try:
+        for kind in kinds:
+            print(_SWEEPS[kind](folder / kind, **options), flush=True)
+    finally:
+        if team is not None:
+            jax.distributed.shutdown()  # at exit, in processes that are no forks
+        print(f"{time.process_time():.1f} s of CPU", flush=True)
 
 
 def start(folder: Path, kinds=("light",), *, devices=1, team=None, **options):

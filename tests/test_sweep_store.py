@@ -45,23 +45,28 @@ def test_devices_change_nothing(whole, tmp_path, devices, kinds):
         _same(whole / kind, tmp_path / kind)
 
 
+def _team(folder: Path, kind: str) -> list[int]:
+    """The exit codes of two processes of two devices each, over loopback."""
+    address = f"127.0.0.1:{sweeping.free_port()}"
+    team = [
+        sweeping.start(folder, (kind,), devices=2, team=(address, 2, index)) for index in range(2)
+    ]
+    return sweeping.finish(*team)
+
+
 @pytest.mark.slow
-def test_eight_devices_change_no_solve(whole, tmp_path):
-    """Which takes eight compilations."""
-    assert sweeping.finish(sweeping.start(tmp_path, ("real",), devices=8)) == [0]
-    _same(whole / "real", tmp_path / "real")
+def test_eight_devices_and_two_processes_change_no_solve(whole, tmp_path):
+    """Which takes twelve compilations."""
+    assert sweeping.finish(sweeping.start(tmp_path / "eight", ("real",), devices=8)) == [0]
+    assert _team(tmp_path / "team", "real") == [0, 0]
+    for name in ("eight", "team"):
+        _same(whole / "real", tmp_path / name / "real")
 
 
 def test_processes_change_nothing(whole, tmp_path):
-    """Two processes of two devices each, over loopback: each computes its share, once."""
-    kinds = ("light", "real")
-    address = f"127.0.0.1:{sweeping.free_port()}"
-    team = [
-        sweeping.start(tmp_path, kinds, devices=2, team=(address, 2, index)) for index in range(2)
-    ]
-    assert sweeping.finish(*team) == [0, 0]
-    for kind in kinds:
-        _same(whole / kind, tmp_path / kind)
+    """Each computes its share, once; the summary is of both."""
+    assert _team(tmp_path, "light") == [0, 0]
+    _same(whole / "light", tmp_path / "light")
     summary = json.loads((tmp_path / "light/summary.json").read_text())
     cells = sweeping.LIGHT_GRID.size
     assert (summary["cells"], summary["computed"], summary["complete"]) == (cells, cells, True)
@@ -73,52 +78,60 @@ def test_processes_change_nothing(whole, tmp_path):
     assert not list((tmp_path / "light").glob(".*-*"))  # what they told each other is gone
 
 
-def _kill_and_resume(whole: Path, folder: Path, waits: list[float], after_start: bool) -> None:
-    """Kill a sweep again and again, let it end, and compare; what was computed twice was under way
-    when the sweep was killed."""
-    kills = 0
-    for wait in waits:
-        child = sweeping.start(folder, resume=True)
-        if after_start:
-            seen = len(_events(folder / "light")) if (folder / "light").exists() else 0
-            limit = time.monotonic() + 60
-            while len(_events(folder / "light")) <= seen and time.monotonic() < limit:
-                time.sleep(0.002)
-        time.sleep(wait)
-        child.kill()
-        kills += sweeping.finish(child) == [-9]
-    assert kills == len(waits)
+def _kill(folder: Path, lines: int, wait: float) -> bool:
+    """Continue a sweep, and kill it some time after it has logged so many lines more."""
+    log = folder / "light/log-00000.jsonl"
+    seen = len(_events(folder / "light"))
+    child = sweeping.start(folder, resume=True)
+    while lines and child.is_alive() and len(_events(folder / "light")) < seen + lines:
+        time.sleep(0.001)
+    time.sleep(wait)
+    child.kill()
+    assert sweeping.finish(child)[0] in (-9, 0), log
+    return child.exitcode == -9
+
+
+def _check_resumed(whole: Path, folder: Path, kills: int) -> None:
+    """Let a sweep end, and compare: what was computed twice was under way at a kill."""
     assert sweeping.finish(sweeping.start(folder, resume=True)) == [0]
     _same(whole / "light", folder / "light")
     under_way, again = set(), 0
+    written = collections.Counter()
     for event in _events(folder / "light"):
         if event["event"] == "written":
             under_way.remove(event["chunk"])
+            written[event["chunk"]] += 1
         else:
             again += event["chunk"] in under_way
             under_way.add(event["chunk"])
     # Two chunks are under way at a time. One may be written with no time left to say so.
     assert again <= 2 * kills
-    written = collections.Counter(
-        event["chunk"] for event in _events(folder / "light") if event["event"] == "written"
-    )
-    assert max(written.values()) == 1
     assert len(under_way) <= kills
+    assert max(written.values()) == 1
+
+
+def _moments(number: int, lines: int) -> list[tuple[int, float]]:
+    rng = np.random.default_rng(time.time_ns())
+    return [(int(rng.integers(1, lines)), rng.uniform(0, 0.003)) for _ in range(number)]
 
 
 def test_killed_and_resumed(whole, tmp_path):
-    """At three random moments of the computation."""
-    waits = np.random.default_rng(time.time_ns()).uniform(0, 0.25, 3).tolist()
-    _kill_and_resume(whole, tmp_path, waits, after_start=True)
+    """At three random moments."""
+    kills = sum(_kill(tmp_path, *moment) for moment in _moments(3, 60))
+    assert kills == 3
+    _check_resumed(whole, tmp_path, kills)
 
 
 @pytest.mark.slow
 def test_killed_and_resumed_often(whole, tmp_path):
-    """At twenty random moments: of start-up, of the making of the store, of the computation."""
-    rng = np.random.default_rng(time.time_ns())
-    _kill_and_resume(whole, tmp_path, rng.uniform(0, 0.05, 10).tolist(), after_start=True)
-    shutil.rmtree(tmp_path / "light")
-    _kill_and_resume(whole, tmp_path, rng.uniform(0, 2.0, 20).tolist(), after_start=False)
+    """At twenty random moments, and at twenty of the start, where the store may be half made."""
+    kills = sum(_kill(tmp_path, *moment) for moment in _moments(20, 8))
+    assert kills == 20
+    _check_resumed(whole, tmp_path, kills)
+    waits = np.random.default_rng(time.time_ns()).uniform(0, 1.0, 20)
+    kills = sum(_kill(tmp_path / "start", 0, wait) for wait in waits)
+    assert kills > 0
+    _check_resumed(whole, tmp_path / "start", kills)
 
 
 def test_a_second_run_is_refused(tmp_path):
@@ -203,7 +216,7 @@ def test_files_that_must_not_grow(here, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        with pytest.raises(StoreError, match="cannot write to .*File too large"):
+        with pytest.raises(StoreError, match=r"cannot write to .*File too large"):
             sweeping.run_light(folder, resume=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -219,7 +232,7 @@ def test_a_read_only_store(here, tmp_path):
         shutil.copytree(here, folder)
         _remount(tmp_path / "disk", "ro")
         for option in ("resume", "overwrite"):
-            with pytest.raises(StoreError, match="cannot write to .*Read-only file system"):
+            with pytest.raises(StoreError, match=r"cannot write to .*Read-only file system"):
                 sweeping.run_light(folder, **{option: True})
         _same(here, folder)
         assert not np.isnan(open_sweep(folder)["value"].values).any()

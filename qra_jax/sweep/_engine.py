@@ -175,9 +175,10 @@ def run_sweep(
     require(not (resume and overwrite), "resume and overwrite", "not be given together", "both")
     require(0 <= whole(seed, "seed", 0) < 2**32, "seed", "be below 2**32", seed)
     whole(cells_per_chunk, "cells_per_chunk", 1)
-    sweep = _Sweep(function, retry, grid, cost, seed, width, cells_per_chunk, settings or {})
     places = jax.local_devices() if devices is None else list(devices)
-    return _Run(sweep, Path(folder), places, workers, quiet)(resume, overwrite)
+    with Crew(places, workers) as crew:
+        sweep = _Sweep(function, retry, grid, cost, seed, width, cells_per_chunk, settings or {})
+        return _Run(sweep, Path(folder), crew, places, quiet)(resume, overwrite)
 
 
 class _Sweep:
@@ -271,11 +272,11 @@ def _brief(outputs: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, str]:
 class _Run:
     """One run of a sweep in this process."""
 
-    def __init__(self, sweep: _Sweep, folder: Path, devices, workers: int, quiet: bool):
+    def __init__(self, sweep: _Sweep, folder: Path, crew: Crew, devices, quiet: bool):
         self._sweep = sweep
         self._folder = folder
+        self._crew = crew
         self._devices = devices
-        self._workers = workers
         self._quiet = quiet
         self._store = Store(folder, sweep.outputs, sweep.blocks)
         self._team = Team(folder)
@@ -369,28 +370,24 @@ class _Run:
         label = "sweep" if team.count == 1 else f"sweep, process {team.index} of {team.count}"
         flight: collections.deque[tuple[Block, Any, Pending]] = collections.deque()
         bar = Bar(total, self._kept, self._quiet, label)
-        with (
-            contextlib.closing(bar),
-            _Interrupt() as interrupt,
-            Crew(self._devices, self._workers) as crew,
-        ):
+        with contextlib.closing(bar), _Interrupt() as interrupt:
             for block in map(blocks.__getitem__, mine):
                 if interrupt.seen or team.told("stop") or team.told("failed"):
                     break
                 self._note(block, "begun")
                 inputs = sweep.inputs(block)
-                pending = sweep.batch.begin(crew, inputs, cost=sweep.cost(block))
+                pending = sweep.batch.begin(self._crew, inputs, cost=sweep.cost(block))
                 flight.append((block, inputs, pending))
                 # One is computed while the other waits behind it, so that no device does.
                 if len(flight) > 1:
-                    self._finish(crew, bar, *flight.popleft())
+                    self._finish(bar, *flight.popleft())
             while flight:
-                self._finish(crew, bar, *flight.popleft())
+                self._finish(bar, *flight.popleft())
             if interrupt.seen:
                 team.tell("stop")
             return interrupt.seen
 
-    def _finish(self, crew: Crew, bar: Bar, block: Block, inputs, pending: Pending) -> None:
+    def _finish(self, bar: Bar, block: Block, inputs, pending: Pending) -> None:
         def progress(number):
             self._computed += number
             if self._first is None:
@@ -402,7 +399,7 @@ class _Run:
         cured = 0
         if len(failed) and self._sweep.again is not None:
             rows = jax.tree_util.tree_map(lambda x: x[failed], inputs)
-            found = self._sweep.again.begin(crew, rows).result()
+            found = self._sweep.again.begin(self._crew, rows).result()
             good = self._sweep.failed(found) <= Status.STATIONARY
             for name, value in values.items():
                 value[failed[good]] = found[name][good]
@@ -502,7 +499,8 @@ class _Interrupt:
 
     def _restore(self) -> None:
         for number, handler in self._old.items():
-            signal.signal(number, handler)
+            # None: a handler that was not set from Python, such as that of JAX's runtime.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def __exit__(self, *_: object) -> None:
         self._restore()

@@ -69,7 +69,9 @@ class Grid:
         if self._sampled:
             sizes = {len(values) for values in self._values.values()}
             require(len(sizes) == 1, "samples", "share one leading axis", sorted(sizes))
-            require(_SAMPLE not in given, "the names of samples", "differ from", _SAMPLE)
+            require(
+                _SAMPLE not in given, "the names of samples", "not be that of their axis", _SAMPLE
+            )
             self.dims, self.shape = (_SAMPLE,), (sizes.pop(),)
         else:
             self.dims = tuple(self._values)
