@@ -175,10 +175,11 @@ def run_sweep(
     require(not (resume and overwrite), "resume and overwrite", "not be given together", "both")
     require(0 <= whole(seed, "seed", 0) < 2**32, "seed", "be below 2**32", seed)
     whole(cells_per_chunk, "cells_per_chunk", 1)
+    started = time.monotonic()
     places = jax.local_devices() if devices is None else list(devices)
     with Crew(places, workers) as crew:
         sweep = _Sweep(function, retry, grid, cost, seed, width, cells_per_chunk, settings or {})
-        return _Run(sweep, Path(folder), crew, places, quiet)(resume, overwrite)
+        return _Run(sweep, Path(folder), crew, places, quiet, started)(resume, overwrite)
 
 
 class _Sweep:
@@ -272,7 +273,9 @@ def _brief(outputs: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, str]:
 class _Run:
     """One run of a sweep in this process."""
 
-    def __init__(self, sweep: _Sweep, folder: Path, crew: Crew, devices, quiet: bool):
+    def __init__(
+        self, sweep: _Sweep, folder: Path, crew: Crew, devices, quiet: bool, started: float
+    ):
         self._sweep = sweep
         self._folder = folder
         self._crew = crew
@@ -283,7 +286,7 @@ class _Run:
         self._log = folder / f"log-{self._team.index:05d}.jsonl"
         self._failed: collections.Counter[str] = collections.Counter()
         self._retried = self._cured = self._computed = self._kept = self._repaired = 0
-        self._started = time.monotonic()
+        self._started = started
         self._first: tuple[float, int] | None = None
 
     def __call__(self, resume: bool, overwrite: bool) -> SweepSummary:

@@ -37,7 +37,8 @@ class Bar:
         self._bar.update(number)
         now = time.monotonic()
         if self._began is None:  # the rate is that after compilation
-            self._began, self._start = now, self._done
+            self._began = self._said = now
+            self._start = self._done
         elif self._lines and now - self._said >= _EVERY:
             self._said = now
             rate = (self._done - self._start) / (now - self._began)
