@@ -22,6 +22,10 @@ def _double(point, key):
     return {"y": 2 * point["x"]}
 
 
+def _times(factor):
+    return lambda point, key: {"y": factor * point["x"]}
+
+
 def _sweep(folder, function=_double, grid=Grid({"x": np.arange(1.0, 8.0)}), **options):
     return run_sweep(
         function, grid, folder, **{"width": 2, "cells_per_chunk": 3, "quiet": True, **options}
@@ -125,7 +129,7 @@ def test_samples(tmp_path):
 
 def test_an_index_past_32_bits(tmp_path):
     """Its key is one that no other cell has."""
-    from qra_jax.sweep._engine import cell_key
+    from qra_jax.sweep._cells import cell_key
 
     seed, low = np.uint32(3), np.uint32(17)
     keys = [cell_key(seed, low, np.uint32(high)) for high in (0, 1, 2)]
@@ -165,16 +169,17 @@ def test_overwrite_spares_other_files(tmp_path):
         ({"grid": Grid({"x": np.arange(1.0, 9.0)})}, "grid.x is"),
         ({"settings": {"beta": 1}}, "settings.beta is None there and 1 now"),
         ({"function": lambda point, key: {"y": 3 * point["x"]}}, "otherwise: mathematics is"),
+        ({"function": _times(2.0 + 1e-15)}, "otherwise: mathematics is"),
         ({"retry": _double}, "otherwise: mathematics of retry is"),
         ({"cost": lambda points: -points["x"]}, "otherwise: order by cost is"),
     ],
 )
 def test_other_settings_are_refused(tmp_path, options, message):
     """With what differs."""
-    _sweep(tmp_path)
+    _sweep(tmp_path, _times(2.0))
     stored = sweeping.files(tmp_path)
     with pytest.raises(StoreError, match=message):
-        _sweep(tmp_path, resume=True, **options)
+        _sweep(tmp_path, **{"function": _times(2.0), "resume": True, **options})
     assert sweeping.files(tmp_path) == stored
 
 
@@ -199,6 +204,7 @@ def test_something_else_in_its_place(tmp_path):
         ({"function": lambda point, key: point["x"]}, "function must return a dictionary"),
         ({"function": lambda point, key: {"x": point["x"]}}, "differ from the grid's"),
         ({"cost": lambda points: 1.0}, "cost must have shape"),
+        ({"settings": {"function": _double}}, "settings must be plain numbers"),
         ({"retry": lambda point, key: {"z": point["x"]}}, "retry must return what function does"),
     ],
 )

@@ -95,6 +95,8 @@ def _check_resumed(whole: Path, folder: Path, kills: int) -> None:
     """Let a sweep end, and compare: what was computed twice was under way at a kill."""
     assert sweeping.finish(sweeping.start(folder, resume=True)) == [0]
     _same(whole / "light", folder / "light")
+    left = {path.name for path in (folder / "light").iterdir()}
+    assert left == {"data.zarr", "summary.json", "log-00000.jsonl", ".lock"}
     under_way, again = set(), 0
     written = collections.Counter()
     for event in _events(folder / "light"):

@@ -3,14 +3,10 @@
 import base64
 import collections
 import contextlib
-import dataclasses
-import hashlib
-import importlib.metadata
 import json
 import platform
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,82 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike
+from jaxtyping import ArrayLike
 
 from .._checks import require, whole
 from .._status import Status
-from ._chunks import Chunked, Crew, Pending
+from ._cells import Function, Sweep
+from ._chunks import Crew, Pending
 from ._grid import Grid
-from ._progress import Bar
-from ._store import Block, Blocks, Store, StoreError, locked, writing
+from ._report import Bar, SweepSummary, peak_memory, total
+from ._store import Block, Store, StoreError, locked, writing
 from ._team import Team, write_json
-
-Points = Mapping[str, Array]
-Function = Callable[[Any, Array], Mapping[str, Array]]
-_STATUS = "status"
-_FORMAT = 1
-"""Of the store: raised whenever what an older version wrote can no longer be continued."""
-_PACKAGES = ("jax", "jaxlib", "diffrax", "equinox", "optimistix")
-
-
-@dataclasses.dataclass(frozen=True)
-class SweepSummary:
-    """What a run did, and what the store holds now.
-
-    `cells` of the grid; `computed` by this run; `kept` from earlier ones; `repaired`: cells
-    computed again because a checksum did not hold; `failed`: cells without success by name of their
-    status, of those `retried` in this run `cured` succeeded; `complete`: whether all cells are
-    there; seconds in all and up to the first result (which is compilation, mostly); cells a
-    second after that, and peak memory in bytes, both over all `processes`.
-    """
-
-    folder: Path
-    cells: int
-    computed: int
-    kept: int
-    repaired: int
-    failed: dict[str, int]
-    retried: int
-    cured: int
-    complete: bool
-    seconds: float
-    seconds_to_first: float
-    cells_per_second: float
-    peak_memory: int
-    processes: int
-    devices: int
-
-    def __str__(self) -> str:
-        why = ", ".join(f"{number} x {name}" for name, number in self.failed.items())
-        cells = (
-            f"{self.cells} cells: {self.computed} computed, {self.kept} kept, "
-            f"{self.repaired} repaired"
-        )
-        failed = f"failed cells: {sum(self.failed.values())}"
-        speed = (
-            f"{self.seconds:.1f} s, {self.seconds_to_first:.1f} s of it before the first result; "
-            f"then {self.cells_per_second:.4g} cells a second"
-        )
-        where = (
-            f"devices: {self.devices}, processes: {self.processes}, "
-            f"peak memory: {self.peak_memory / 2**20:.0f} MiB"
-        )
-        if not self.complete:
-            cells += "; not complete"
-        if why:
-            failed += f" ({why})"
-        if self.retried:
-            failed += f"; {self.retried} retried, {self.cured} of them cured"
-        return "\n".join([cells, failed, speed, where])
-
-
-def cell_key(seed: Array, low: Array, high: Array) -> Array:
-    """The key of a cell, `fold_in(key(seed), index)`; past 2^32 the upper half of the index is
-    folded in as well."""
-    key = jax.random.fold_in(jax.random.key(seed), low)
-    return jnp.where(high > 0, jax.random.fold_in(key, high), key)
 
 
 def run_sweep(
@@ -178,103 +109,15 @@ def run_sweep(
     started = time.monotonic()
     places = jax.local_devices() if devices is None else list(devices)
     with Crew(places, workers) as crew:
-        sweep = _Sweep(function, retry, grid, cost, seed, width, cells_per_chunk, settings or {})
+        sweep = Sweep(function, retry, grid, cost, seed, width, cells_per_chunk, settings or {})
         return _Run(sweep, Path(folder), crew, places, quiet, started)(resume, overwrite)
-
-
-class _Sweep:
-    """What is computed, whoever does it."""
-
-    def __init__(self, function, retry, grid, cost, seed, width, cells_per_chunk, settings):
-        self.grid: Grid = grid
-        self.blocks = Blocks(grid.shape, cells_per_chunk)
-        self._cost = cost
-        self._seed = seed
-        self.batch = Chunked(_cell(function), width)
-        self.again = None if retry is None else Chunked(_cell(retry), width)
-        first, last = self.blocks[0], self.blocks[len(self.blocks) - 1]
-        inputs = self.inputs(first)
-        program, self.outputs = self.batch.describe(inputs)
-        taken = {*grid.names, *grid.dims} & set(self.outputs)
-        require(not taken, "names of outputs", "differ from the grid's", sorted(taken))
-        self.codes = [name for name in self.outputs if name.endswith(_STATUS)]
-        retried = None
-        if self.again is not None:
-            retried, outputs = self.again.describe(inputs)
-            same = outputs == self.outputs
-            require(same, "retry", "return what function does", _brief(outputs))
-        order = None
-        if cost is not None:
-            order = [
-                hashlib.sha256(np.argsort(values, kind="stable").tobytes()).hexdigest()[:16]
-                for values in map(self.cost, (first, last))
-                if values is not None
-            ]
-        self.identity = {
-            "format": _FORMAT,
-            "grid": grid.describe(),
-            "outputs": _brief(self.outputs),
-            "width": width,
-            "cells_per_chunk": cells_per_chunk,
-            "seed": seed,
-            "order by cost": order,
-            # The formulas of the library and the user's, as XLA gets them.
-            "mathematics": program[:16],
-            "mathematics of retry": retried and retried[:16],
-            "platform": jax.default_backend(),
-            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-            "settings": dict(settings),
-        }
-
-    def inputs(self, block: Block):
-        index = np.arange(block.start, block.stop, dtype=np.uint64)
-        seed = np.full(len(index), self._seed, np.uint32)
-        low, high = (index & 0xFFFFFFFF).astype(np.uint32), (index >> 32).astype(np.uint32)
-        return self.grid.points(block.start, block.stop), seed, low, high
-
-    def cost(self, block: Block) -> np.ndarray | None:
-        if self._cost is None:
-            return None
-        found = np.asarray(self._cost(self.grid.points(block.start, block.stop)))
-        number = (block.stop - block.start,)
-        require(found.shape == number, "cost", f"have shape {number}", found.shape)
-        return found
-
-    def failed(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The worst status of each cell."""
-        codes = [values[name].reshape(len(values[name]), -1).max(axis=1) for name in self.codes]
-        return np.max(codes, axis=0)
-
-
-def _cell(function: Function):
-    def run(inputs):
-        point, seed, low, high = inputs
-        found = function(point, cell_key(seed, low, high))
-        usable = isinstance(found, Mapping) and len(found) > 0
-        require(usable, "function", "return a dictionary of arrays", type(found).__name__)
-        found = {name: jnp.asarray(value) for name, value in found.items()}
-        codes = [name for name in found if name.endswith(_STATUS)]
-        if not codes:
-            floats = [x for x in found.values() if jnp.issubdtype(x.dtype, jnp.floating)]
-            lost = jnp.any(jnp.stack([jnp.any(jnp.isnan(x)) for x in floats] or [False]))
-            found[_STATUS] = jnp.where(lost, int(Status.FAILED), int(Status.COMPLETED))
-        return {
-            name: value.astype(jnp.int8) if name.endswith(_STATUS) else value
-            for name, value in found.items()
-        }
-
-    return run
-
-
-def _brief(outputs: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, str]:
-    return {name: f"{spec.dtype} {spec.shape}" for name, spec in outputs.items()}
 
 
 class _Run:
     """One run of a sweep in this process."""
 
     def __init__(
-        self, sweep: _Sweep, folder: Path, crew: Crew, devices, quiet: bool, started: float
+        self, sweep: Sweep, folder: Path, crew: Crew, devices, quiet: bool, started: float
     ):
         self._sweep = sweep
         self._folder = folder
@@ -367,12 +210,12 @@ class _Run:
             else:
                 self._kept += cells
                 self._count(values)
-        total = self._kept + sum(
+        cells = self._kept + sum(
             block.stop - block.start for block in map(blocks.__getitem__, mine)
         )
         label = "sweep" if team.count == 1 else f"sweep, process {team.index} of {team.count}"
         flight: collections.deque[tuple[Block, Any, Pending]] = collections.deque()
-        bar = Bar(total, self._kept, self._quiet, label)
+        bar = Bar(cells, self._kept, self._quiet, label)
         with contextlib.closing(bar), _Interrupt() as interrupt:
             for block in map(blocks.__getitem__, mine):
                 if interrupt.seen or team.told("stop") or team.told("failed"):
@@ -435,7 +278,7 @@ class _Run:
             "seconds": now - self._started,
             "seconds_to_first": first - self._started,
             "cells_per_second": (self._computed - before) / max(now - first, 1e-9),
-            "peak_memory": _peak_memory(),
+            "peak_memory": peak_memory(),
             "devices": len(self._devices),
             **{
                 name: getattr(self, f"_{name}")
@@ -445,7 +288,7 @@ class _Run:
         parts = team.gather(part)
         if team.index == 0:
             with writing(self._folder):
-                write_json(path, {"run": run, **_total(parts, self._sweep.grid.size)})
+                write_json(path, {"run": run, **total(parts, self._sweep.grid.size)})
             for old in self._folder.glob(f".stop-{run}"):
                 old.unlink(missing_ok=True)
             found = json.loads(path.read_text())
@@ -453,32 +296,6 @@ class _Run:
             found = team.await_summary(path)
         found.pop("run")
         return SweepSummary(folder=self._folder, **found)
-
-
-def _total(parts: list[dict[str, Any]], cells: int) -> dict[str, Any]:
-    """What all processes did together."""
-    failed: collections.Counter[str] = collections.Counter()
-    for part in parts:
-        failed.update(part["failed"])
-    added = ("computed", "kept", "repaired", "retried", "cured", "devices", "peak_memory")
-    total = {name: sum(part[name] for part in parts) for name in (*added, "cells_per_second")}
-    longest = {name: max(part[name] for part in parts) for name in ("seconds", "seconds_to_first")}
-    return {
-        "cells": cells,
-        "failed": dict(failed),
-        "complete": total["computed"] + total["kept"] == cells,
-        "processes": len(parts),
-        **total,
-        **longest,
-    }
-
-
-def _peak_memory() -> int:
-    """Of this process, in bytes."""
-    import resource  # POSIX only, unlike the rest of the library
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 class _Interrupt:

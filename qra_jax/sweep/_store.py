@@ -21,6 +21,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from ._grid import Grid
 
 _DATA, _LOCK, _IDENTITY = "data.zarr", ".lock", "sweep"
+_FRESH, _OLD = ".data-", ".old-"
 _SHAPING = ("outputs", "platform", "versions", "width")
 """What shows in the program, too: where these differ, that the program does says nothing."""
 NOT_COMPUTED = -1
@@ -154,7 +155,7 @@ class Store:
 
     def create(self, grid: Grid, identity: Mapping[str, Any], attrs: Mapping[str, str]) -> None:
         """Make the empty store: all of it or nothing."""
-        fresh = Path(tempfile.mkdtemp(prefix=".data-", dir=self.folder))
+        fresh = Path(tempfile.mkdtemp(prefix=_FRESH, dir=self.folder))
         try:
             os.chmod(fresh, 0o755)
             root = zarr.create_group(
@@ -188,7 +189,7 @@ class Store:
             stored = json.loads(str(root.attrs[_IDENTITY]))
         except Exception as error:
             raise StoreError(f"{self.path} is not a store of a sweep ({error})") from None
-        unlike = differences(stored, json.loads(json.dumps(identity)))
+        unlike = differences(stored, identity)
         if any(line.startswith(_SHAPING) for line in unlike):
             unlike = [line for line in unlike if not line.startswith("mathematics")]
         if unlike:
@@ -235,15 +236,17 @@ class Store:
 
     def remove(self) -> None:
         """Remove the store, never leaving half of it under its name."""
-        old = Path(tempfile.mkdtemp(prefix=".old-", dir=self.folder))
+        old = Path(tempfile.mkdtemp(prefix=_OLD, dir=self.folder))
         os.replace(self.path, old / _DATA)
         shutil.rmtree(old)
 
     def remove_leftovers(self) -> None:
-        """Remove the files of writes that were cut short."""
+        """Remove what was cut short: files of chunks, and stores half made or half removed."""
         for name in self._outputs:
             for path in (self.path / name).glob("*.partial"):
                 path.unlink(missing_ok=True)
+        for path in (*self.folder.glob(f"{_FRESH}*"), *self.folder.glob(f"{_OLD}*")):
+            shutil.rmtree(path)
 
 
 def _create(root: zarr.Group, name, dims, shape, box, dtype, fill) -> zarr.Array:
