@@ -95,10 +95,9 @@ class SweepSummary:
             f"{self.repaired} repaired"
         )
         failed = f"failed cells: {sum(self.failed.values())}"
-        speed = (
-            f"{self.seconds:.1f} s, {self.seconds_to_first:.1f} s of it before the first result; "
-            f"then {self.cells_per_second:.4g} cells a second"
-        )
+        speed = f"{self.seconds:.1f} s, {self.seconds_to_first:.1f} s of it before the first result"
+        if self.cells_per_second:
+            speed += f", then {self.cells_per_second:.4g} cells a second"
         where = (
             f"devices: {self.devices}, processes: {self.processes}, "
             f"peak memory: {self.peak_memory / 2**20:.0f} MiB"
