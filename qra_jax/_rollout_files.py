@@ -165,13 +165,16 @@ class ParquetTable(Table):
 
     def __init__(self, path: Path):
         super().__init__(path)
-        self._frame = needed_polars("a Parquet file").scan_parquet(path, glob=False)
+        polars = needed_polars("a Parquet file")
+        # Of a damaged file polars may fail in ways that it has no exception of its own for.
+        self._failures = (Exception, polars.exceptions.PanicException)
+        self._frame = polars.scan_parquet(path, glob=False)
         self.names = tuple(self._guarded(self._frame.collect_schema).names())
 
     def _guarded(self, call):
         try:
             return call()
-        except Exception as error:
+        except self._failures as error:
             reason = str(error).split("\n", 1)[0] or type(error).__name__
             raise ValueError(f"{self.path} must be a Parquet file, got: {reason}") from None
 

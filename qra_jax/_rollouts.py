@@ -159,6 +159,6 @@ _KINDS = {
 
 
 def listed(values: tuple[object, ...], most: int = 12) -> str:
-    """Some names in words."""
-    shown = ", ".join(map(str, values[:most]))
+    """Some names in words, on one line."""
+    shown = ", ".join(" ".join(str(value).split()) for value in values[:most])
     return shown + (f" and {len(values) - most} more" if len(values) > most else "")

@@ -439,6 +439,33 @@ def test_bad_file(tmp_path, monkeypatch, case):
     assert "\n" not in str(caught.value)
 
 
+SCRAPS = (b'"', b"[", b"]", b"{", b"}", b",", b"\n", b"\r", b"#", b"\0", b"\xe9", b"null", b"NaN")
+WHOLE = [
+    {"question": q, "pattern": "ab"[q % 2], "correct": q > 1, "confidence": -0.5 * q, "step": q}
+    for q in range(4)
+]
+
+
+@given(
+    st.sampled_from(["csv", "jsonl", "nested.jsonl", "parquet"]),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 4), st.sampled_from(SCRAPS)), max_size=3),
+)
+def test_damage_is_told_in_one_line(tmp_path_factory, ending, damages):
+    """Whatever is cut out or put in: rollouts, or a `ValueError` of one line."""
+    file = tmp_path_factory.mktemp("damaged") / f"x.{ending}"
+    raw = bytearray(write(file, nested(WHOLE) if "nested" in ending else WHOLE).read_bytes())
+    for where, length, scrap in damages:
+        start = int(where * len(raw))
+        raw[start : start + length] = scrap
+    file.write_bytes(raw)
+    try:
+        message, number = "", len(qra.read_rollouts(file))
+    except ValueError as error:
+        message, number = str(error), 0
+    assert number > 0 or str(file) in message
+    assert "\n" not in message
+
+
 def test_folder(tmp_path):
     """A folder is not a file."""
     with pytest.raises(ValueError, match=r"must be a file that can be read, got: Is a directory"):
