@@ -75,7 +75,7 @@ def test_columns_that_only_pad():
     """They get no probability, and change nothing else."""
     exists = np.array([True, False, True])
     posterior = qra.pooled_posterior(SAMPLES, CORRECT, exists=exists)
-    probs, _ = posterior.draw(jax.random.key(1), 50)
+    probs, _ = posterior.draw(jax.random.key(1), DRAWS)
     assert np.all(np.asarray(probs)[..., 1] == 0)
     mean, _ = posterior.mean()
     np.testing.assert_allclose(mean[0, [0, 2]], (1 + SAMPLES.sum(0)[[0, 2]]) / (2 + SAMPLES.sum()))

@@ -31,7 +31,7 @@ from ._limits import limits_of
 from ._result import Band, Diagnosis, Forecast, StepForecast, TimeBand, band
 from ._rlif import Rewards, internal_rewards, risk
 from ._settle import open_points, width_of
-from ._solve import ROWS, Solver, Tables, Times, check_objective
+from ._solve import ROWS, Solver, Tables, Times, check_objective, width_for
 from ._tables import pass_at_k_of, stuck_questions
 
 Pooling = Literal["pooled", "per_question", "partial"]
@@ -105,7 +105,7 @@ class _Model(NamedTuple):
 
 def _modelled(rollouts: Rollouts, most: int) -> _Model:
     samples, correct = (x.astype(float) for x in rollouts.counts())
-    require(samples.sum() > 0, "rollouts", "hold at least one rollout", "none")
+    require(bool(samples.sum() > 0), "rollouts", "hold at least one rollout", "none")
     asked = np.flatnonzero(samples.sum(axis=1) > 0)
     number = len(rollouts.patterns)
     pattern_of, names, grouped = np.arange(number), rollouts.patterns, 0
@@ -144,10 +144,15 @@ def _as_rollouts(rollouts: Rollouts | tuple[ArrayLike, ArrayLike]) -> Rollouts:
 
 
 def _posterior(pooling: str, key: PRNGKeyArray, model: _Model, prior: Prior) -> AbstractPosterior:
-    counts = model.samples, model.correct
+    """Of patterns padded to one of few widths, for which alone programs are compiled."""
+    number = len(model.patterns)
+    width = width_for(number)
+    counts = [np.pad(x, ((0, 0), (0, width - number))) for x in (model.samples, model.correct)]
+    exists = np.arange(width) < number
     if pooling == "partial":
-        return _partial(key, *counts, prior)
-    return (pooled_posterior if pooling == "pooled" else per_question_posterior)(*counts, prior)
+        return _partial(key, *counts, prior, exists=exists)
+    kind = pooled_posterior if pooling == "pooled" else per_question_posterior
+    return kind(*counts, prior, exists=exists)
 
 
 def _finite_band(log_times: np.ndarray, where: np.ndarray) -> Band:
@@ -199,11 +204,14 @@ def _statuses(*of: np.ndarray) -> dict[str, int]:
     return {Status(code).name: int(np.sum(codes == code)) for code in np.unique(codes).tolist()}
 
 
-def _strengths(posterior: AbstractPosterior, rng: np.random.Generator) -> Band | None:
+def _strengths(
+    posterior: AbstractPosterior, patterns: int, rng: np.random.Generator
+) -> Band | None:
     if not isinstance(posterior, PartialPosterior):
         return None
     levels = [(posterior.patterns.strengths, posterior.patterns.log_weights)]
-    levels += list(zip(posterior.answers.strengths, posterior.answers.log_weights, strict=True))
+    answers = posterior.answers
+    levels += list(zip(answers.strengths, answers.log_weights, strict=True))[:patterns]
     columns = []
     for strengths, log_weights in levels:
         chance = np.exp(np.asarray(log_weights, float))
@@ -279,7 +287,8 @@ def diagnose(
     key, rng = jax.random.key(seed), np.random.default_rng([seed, 0])
     keys = [jax.random.fold_in(key, i) for i in range(2)]
     posterior = _posterior(pooling, keys[0], model, prior)
-    tables = _drawn(posterior, keys[1], draws)
+    padded = _drawn(posterior, keys[1], draws)
+    tables = Tables(*(x[..., : len(model.patterns)] for x in padded))
     number = tables.probs.shape[1]
     weights = np.full(number, 1 / number)
     together = pooling == "pooled"
@@ -301,6 +310,8 @@ def diagnose(
     planned = None
     if run is not None:
         planned = forecast_run(posterior, run, objective=objective, draws=draws, seed=seed)
+        shares = (x[:, : len(model.patterns)] for x in vars(planned.pattern_shares).values())
+        planned = dataclasses.replace(planned, pattern_shares=Band(*shares))
     status = _statuses(times.entanglement_status, times.convergence_status, row_status)
     found = Diagnosis(
         patterns=model.patterns,
@@ -314,7 +325,7 @@ def diagnose(
         eps=eps,
         draws=draws,
         seed=seed,
-        strengths=_strengths(posterior, rng),
+        strengths=_strengths(posterior, len(model.patterns), rng),
         pattern_probs=band(tables.probs),
         success_rates=band(tables.rates),
         accuracy=band(tables.accuracy @ weights),
@@ -338,7 +349,7 @@ def diagnose(
             solver,
             samples.sum(axis=1),
             weights,
-            tables,
+            padded,
             float(kinds.max(axis=-1).mean()),
             float(np.mean(width_of(times.log_convergence))),
             seed,

@@ -34,7 +34,7 @@ class StepNoise(eqx.Module):
     of_wrong: Float[Array, " S"]
     of_spread: Float[Array, "2 S"]
     log_choices: Float[Array, " S"]
-    batch: int | None = eqx.field(static=True)
+    batch: Float[Array, ""] | None
 
     def __init__(self, sampler: SampledGroups):
         require(sampler.epochs == 1, "sampler.epochs", "be 1", sampler.epochs)
@@ -55,7 +55,8 @@ class StepNoise(eqx.Module):
         elif isinstance(estimator, SampledGRPO) and estimator.redraw:
             redrawn = (number == 0) | (number == size)
         self.log_choices = jnp.asarray(np.where(redrawn, -np.inf, choices))
-        self.batch = sampler.batch
+        batch = sampler.batch
+        self.batch = None if batch is None else jnp.asarray(float(batch))
 
     def moments(
         self, value: Float[Array, ""], shortfall: Float[Array, ""]

@@ -252,7 +252,7 @@ def band(values: np.ndarray, axis: int = 0) -> Band:
     first = np.maximum(np.floor(LEVELS[0] * (number + 1) + 1e-9).astype(int) - 1, 0)
 
     def at(rank):
-        return np.take_along_axis(ordered, np.maximum(rank, 0)[None], axis=0)[0]
+        return np.asarray(np.take_along_axis(ordered, np.maximum(rank, 0)[None], axis=0)[0])
 
     return Band(at(first), _middle(at((number - 1) // 2), at(number // 2)), at(number - 1 - first))
 
@@ -260,7 +260,7 @@ def band(values: np.ndarray, axis: int = 0) -> Band:
 def _middle(below: np.ndarray, above: np.ndarray) -> np.ndarray:
     """Half way, of infinities too; between -inf and inf, NaN."""
     with np.errstate(invalid="ignore"):
-        return np.where(below == above, below, (below + above) / 2)
+        return np.asarray(np.where(below == above, below, (below + above) / 2))
 
 
 def weighted_band(values: np.ndarray, weights: np.ndarray) -> Band:
@@ -271,6 +271,6 @@ def weighted_band(values: np.ndarray, weights: np.ndarray) -> Band:
 
     def at(level):
         rank = np.minimum(np.sum(passed < level, axis=0), len(values) - 1)
-        return np.take_along_axis(ordered, rank[None], axis=0)[0]
+        return np.asarray(np.take_along_axis(ordered, rank[None], axis=0)[0])
 
     return Band(*(at(level) for level in LEVELS))

@@ -66,7 +66,7 @@ def check_objective(objective: Objective) -> None:
     require(missing is None, "objective", "be one that Exact() solves", missing)
 
 
-def _width_for(patterns: int) -> int:
+def width_for(patterns: int) -> int:
     """Few widths, so that few programs are compiled."""
     return max(4, 1 << (patterns - 1).bit_length())
 
@@ -113,7 +113,7 @@ class Solver:
 
     def times(self, tables: Tables, weights: Float[np.ndarray, " Q"]) -> Times:
         """Regimes and times. A question of weight w runs at w times the speed."""
-        shape, width = tables.probs.shape, _width_for(tables.probs.shape[-1])
+        shape, width = tables.probs.shape, width_for(tables.probs.shape[-1])
         inputs = _padded(tables.probs, width), _padded(tables.rates, width)
         cost = -np.max(np.where(tables.values == tables.values.max(-1, keepdims=True),
                                 tables.probs, 0), axis=-1).ravel()  # fmt: skip
@@ -133,7 +133,7 @@ class Solver:
     ) -> tuple[Float[np.ndarray, "D T"], Float[np.ndarray, "D T R"], Int[np.ndarray, " N"]]:
         """Accuracy and pattern shares at log times, means over questions, and all statuses."""
         draws, questions, patterns = tables.probs.shape
-        width = _width_for(patterns)
+        width = width_for(patterns)
         block = max(1, 20_000_000 // (questions * len(log_times) * width))
         found = []
         for first in range(0, draws, block):
@@ -182,4 +182,5 @@ def regimes_of(objective: Objective) -> Callable:
 
 def regime_counts(kinds: jax.Array) -> jax.Array:
     """How large a share of draws `(D, ...)` is of each regime: `(..., 3)`."""
-    return jnp.mean(kinds[..., None] == jnp.arange(3), axis=0)
+    of_kind = jnp.arange(3).reshape((1,) * kinds.ndim + (3,))
+    return jnp.mean(kinds[..., None] == of_kind, axis=0)
