@@ -14,7 +14,6 @@ from ._continuation import Special as Special
 from ._continuation import continue_fixed_point as continue_fixed_point
 from ._design import SFTDesign as SFTDesign
 from ._design import design_sft as design_sft
-from ._design import log_total_time as log_total_time
 from ._discrete import Training as Training
 from ._discrete import train as train
 from ._estimator import REINFORCE as REINFORCE
@@ -38,6 +37,7 @@ from ._exact import Exact as Exact
 from ._feature_policy import FeaturePolicy as FeaturePolicy
 from ._feature_policy import linear_policy as linear_policy
 from ._feature_policy import network_policy as network_policy
+from ._fine_tuning import log_total_time as log_total_time
 from ._fixed_points import FixedPoints as FixedPoints
 from ._fixed_points import Stability as Stability
 from ._fixed_points import fixed_points as fixed_points

@@ -1,33 +1,18 @@
 """What to fine-tune on before RL, and for how long, so that the total time is shortest."""
 
+import dataclasses
 from typing import NamedTuple
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-import optimistix as optx
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from ._checks import (
-    as_float,
-    as_scalar,
-    check_probabilities,
-    is_concrete,
-    require,
-    require_all,
-    whole,
-)
-from ._flow import GradientFlow
-from ._objective import Objective
-from ._problem import Problem
-from ._reward import Verifiable
+from ._checks import is_concrete, require_all, whole
+from ._fine_tuning import Task, as_task, design_score, longest, mixture_of, tuned
 from ._status import Status
-from ._tabular_policy import TabularPolicy, two_stage
-from ._times import convergence
-from ._utility import AbstractUtility, as_utility
+from ._utility import AbstractUtility
 
 _Scalar = Float[Array, ""]
 
@@ -37,9 +22,14 @@ _GRID = 17
 _ROUNDS = 9
 _SHORTEST = 1e-4  # first duration tried, in shares of the longest
 _SETTLED = 1e-3  # in the score, over the last tenth of the steps
-_MOST_STEPS = 4096
-_PIECES = 16  # of the way to the longest duration, looked at for the floor
-_NEWTON = 8
+
+_OF_DRAWS = (
+    "pattern_probs",
+    "log_time",
+    "log_time_nothing",
+    "log_time_naive",
+    "log_time_naive_full",
+)
 
 
 class SFTDesign(eqx.Module):
@@ -59,7 +49,7 @@ class SFTDesign(eqx.Module):
     - `entropy`: nats after fine-tuning, mean over draws; `entropy_slack`: what of it is above the
       floor; `duration_slack`: what of the budget is left. A constraint binds where its slack is 0.
     - `start_scores`: `(S,)`, the best that each start of the optimiser found; `converged`: `(S,)`,
-      whether that had settled; `start_status`: `(S,)`, a `Status`: `COMPLETED`, or `FAILED` where no
+      whether that had settled; `start_status`: `(S,)`, a `Status`: `COMPLETED`, or `FAILED` if no
       solve succeeded.
     - `status`: `COMPLETED`; `FAILED` if solves failed; `INVALID_INPUT` for traced input that is out
       of range, with NaN in all else.
@@ -103,172 +93,17 @@ class SFTDesign(eqx.Module):
         return self.score_naive - self.score
 
 
-class _Task(eqx.Module):
-    """D draws of one problem, with what a design costs and must keep."""
-
-    logits: Float[Array, "D R"]
-    answer_logits: Float[Array, "D R A"]
-    available: Bool[Array, " R"]
-    utility: AbstractUtility
-    budget: _Scalar
-    floor: _Scalar
-    eps: _Scalar
-    cost: _Scalar
-
-    @property
-    def exists(self) -> Bool[Array, "D R"]:
-        return self.logits > -jnp.inf
-
-    @property
-    def offered(self) -> Bool[Array, " R"]:
-        """The patterns that data can be of."""
-        return self.available & jnp.any(self.exists, axis=0)
-
-    def velocity(self, mixture: Float[Array, " R"], logits: Float[Array, "D R"]):
-        # Data on a pattern that is not there teach nothing about those that are.
-        share = jnp.where(self.exists, mixture[None], 0)
-        return share - jnp.sum(share, axis=-1, keepdims=True) * jax.nn.softmax(logits)
-
-    def entropy(self, logits: Float[Array, "D R"]) -> _Scalar:
-        """Mean over draws."""
-        log_probs = jnp.where(self.exists, jax.nn.log_softmax(logits), 0)
-        each = -jnp.sum(jnp.where(self.exists, jnp.exp(log_probs), 0) * log_probs, axis=-1)
-        return jnp.mean(each)
-
-    def log_rl_time(self, logits: Float[Array, "D R"]) -> Float[Array, " D"]:
-        """RL from these policies; NaN where the solve failed."""
-
-        def one(logits, answers):
-            policy = TabularPolicy(logits[None], answers[None])
-            objective = Objective(Verifiable(), utility=self.utility)
-            flow = GradientFlow(objective, Problem(jnp.zeros(1, jnp.int32)))
-            return convergence(policy, flow, self.eps).log_time[0]
-
-        return jax.vmap(one)(logits, self.answer_logits)
-
-    def score(self, duration: _Scalar, log_rl_time: Float[Array, " D"]) -> _Scalar:
-        return jnp.mean(jnp.logaddexp(jnp.log1p(self.cost * duration), log_rl_time))
-
-    def log_total(self, duration: _Scalar, log_rl_time: Float[Array, " D"]) -> Float[Array, " D"]:
-        spent = self.cost * duration
-        log_spent = jnp.where(spent > 0, jnp.log(jnp.where(spent > 0, spent, 1)), -jnp.inf)
-        return jnp.logaddexp(log_spent, log_rl_time)
-
-
-def _sft_solve(task: _Task, mixture, start, duration) -> diffrax.Solution:
-    """The flow of SFT in units of its duration; `solve_flow` with its clocks and its landing on
-    events compiles ten times as long, which an optimiser pays three times over."""
-    tolerance = 1e-10 if start.dtype == jnp.float64 else 1e-6
-
-    def field(t, moved, args):
-        start, mixture, duration = args
-        return duration * task.velocity(mixture, start + moved)
-
-    return diffrax.diffeqsolve(
-        diffrax.ODETerm(field),
-        diffrax.Dopri8(),
-        t0=jnp.zeros((), start.dtype),
-        t1=jnp.ones((), start.dtype),
-        dt0=1 / jnp.maximum(1, jax.lax.stop_gradient(duration)),
-        y0=jnp.zeros_like(start),
-        args=(start, mixture, duration),
-        stepsize_controller=diffrax.PIDController(
-            rtol=tolerance, atol=tolerance, norm=optx.max_norm
-        ),
-        max_steps=_MOST_STEPS,
-        throw=False,
-    )
-
-
-def _tuned(task: _Task, mixture, start, duration) -> Float[Array, "D R"]:
-    """Logits after SFT; NaN if the solve failed."""
-    solution = _sft_solve(task, mixture, start, duration)
-    assert solution.ys is not None
-    moved = jnp.where(solution.result == diffrax.RESULTS.successful, solution.ys[0], jnp.nan)
-    return start + moved
-
-
-class _Limit(NamedTuple):
-    """The longest duration that budget and floor allow on some data."""
-
-    duration: _Scalar
-    binding: Bool[Array, ""]  # whether the floor is met before the budget is used up
-
-
-def _limit(task: _Task, mixture: Float[Array, " R"]) -> _Limit:
-    dtype = task.logits.dtype
-    ends = jnp.expm1(jnp.log1p(task.budget) * jnp.linspace(0, 1, _PIECES + 1, dtype=dtype))
-
-    def onwards(logits, duration):
-        logits = _tuned(task, mixture, logits, duration)
-        return logits, logits
-
-    _, rows = jax.lax.scan(onwards, task.logits, jnp.diff(ends))
-    below = jax.vmap(task.entropy)(rows) < task.floor
-    met, first = jnp.any(below), jnp.argmax(below)
-    before = jnp.where(first > 0, rows[first - 1], task.logits)
-    start, width = ends[first], jnp.where(met, ends[first + 1] - ends[first], 0)
-
-    # Newton's method, or bisection where that leaves the bracket, always from its beginning: SFT
-    # forgets errors forwards, and magnifies them backwards.
-    def improve(carry, _):
-        low, high, duration = carry
-        logits = _tuned(task, mixture, before, duration)
-        value, slope = jax.jvp(task.entropy, (logits,), (task.velocity(mixture, logits),))
-        inside = value >= task.floor
-        low, high = jnp.where(inside, duration, low), jnp.where(inside, high, duration)
-        newton = duration - (value - task.floor) / jnp.where(slope < 0, slope, -1)
-        usable = (slope < 0) & (newton > low) & (newton < high)
-        new = jnp.where(usable, newton, low + (high - low) / 2)
-        return (low, high, new), jnp.where(jnp.abs(value - task.floor) < close, duration, low)
-
-    close = 1e-9 if dtype == jnp.float64 else 1e-5
-    begin = jnp.zeros_like(width), width, width
-    _, found = jax.lax.scan(improve, begin, length=_NEWTON)
-    failed = jnp.any(jnp.isnan(rows))
-    duration = jnp.where(met, start + found[-1], task.budget)
-    return _Limit(jnp.where(failed, jnp.nan, duration), met)
-
-
-def _objective(task: _Task, logits: Float[Array, " R"], log_odds: _Scalar) -> _Scalar:
-    """The score as a function without constraints: data `softmax(logits)`, for a share
-    `sigmoid(log_odds)` of the longest duration that they allow."""
-    mixture, share = _mixture(task, logits), jax.nn.sigmoid(log_odds)
-    limit = _limit(*jax.lax.stop_gradient((task, mixture)))
-
-    # Where the limit is the floor, it moves with the mixture: one Newton step on the entropy at the
-    # limit, next to nothing in value, has the derivative of the implicit function.
-    def onwards(logits, share):
-        logits = _tuned(task, mixture, logits, share * limit.duration)
-        return logits, logits
-
-    _, (there, end) = jax.lax.scan(onwards, task.logits, jnp.stack([share, 1 - share]))
-    moving = jax.lax.stop_gradient(task.velocity(mixture, end))
-    still = jax.lax.stop_gradient(end)
-    _, falling = jax.jvp(task.entropy, (still,), (moving,))
-    usable = limit.binding & (falling < 0)
-    excess = jnp.where(usable, task.entropy(end) - task.floor, 0)
-    later = excess / jnp.where(usable, -jax.lax.stop_gradient(falling), 1)
-    duration = share * (limit.duration + later)
-    there = there + task.velocity(mixture, there) * (share * later)
-    return task.score(duration, task.log_rl_time(there))
-
-
-def _mixture(task: _Task, logits: Float[Array, " R"]) -> Float[Array, " R"]:
-    return jax.nn.softmax(jnp.where(task.offered, logits, -jnp.inf))
-
-
 class _Descent(NamedTuple):
     logits: Float[Array, "S R"]
     log_odds: Float[Array, " S"]
     score: Float[Array, " S"]
 
 
-def _descend(task: _Task, starts: _Descent, steps: int) -> tuple[_Descent, Float[Array, "T S"]]:
+def _descend(task: Task, starts: _Descent, steps: int) -> tuple[_Descent, Float[Array, "T S"]]:
     """The best point on the way down from every start, and the best scores after each step."""
     schedule = optax.cosine_decay_schedule(_LEARNING_RATE, steps, alpha=0.01)
     optimiser = optax.chain(optax.zero_nans(), optax.adam(schedule))
-    look = jax.vmap(jax.value_and_grad(lambda at: _objective(task, *at)))
+    look = jax.vmap(jax.value_and_grad(lambda at: design_score(task, *at)))
 
     def step(carry, _):
         at, state, best = carry
@@ -287,7 +122,7 @@ def _descend(task: _Task, starts: _Descent, steps: int) -> tuple[_Descent, Float
     return best, scores
 
 
-def _starts(task: _Task, best: Int[Array, ""], number: int, key: Array) -> _Descent:
+def _starts(task: Task, best: Int[Array, ""], number: int, key: Array) -> _Descent:
     """Near both baselines, an even mixture, and random ones."""
     patterns, dtype = task.logits.shape[1], task.logits.dtype
     for_mixture, for_share = jax.random.split(key)
@@ -316,15 +151,15 @@ class _Found(NamedTuple):
     logits: Float[Array, "D R"]
 
 
-def _best_duration(task: _Task, mixture, limit, guess) -> tuple[_Found, _Found, _Found]:
+def _best_duration(task: Task, mixture, limit, guess) -> tuple[_Found, _Found, _Found]:
     """No fine-tuning, the longest, and the best by a search in rounds: where fine-tuning alone is
     enough the score has a kink, and often its minimum, which no gradient method lands on."""
     dtype = task.logits.dtype
 
     def look(share):
-        logits = _tuned(task, mixture, task.logits, share * limit.duration)
+        duration = _share_of(limit.duration, share)
+        logits = tuned(task, mixture, task.logits, duration)
         log_rl_time = task.log_rl_time(logits)
-        duration = share * limit.duration
         score = task.score(duration, log_rl_time)
         score = jnp.where(jnp.isnan(score), jnp.inf, score)
         return _Found(share, score, task.log_total(duration, log_rl_time), logits)
@@ -346,8 +181,13 @@ def _best_duration(task: _Task, mixture, limit, guess) -> tuple[_Found, _Found, 
     zero, infinite = jnp.zeros((), dtype), jnp.asarray(jnp.inf, dtype)
     nowhere = _Found(zero, infinite, jnp.full(task.logits.shape[0], jnp.nan), task.logits)
     (_, best), ends = jax.lax.scan(narrow, (first, nowhere), length=_ROUNDS)
-    nothing, longest = (_take(end, 0) for end in ends)
-    return nothing, longest, best
+    nothing, full = (_take(end, 0) for end in ends)
+    return nothing, full, best
+
+
+def _share_of(duration: Array, share: Array) -> Array:
+    """No fine-tuning at all is possible even where the longest is not known (NaN)."""
+    return jnp.where(share > 0, share * duration, 0)
 
 
 def _take(found: _Found, index) -> _Found:
@@ -356,7 +196,7 @@ def _take(found: _Found, index) -> _Found:
 
 @eqx.filter_jit
 def _design(
-    task: _Task, rates: Float[Array, "D R"], valid: Bool[Array, ""], starts: int, steps: int,
+    task: Task, rates: Float[Array, "D R"], valid: Bool[Array, ""], starts: int, steps: int,
     key: Array,
 ) -> SFTDesign:  # fmt: skip
     best = _best_pattern(task, rates)
@@ -365,19 +205,19 @@ def _design(
 
     at = jnp.argmin(found.score)
     naive = (jnp.arange(rates.shape[1]) == best).astype(rates.dtype)
-    mixtures = jnp.stack([naive, _mixture(task, found.logits[at])])
+    mixtures = jnp.stack([naive, mixture_of(task, found.logits[at])])
     guesses = jnp.stack([jnp.full_like(task.budget, 0.5), jax.nn.sigmoid(found.log_odds[at])])
-    limits = jax.vmap(lambda mixture: _limit(task, mixture))(mixtures)
+    limits = jax.vmap(lambda mixture: longest(task, mixture))(mixtures)
     search = jax.vmap(lambda *data: _best_duration(task, *data))
-    nothing, longest, tuned = search(mixtures, limits, guesses)
+    nothing, full, by_data = search(mixtures, limits, guesses)
 
     # The first of equals: the naive data, unless others are better.
-    which = jnp.argmin(tuned.score)
-    own = _take(tuned, which)
-    durations = tuned.share * limits.duration
+    which = jnp.argmin(by_data.score)
+    own = _take(by_data, which)
+    durations = _share_of(limits.duration, by_data.share)
     entropy = task.entropy(own.logits)
     spent = durations[which]
-    ok = jnp.isfinite(own.score)
+    ok = jnp.isfinite(own.score) & jnp.all(jnp.isfinite(limits.duration))
     status = jnp.where(ok, Status.COMPLETED, Status.FAILED)
     design = SFTDesign(
         mixture=mixtures[which],
@@ -385,15 +225,15 @@ def _design(
         pattern_probs=jax.nn.softmax(own.logits),
         log_time=own.log_time,
         log_time_nothing=nothing.log_time[0],
-        log_time_naive=tuned.log_time[0],
-        log_time_naive_full=longest.log_time[0],
+        log_time_naive=by_data.log_time[0],
+        log_time_naive_full=full.log_time[0],
         naive_mixture=naive,
         naive_duration=durations[0],
         naive_full_duration=limits.duration[0],
         score=own.score,
         score_nothing=nothing.score[0],
-        score_naive=tuned.score[0],
-        score_naive_full=longest.score[0],
+        score_naive=by_data.score[0],
+        score_naive_full=full.score[0],
         entropy=entropy,
         entropy_slack=entropy - task.floor,
         duration_slack=task.budget - spent,
@@ -411,7 +251,7 @@ def _design(
     return jax.lax.stop_gradient(jax.tree_util.tree_map(masked, design))
 
 
-def _best_pattern(task: _Task, rates: Float[Array, "D R"]) -> Int[Array, ""]:
+def _best_pattern(task: Task, rates: Float[Array, "D R"]) -> Int[Array, ""]:
     """Of those offered, that of the highest mean success rate where it exists; of tied ones the
     most probable."""
     there = jnp.sum(task.exists, axis=0)
@@ -419,78 +259,6 @@ def _best_pattern(task: _Task, rates: Float[Array, "D R"]) -> Int[Array, ""]:
     mean = jnp.where(task.offered, mean, -jnp.inf)
     probs = jnp.mean(jax.nn.softmax(task.logits), axis=0)
     return jnp.argmax(jnp.where(task.offered & (mean == jnp.max(mean)), probs, -1))
-
-
-def _task(pattern_probs, success_rates, available, utility, budget, floor, eps, cost):
-    """The task, and the rates `(D, R)`, after all checks."""
-    probs, rates = as_float(pattern_probs), as_float(success_rates)
-    require(probs.ndim in (1, 2) and probs.size > 0, "pattern_probs",
-            "have shape (R,) or (D, R)", probs.shape)  # fmt: skip
-    policy, problem = two_stage(probs, rates)
-    dtype = policy.pattern_logits.dtype
-    _, rates = policy.pattern_table(problem)
-    eps = as_scalar(eps, "eps", lambda e: (e > 0) & (e < 1), "lie strictly between 0 and 1")
-    cost = as_scalar(cost, "cost", lambda c: (c >= 0) & (c < jnp.inf), "be finite, at least 0")
-    budget = as_scalar(budget, "budget", lambda b: (b >= 0) & (b <= 1e4), "lie in [0, 1e4]")
-    floor = as_scalar(floor, "floor", lambda h: (h >= 0) & (h < jnp.inf), "be finite, at least 0")
-    scalars = (x.astype(dtype) for x in (budget, floor, eps, cost))
-    shape = rates.shape[1:]
-    offer = jnp.ones(shape, bool) if available is None else jnp.asarray(available)
-    fits = offer.shape == shape and offer.dtype == bool
-    require(fits, "available", f"be booleans of shape {shape}", f"{offer.dtype} {offer.shape}")
-    task = _Task(policy.pattern_logits, policy.answer_logits, offer, as_utility(utility), *scalars)
-    if is_concrete(task.offered):
-        some = bool(jnp.any(task.offered))
-        require(some, "available", "hold a pattern that exists", np.asarray(offer).tolist())
-    return task, rates
-
-
-def log_total_time(
-    pattern_probs: ArrayLike,
-    success_rates: ArrayLike,
-    mixture: ArrayLike,
-    duration: ArrayLike,
-    *,
-    eps: ArrayLike = 0.01,
-    cost: ArrayLike = 1.0,
-    utility: AbstractUtility | None = None,
-) -> Float[Array, "*draws"]:
-    r"""$\log(c s + T_\epsilon)$: fine-tuning on pattern shares $\mu$ for a duration s,
-    $\dot\theta = \mu - \pi$, and then RL until $\pi(r^*) = 1 - \epsilon$.
-
-    **Arguments:** `mixture`: `(R,)`, the shares $\mu$, with sum 1; `duration`: s, learning rate
-    times steps, at least 0; the others as for `design_sft`.
-
-    **Returns:** `(*draws)`, natural logarithms in the time of RL; `-inf` where nothing is left to
-    do, NaN where a solve failed. Differentiable in all arrays.
-
-    **Raises:** `ValueError` for arguments out of range.
-
-    ??? example
-
-        ```python
-        import qra_jax as qra
-        start = [0.05, 0.70, 0.25], [0.9, 0.7, 0.1]
-        print(qra.log_total_time(*start, [1.0, 0.0, 0.0], 3.0))
-        ```
-
-    Source: arXiv 2506.04695 v1 (SFT before RLVR); derived in docs.
-    """
-    task, _ = _task(pattern_probs, success_rates, None, utility, 0.0, 0.0, eps, cost)
-    dtype = task.logits.dtype
-    shares = as_float(mixture).astype(dtype)
-    wanted = task.logits.shape[1:]
-    require(shares.shape == wanted, "mixture", f"have shape {wanted}", shares.shape)
-    check_probabilities(shares, "mixture", 1e-5)
-    duration = as_scalar(duration, "duration", lambda s: (s >= 0) & (s <= 1e4), "lie in [0, 1e4]")
-    found = _log_total(task, shares, duration.astype(dtype))
-    return found[0] if jnp.ndim(pattern_probs) == 1 else found
-
-
-@eqx.filter_jit
-def _log_total(task: _Task, mixture, duration) -> Float[Array, " D"]:
-    logits = _tuned(task, mixture, task.logits, duration)
-    return task.log_total(duration, task.log_rl_time(logits))
 
 
 def design_sft(
@@ -552,7 +320,9 @@ def design_sft(
 
     Source: arXiv 2506.04695 v1 (SFT before RLVR); derived in docs.
     """
-    task, rates = _task(pattern_probs, success_rates, available, utility, budget, floor, eps, cost)
+    task, rates = as_task(
+        pattern_probs, success_rates, available, utility, budget, floor, eps, cost
+    )
     whole(starts, "starts", 1)
     whole(steps, "steps", 10)
     most = task.entropy(task.logits)
@@ -568,8 +338,5 @@ def design_sft(
     found = _design(task, rates, valid, starts, steps, key)
     if jnp.ndim(pattern_probs) == 2:
         return found
-    one = [found.pattern_probs, found.log_time, found.log_time_nothing, found.log_time_naive,
-           found.log_time_naive_full]  # fmt: skip
-    names = lambda d: [d.pattern_probs, d.log_time, d.log_time_nothing, d.log_time_naive,  # noqa: E731
-                       d.log_time_naive_full]  # fmt: skip
-    return eqx.tree_at(names, found, [x[0] for x in one])
+    first = {name: getattr(found, name)[0] for name in _OF_DRAWS}
+    return dataclasses.replace(found, **first)
