@@ -187,8 +187,6 @@ def run(settings: Sweep) -> str:
         Grid(axes),
         settings.out,
         retry=times_function(quantities, fixed, qra.Exact(tol=1e-12, max_pieces=2**16)),
-        # Batches of like pi_best: the rarer the best pattern, the longer it takes.
-        cost=(lambda points: -points["pi_best"]) if "pi_best" in axes else None,
         width=settings.width,
         cells_per_chunk=settings.cells_per_chunk,
         settings={"quantities": list(quantities), "fixed": fixed},

@@ -14,6 +14,7 @@ import xarray as xr
 
 from experiments import grid as command
 from experiments._cache import cache_folder, keep_programs
+from experiments._grid_figure import draw_grid
 from experiments._map import BadSetting
 from qra_jax.sweep import Grid, StoreError, open_sweep, run_sweep
 
@@ -317,6 +318,24 @@ def test_bad_settings(options, message):
     """One line each."""
     with pytest.raises(BadSetting, match=message):
         command.Sweep(**options).parameters()
+
+
+def test_failed_cells_are_hatched():
+    """And those whose time is 0 are grey, and said to be."""
+    shape = (5, 3, 4)
+    dims, status = ("pi_best", "eps", "gap"), np.zeros(shape, int)
+    status[1, 1, 2] = 3
+    time = np.where(status > 0, np.nan, np.linspace(1, 2, 60).reshape(shape))
+    time[4] = -np.inf
+    data = xr.Dataset(
+        {"log_entanglement_time": (dims, time), "entanglement_status": (dims, status)},
+        {name: np.geomspace(0.1, 0.5, n) for name, n in zip(dims, shape, strict=True)},
+    )
+    figure = draw_grid(data, dims, ("entanglement",), command.PARAMETERS)
+    ax = figure.axes[0]
+    assert [getattr(drawn, "hatches", [None]) for drawn in ax.collections] == [[None], ["xxxx"]]
+    assert ax.get_title("left") == "eps = 0.224; grey: at once"
+    assert ax.get_xscale() == "log"
 
 
 def test_points_lengthen_the_first_axis():
