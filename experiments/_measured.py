@@ -1,5 +1,6 @@
 """A measured base model: its regime, gamma, times and trajectory, with posterior bands."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -56,11 +57,9 @@ def _posterior(table: qra.PatternTable, draws: int, seed: int) -> tuple[np.ndarr
     stated values themselves where there are no counts."""
     if table.samples is None or table.correct is None:
         return table.probs[None], table.rates[None]
-    rng = np.random.default_rng(seed)
-    probs = rng.dirichlet(table.samples + 1.0, size=draws)
-    wrong = table.samples - table.correct
-    rates = rng.beta(table.correct + 1.0, wrong + 1.0, size=(draws, len(table.patterns)))
-    return probs, rates
+    posterior = qra.pooled_posterior(table.samples, table.correct)
+    probs, rates = posterior.draw(jax.random.key(seed), draws)
+    return np.asarray(probs)[:, 0], np.asarray(rates)[:, 0]
 
 
 def describe(data: xr.Dataset) -> list[str]:
