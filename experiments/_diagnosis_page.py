@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import jinja2
+import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -31,8 +32,9 @@ _MOST_STUCK = 40
 
 def _inline(figure: Figure) -> str:
     image = io.BytesIO()
-    # A date would make the page differ from run to run.
-    figure.savefig(image, format="svg", metadata={"Date": None})
+    # A date, or random names inside, would make the page differ from run to run.
+    with matplotlib.rc_context({"svg.hashsalt": "qra"}):
+        figure.savefig(image, format="svg", metadata={"Date": None})
     return base64.b64encode(image.getvalue()).decode()
 
 

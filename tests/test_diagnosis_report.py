@@ -103,7 +103,10 @@ LIMITED = {
 }
 
 
-@pytest.mark.parametrize("case", LIMITED)
+SLOW = pytest.param("many patterns", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("case", [*(case for case in LIMITED if case != "many patterns"), SLOW])
 def test_stated_limits(case, tmp_path, capsys):
     """What the data do not bear is said on the console and on the page; there is no traceback."""
     rows, said = LIMITED[case]
@@ -126,7 +129,7 @@ def test_stated_limits(case, tmp_path, capsys):
         ("a.csv", HEADER + "q,prose,1\n", ("--learning-rate", "1"), "num-steps must be given"),
         ("a.csv", HEADER + "q,prose,1\n", ("--seed", "-1"), "seed must be at least 0"),
         ("a.jsonl", '{"question": "q", "pattern": "p", "correct": 1}\n{"que', (), "line 2"),
-        ("a.csv", "text,correct\nx,1\n", ("--rules", "none.toml"), "none.toml"),
+        ("a.csv", "question,text,correct\nq,x,1\n", ("--rules", "none.toml"), "none.toml"),
     ],
 )
 def test_bad_input(name, text, options, said, tmp_path, capsys):
