@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 
 from ._checks import require, require_all
 
@@ -53,14 +53,14 @@ class Rollouts:
 
     questions: tuple[str, ...]
     patterns: tuple[str, ...]
-    question: Int[np.ndarray, " N"]
-    pattern: Int[np.ndarray, " N"]
-    correct: Bool[np.ndarray, " N"]
-    count: Int[np.ndarray, " N"] = None  # pyright: ignore[reportAssignmentType]
-    confidence: Float[np.ndarray, " N"] | None = None
-    answer: Int[np.ndarray, " N"] | None = None
+    question: np.ndarray
+    pattern: np.ndarray
+    correct: np.ndarray
+    count: np.ndarray = None  # pyright: ignore[reportAssignmentType]
+    confidence: np.ndarray | None = None
+    answer: np.ndarray | None = None
     answers: tuple[str, ...] = ()
-    step: Int[np.ndarray, " N"] | None = None
+    step: np.ndarray | None = None
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -104,6 +104,10 @@ class Rollouts:
         """The number of rollouts, the sum of `count`."""
         return int(self.count.sum())
 
+    def __repr__(self) -> str:
+        questions, patterns = len(self.questions), len(self.patterns)
+        return f"Rollouts({len(self)} of {questions} questions, {patterns} patterns)"
+
     def counts(self) -> tuple[Int[np.ndarray, "Q R"], Int[np.ndarray, "Q R"]]:
         """How often each question was answered by way of each pattern.
 
@@ -132,7 +136,7 @@ class Rollouts:
 
         **Raises:** `ValueError` if there are none.
         """
-        require(step in self.steps, "step", f"be one of {_listed(self.steps)}", step)
+        require(step in self.steps, "step", f"be one of {listed(self.steps)}", step)
         rows = self.step == step
         parts = {name: getattr(self, name) for name in _KINDS}
         kept = {name: None if value is None else value[rows] for name, value in parts.items()}
@@ -154,7 +158,7 @@ _KINDS = {
 }
 
 
-def _listed(values: tuple[object, ...], most: int = 12) -> str:
-    """Some names in words."""
-    shown = ", ".join(map(str, values[:most]))
+def listed(values: tuple[object, ...], most: int = 12) -> str:
+    """Some names in words, on one line."""
+    shown = ", ".join(" ".join(str(value).split()) for value in values[:most])
     return shown + (f" and {len(values) - most} more" if len(values) > most else "")

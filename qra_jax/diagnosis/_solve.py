@@ -14,9 +14,9 @@ from .._checks import require
 from .._exact import Exact
 from .._flow import GradientFlow
 from .._objective import Objective
-from .._policy import two_stage
 from .._regime import entanglement_ratio, regime
 from .._reward import Verifiable
+from .._tabular_policy import two_stage
 from .._times import convergence, entanglement
 from .._trajectory import solve_flow
 from ..sweep import Chunked
