@@ -424,6 +424,15 @@ def test_what_was_dropped_is_said():
     assert "a note" in found.limits
 
 
+def test_unseen_questions_are_left_out():
+    """A question without rollouts has nothing to say, and that is said."""
+    samples = np.array([[5, 4], [0, 0], [3, 6]])
+    found = diagnose((samples, samples // 2), draws=99, pooling="per_question")
+    assert found.questions == ("0", "2")
+    assert found.num_questions == 3
+    assert any(line.startswith("1 questions have no rollouts") for line in found.limits)
+
+
 def test_band_is_of_order_statistics():
     """399 draws and one more: 360 of 400 places lie between the 20th and the 380th."""
     found = band(np.arange(1.0, 400.0))

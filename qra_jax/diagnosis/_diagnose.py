@@ -297,13 +297,16 @@ def diagnose(
             weights,
             padded,
             float(kinds.max(axis=-1).mean()),
-            float(np.mean(width_of(times.log_convergence))),
+            float(np.median(width_of(times.log_convergence))),
             seed,
         ),
         limits=(),
         status=status,
     )
-    return dataclasses.replace(found, limits=limits_of(found, source, model.grouped, posterior))
+    missing = len(source.questions) - len(model.asked)
+    return dataclasses.replace(
+        found, limits=limits_of(found, source, model.grouped, missing, posterior)
+    )
 
 
 def _renumbered(rewards: Rewards, asked: np.ndarray, questions: int) -> Rewards:

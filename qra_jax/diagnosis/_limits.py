@@ -12,10 +12,11 @@ _DECIDES = 0.1
 
 
 def limits_of(
-    found: Diagnosis, source: Rollouts, grouped: int, posterior: AbstractPosterior
+    found: Diagnosis, source: Rollouts, grouped: int, missing: int, posterior: AbstractPosterior
 ) -> tuple[str, ...]:
-    """One sentence each."""
-    lines = [*_of_source(source), *_of_counts(found, grouped), *_of_model(found)]
+    """One sentence each. `grouped`: how many patterns are one; `missing`: questions without
+    rollouts."""
+    lines = [*_of_source(source, missing), *_of_counts(found, grouped), *_of_model(found)]
     if isinstance(posterior, PartialPosterior):
         worst = min(float(posterior.patterns.effective), float(posterior.answers.effective.min()))
         if worst < 100:
@@ -25,8 +26,10 @@ def limits_of(
     return tuple(lines)
 
 
-def _of_source(source: Rollouts) -> list[str]:
+def _of_source(source: Rollouts, missing: int) -> list[str]:
     lines = [f"{number} rollouts were dropped: {why}" for why, number in source.dropped.items()]
+    if missing:
+        lines.append(f"{missing} questions have no rollouts of the base model and are left out")
     lines += source.notes
     if len(source.steps) > 1:
         lines.append(f"the base model is that of step {source.steps[0]}; later steps are logs")

@@ -136,7 +136,7 @@ class OpenPoint:
     - `about`: "regime" or "convergence time"; `statement`: one sentence.
     - `measure`: what is expected of it now, in the unit of `target`.
     - `target`: what it would have to be. Regime: the largest of its three probabilities; time:
-      the width of the 90 % interval of log10 of the time.
+      the width of the 90 % interval of log10 of the time (of many questions, the median one).
     - `further_rollouts`: the smallest number of further rollouts (among 1, 3, 7, 15, ... times
       those there are) after which it is expected to be; None if not within the largest tried.
     - `tried`: the largest number of further rollouts that was tried.

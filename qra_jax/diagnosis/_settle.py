@@ -80,9 +80,8 @@ def open_points(
     """What is open, and the further rollouts that are expected to settle it.
 
     **Arguments:** `samples`: rollouts of each question; `truths`: draws of what may be true;
-    `settled`: the largest regime probability
-    now (mean over questions); `width`: of the 90 % interval of log10 of the convergence time (mean
-    over questions).
+    `settled`: the largest regime probability now (mean over questions); `width`: of the 90 %
+    interval of log10 of the convergence time (of the median question).
     """
     total, points = int(samples.sum()), []
     most = (2**DOUBLINGS - 1) * total
@@ -134,7 +133,8 @@ def _expected_width(solver: Solver, future: Future, weights: np.ndarray) -> floa
     shape = probs.shape
     tables = Tables(*(x.reshape(-1, *shape[2:]) for x in (probs, rates)))
     log_times = solver.times(tables, weights).log_convergence.reshape(shape[:3])
-    return float(np.mean(width_of(np.moveaxis(log_times, 1, 0))))
+    # Of the median future: a few may have no bound.
+    return float(np.median(width_of(np.moveaxis(log_times, 1, 0))))
 
 
 def width_of(log_times: np.ndarray) -> np.ndarray:
