@@ -29,7 +29,7 @@ def limits_of(
 def _of_source(source: Rollouts, missing: int) -> list[str]:
     lines = [f"{number} rollouts were dropped: {why}" for why, number in source.dropped.items()]
     if missing:
-        lines.append(f"{missing} questions have no rollouts of the base model and are left out")
+        lines.append(f"questions left out, as the base model has no rollouts of them: {missing}")
     lines += source.notes
     if len(source.steps) > 1:
         lines.append(f"the base model is that of step {source.steps[0]}; later steps are logs")
