@@ -2,3 +2,5 @@
 
 from ._chunks import Chunked as Chunked
 from ._chunks import map_chunks as map_chunks
+from ._refine import Refined as Refined
+from ._refine import refine as refine
