@@ -131,7 +131,7 @@ def test_a_boundary_that_enters_by_one_side():
     that are fine; an island narrower than the coarse grid that touches no point is missed."""
 
     def tongue(at):
-        return (at["x"] < 0.55) & (jnp.abs(at["y"] - 0.03) < 0.01 * (0.6 - at["x"]))
+        return (at["x"] < 0.55) & (jnp.abs(at["y"] - 0.0301) < 0.01 * (0.6 - at["x"]))
 
     found = refine(tongue, {"x": (-1.0, 1.0), "y": (-1.0, 1.0)}, coarse={"x": 5, "y": 2},
                    tolerance={"x": 0.01, "y": 0.01})  # fmt: skip
