@@ -1,5 +1,6 @@
 """A measured base model: its regime, gamma, times and trajectory, with posterior bands."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -8,13 +9,12 @@ import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
 from ._start import first_look, first_times
-from .patterns import PatternTable
 
 _ROWS = 160
 _LEVELS = (0.05, 0.5, 0.95)
 
 
-def measure(table: PatternTable, eps: float, draws: int, seed: int) -> xr.Dataset:
+def measure(table: qra.PatternTable, eps: float, draws: int, seed: int) -> xr.Dataset:
     """The model itself (entry 0: posterior means or the stated values) and posterior draws.
 
     **Arguments:** `table`; `eps`: converged means a best pattern of probability 1 - eps; `draws`
@@ -22,7 +22,7 @@ def measure(table: PatternTable, eps: float, draws: int, seed: int) -> xr.Datase
 
     **Returns:** variables `model_*` over `draw`, and accuracy and pattern shares over `log_time`.
     """
-    probs, rates = table.draw(draws, seed)
+    probs, rates = _posterior(table, draws, seed)
     probs = np.concatenate([table.probs[None], probs])
     rates = np.concatenate([table.rates[None], rates])
     times = first_times(probs, rates, eps)
@@ -38,7 +38,7 @@ def measure(table: PatternTable, eps: float, draws: int, seed: int) -> xr.Datase
         return traj.accuracy, traj.pattern_probs[:, 0], traj.status
 
     accuracy, shares, status = map_chunks(follow, (probs, rates), width=32)
-    data = xr.Dataset(coords={"model_log_time": log_times, "model_pattern": list(table.names)})
+    data = xr.Dataset(coords={"model_log_time": log_times, "model_pattern": list(table.patterns)})
     for key, value in {**times, "regime": look["regime"], "gamma": look["gamma"]}.items():
         data[f"model_{key}"] = "draw", value
     data["model_prob"] = ("draw", "model_pattern"), probs
@@ -50,6 +50,16 @@ def measure(table: PatternTable, eps: float, draws: int, seed: int) -> xr.Datase
     bands = np.quantile(over, _LEVELS, axis=0)
     data["model_accuracy_band"] = ("level", "model_log_time"), bands
     return data.assign_coords(level=list(_LEVELS))
+
+
+def _posterior(table: qra.PatternTable, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shares and success rates from their posterior under uniform priors, `(draws, R)` each; the
+    stated values themselves where there are no counts."""
+    if table.samples is None or table.correct is None:
+        return table.probs[None], table.rates[None]
+    posterior = qra.pooled_posterior(table.samples, table.correct)
+    probs, rates = posterior.draw(jax.random.key(seed), draws)
+    return np.asarray(probs)[:, 0], np.asarray(rates)[:, 0]
 
 
 def describe(data: xr.Dataset) -> list[str]:

@@ -18,7 +18,6 @@ from ._map import OUTSIDE, Map, Progress, require_setting
 from ._measured import describe, measure
 from ._regimes_figure import draw_regimes
 from ._start import CHECK_PROBS, CHECK_RATES, first_look, first_times, pad_patterns
-from .patterns import PatternTable, read_patterns
 
 # The paper's entangled case (gamma = 6), a strong start, and a cascade of two misleading patterns.
 CASES = {
@@ -69,7 +68,7 @@ class Regimes(Map):
         return 2 * (self.resolution**2 + len(CASES))
 
     def compute(self, progress: Progress) -> xr.Dataset:
-        table = None if self.patterns is None else read_patterns(self.patterns)
+        table = None if self.patterns is None else qra.read_pattern_table(self.patterns)
         plane = _Plane.of(self, table)
         best, misleading = plane.axes(self.lowest, self.resolution)
         probs, inside = plane.points(best, misleading)
@@ -113,10 +112,10 @@ class Regimes(Map):
         data.attrs["eps"] = self.eps
         if table is not None:
             data.attrs["note"] = table.note
-            data.attrs["measured"] = json.dumps(table.names)
+            data.attrs["measured"] = json.dumps(table.patterns)
         return data
 
-    def _measured(self, table: PatternTable | None) -> xr.Dataset:
+    def _measured(self, table: qra.PatternTable | None) -> xr.Dataset:
         nothing = xr.Dataset()
         return nothing if table is None else measure(table, self.eps, self.draws, self.seed)
 
@@ -169,7 +168,7 @@ class _Plane:
     misleading_label: str
 
     @staticmethod
-    def of(settings: Regimes, table: PatternTable | None) -> "_Plane":
+    def of(settings: Regimes, table: qra.PatternTable | None) -> "_Plane":
         best, misleading = "initial probability of best", "initial probability of misleading"
         if table is None:
             return _Plane(np.array(settings.success_rates), np.eye(3), best, misleading)
@@ -193,7 +192,9 @@ class _Plane:
             groups = np.pad(groups, ((0, 0), (0, 1)))
             groups[2, -1] = True
         shares = groups * probs
-        named = [" + ".join(np.array(table.names)[group[: len(table.names)]]) for group in groups]
+        named = [
+            " + ".join(np.array(table.patterns)[group[: len(table.patterns)]]) for group in groups
+        ]
         return _Plane(
             rates,
             shares / shares.sum(axis=1, keepdims=True),

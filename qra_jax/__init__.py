@@ -1,5 +1,6 @@
 """A differentiable laboratory for the training dynamics of RL on reasoning models."""
 
+from ._as_tokens import as_tokens as as_tokens
 from ._attractors import Attractors as Attractors
 from ._basins import Basins as Basins
 from ._basins import basins as basins
@@ -58,7 +59,6 @@ from ._laws import log_entanglement_time_law as log_entanglement_time_law
 from ._laws import pattern_tail_law as pattern_tail_law
 from ._laws import value_tail_law as value_tail_law
 from ._markov_policy import MarkovPolicy as MarkovPolicy
-from ._markov_policy import as_tokens as as_tokens
 from ._method import AbstractMethod as AbstractMethod
 from ._metrics import accuracy as accuracy
 from ._metrics import advantage as advantage
@@ -72,11 +72,21 @@ from ._objective import AbstractObjective as AbstractObjective
 from ._objective import Objective as Objective
 from ._ode import ODE as ODE
 from ._optimum import optimal_policy as optimal_policy
+from ._path_patterns import PathPatterns as PathPatterns
+from ._pattern_table import PatternTable as PatternTable
+from ._pattern_table import read_pattern_table as read_pattern_table
 from ._policy import AbstractPolicy as AbstractPolicy
 from ._policy import AbstractTwoStagePolicy as AbstractTwoStagePolicy
-from ._policy import TabularPolicy as TabularPolicy
-from ._policy import two_stage as two_stage
+from ._policy import Outcomes as Outcomes
+from ._posterior import AbstractPosterior as AbstractPosterior
+from ._posterior import ConjugatePosterior as ConjugatePosterior
+from ._posterior import PartialPosterior as PartialPosterior
+from ._posterior import Prior as Prior
+from ._posterior import partial_posterior as partial_posterior
+from ._posterior import per_question_posterior as per_question_posterior
+from ._posterior import pooled_posterior as pooled_posterior
 from ._problem import Problem as Problem
+from ._read_rollouts import read_rollouts as read_rollouts
 from ._regime import Regime as Regime
 from ._regime import entanglement_ratio as entanglement_ratio
 from ._regime import regime as regime
@@ -96,9 +106,13 @@ from ._rlif_laws import rlif_drop_probability as rlif_drop_probability
 from ._rlif_laws import rlif_end_above_probability as rlif_end_above_probability
 from ._rlif_laws import rlif_rise_given_majority as rlif_rise_given_majority
 from ._rlif_laws import rlif_rise_probability as rlif_rise_probability
+from ._rollout_fields import Fields as Fields
+from ._rollouts import Rollouts as Rollouts
 from ._simplex import simplex_grid as simplex_grid
 from ._simplex import simplex_velocity as simplex_velocity
 from ._status import Status as Status
+from ._tabular_policy import TabularPolicy as TabularPolicy
+from ._tabular_policy import two_stage as two_stage
 from ._times import convergence as convergence
 from ._times import entanglement as entanglement
 from ._times import log_convergence_time as log_convergence_time

@@ -16,11 +16,12 @@ from ._fixed_points import FixedPoints
 from ._flow import GradientFlow
 from ._method import AbstractMethod
 from ._ode import ODE
-from ._policy import AbstractPolicy, TabularPolicy, snapped_difference
+from ._policy import AbstractPolicy, snapped_difference
 from ._problem import Problem
 from ._regime import landscape
 from ._simplex import PatternField, log_probs_of, pattern_field
 from ._status import Status
+from ._tabular_policy import TabularPolicy
 from ._times import isolated
 from ._trajectory import first_event
 from ._tree import in_groups

@@ -13,9 +13,10 @@ from jaxtyping import Array, ArrayLike, Bool, Complex, Float, Int
 from ._checks import as_scalar, is_concrete, require, whole
 from ._fixed_points import equations, implicit_root, stability
 from ._flow import GradientFlow
-from ._policy import AbstractPolicy, TabularPolicy
+from ._policy import AbstractPolicy
 from ._simplex import PatternField, log_probs_of, pattern_field
 from ._status import Status
+from ._tabular_policy import TabularPolicy
 from ._tree import chosen
 
 Family = Callable[[Float[Array, ""]], GradientFlow]

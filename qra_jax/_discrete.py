@@ -16,8 +16,9 @@ from ._flow import AbstractGeometry, GradientFlow
 from ._groups import SampledGroups, Samples
 from ._metrics import mean_accuracy
 from ._objective import Objective
-from ._policy import AbstractPolicy, two_stage_of
+from ._policy import AbstractPolicy
 from ._problem import Problem
+from ._reward import TokenValues
 from ._status import Status
 from ._system import all_usable
 from ._trajectory import check_solve
@@ -83,11 +84,6 @@ def _no_reward(policy: AbstractPolicy, problem: Problem) -> Float[Array, "1 1 1"
     return jnp.zeros((1, 1, 1), problem.weights.dtype)
 
 
-def _joint(policy: AbstractPolicy) -> Float[Array, "Q R A"]:
-    log_patterns, log_answers = two_stage_of(policy, "to be sampled").log_probs()
-    return log_patterns[:, :, None] + log_answers
-
-
 class _Sampled(eqx.Module):
     """What stands in for the velocity of a flow where there are only samples."""
 
@@ -98,14 +94,9 @@ class _Sampled(eqx.Module):
     key: PRNGKeyArray
 
     def draw(self, step: Int[Array, ""], policy: AbstractPolicy) -> Samples:
-        log_probs, problem = _joint(policy), self.problem
-        rewards = jnp.asarray(self.objective.reward(policy, problem), log_probs.dtype)
-        return self.sampler.draw(
-            jax.random.fold_in(self.key, step),
-            problem.weights,
-            _flat(log_probs),
-            _flat(jnp.broadcast_to(rewards, log_probs.shape)),
-        )
+        values = self.objective.reward(policy, self.problem)
+        key = jax.random.fold_in(self.key, step)
+        return self.sampler.draw(key, self.problem.weights, policy, values)
 
     def velocity_at(self, step: Int[Array, ""], policy: AbstractPolicy) -> _Velocity:
         """Draw the samples of a step, and return the velocity that they estimate."""
@@ -118,7 +109,7 @@ class _Sampled(eqx.Module):
 
             def estimate(params):
                 live = eqx.combine(params, frozen)
-                gain = -samples.loss(self.sampler, _flat(_joint(live)))
+                gain = -samples.loss(self.sampler, live)
                 if regularisers:
                     gain += penalties.surrogate(live, self.problem, reference, held)
                 return gain
@@ -126,10 +117,6 @@ class _Sampled(eqx.Module):
             return self.geometry.direction(held, jax.grad(estimate)(params))
 
         return velocity
-
-
-def _flat(table: Float[Array, "Q R A"]) -> Float[Array, "Q N"]:
-    return table.reshape(table.shape[0], -1)
 
 
 def _where_present(params: PyTree, new: PyTree, absent: Any) -> PyTree:
@@ -249,14 +236,16 @@ def _checked(
         f"be the mean or that of the estimator, {sampler.utility!r}",
         repr(objective.utility),
     )
+    values: Any = objective.reward(policy, flow.problem)
+    name = type(estimator).__name__
+    if isinstance(values, TokenValues):
+        if estimator.of_success or estimator.redraws:
+            must = f"be 0 (a reward of pattern and answer alone) for {name}"
+            require_all(values.along, lambda x: x == 0, "reward along the tokens", must)
+        values = values.end
     if estimator.of_success:
-        rewards: Any = objective.reward(policy, flow.problem)
-        require_all(
-            jnp.where(_joint(policy) > -jnp.inf, rewards, 0),
-            lambda r: (r == 0) | (r == 1),
-            "reward",
-            f"be 0 or 1 for {type(estimator).__name__}",
-        )
+        values = jnp.where(policy.log_joint() > -jnp.inf, values, 0)
+        require_all(values, lambda r: (r == 0) | (r == 1), "reward", f"be 0 or 1 for {name}")
     return _Sampled(objective, flow.problem, flow.geometry, sampler, key)
 
 

@@ -56,6 +56,11 @@ class AbstractEstimator(eqx.Module):
         """Whether rewards must be 0 or 1."""
         return False
 
+    @property
+    def redraws(self) -> bool:
+        """Whether what is drawn depends on the rewards."""
+        return False
+
     @abc.abstractmethod
     def advantages(self, rewards: Groups) -> Groups:
         """**Arguments:** `rewards`: `(..., G)`. **Returns:** `(..., G)`."""
@@ -154,6 +159,10 @@ class SampledGRPO(AbstractEstimator):
     def least_group(self) -> int:
         return 2
 
+    @property
+    def redraws(self) -> bool:
+        return self.redraw
+
     def advantages(self, rewards: Groups) -> Groups:
         deviation = jnp.std(rewards, axis=-1, keepdims=True, ddof=self.ddof)
         # The mean of equal rewards may differ from them by rounding, hence not the deviation.
@@ -220,6 +229,10 @@ class RejectionFineTuning(AbstractEstimator):
 
     @property
     def of_success(self) -> bool:
+        return True
+
+    @property
+    def redraws(self) -> bool:
         return True
 
     def advantages(self, rewards: Groups) -> Groups:

@@ -11,8 +11,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from ._checks import as_float, check_probabilities, require, require_all
 from ._flow import GradientFlow
-from ._policy import AbstractPolicy, TabularPolicy, snapped_difference
+from ._policy import AbstractPolicy, snapped_difference
 from ._reward import AbstractReward, Verifiable
+from ._tabular_policy import TabularPolicy
 
 _Scalar = Float[Array, ""]
 

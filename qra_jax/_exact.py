@@ -17,11 +17,12 @@ from ._method import AbstractMethod, Path
 from ._objective import Objective
 from ._ode import DEFAULT_ROWS, ODE
 from ._orbit import Cell, Orbit, State, cell_at, cells_of, safe_log, state_at
-from ._policy import AbstractPolicy, TabularPolicy
+from ._policy import AbstractPolicy
 from ._rows import states_at
 from ._search import find_event, place_of_event
 from ._status import Status
 from ._system import all_usable, prepare, unit_and_log_norm
+from ._tabular_policy import TabularPolicy
 from ._walk import Place, Resolution, implicit, log_time_at, log_time_to, resolution_for
 
 _Scalar = Float[Array, ""]

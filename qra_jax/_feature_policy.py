@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 
 from ._checks import as_float, is_concrete, require, require_all
-from ._policy import AbstractTwoStagePolicy, Part, TabularPolicy, no_natural_gradient
+from ._policy import AbstractTwoStagePolicy, Part, no_natural_gradient
+from ._tabular_policy import TabularPolicy
 
 Network = Callable[[Float[Array, " F"]], Float[Array, " R"]]
 

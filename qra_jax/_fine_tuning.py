@@ -13,9 +13,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from ._checks import as_float, as_scalar, check_probabilities, is_concrete, require
 from ._flow import GradientFlow
 from ._objective import Objective
-from ._policy import TabularPolicy, two_stage
 from ._problem import Problem
 from ._reward import Verifiable
+from ._tabular_policy import TabularPolicy, two_stage
 from ._times import convergence
 from ._utility import AbstractUtility, as_utility
 

@@ -1,11 +1,11 @@
 r"""Sampled groups: how a step is estimated from samples."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._checks import require, whole
 from ._estimator import (
@@ -19,6 +19,7 @@ from ._estimator import (
     SampledMaxRL,
     pick_each,
 )
+from ._policy import AbstractPolicy, Outcomes
 from ._utility import AbstractUtility
 
 _ESTIMATORS = {
@@ -42,8 +43,9 @@ def _as_clip(clip: float | tuple[float, float] | None) -> tuple[float, float] | 
 class SampledGroups(eqx.Module):
     r"""How a step is estimated: groups of samples, their advantages and the loss.
 
-    A sample x is a pattern and an answer, $\pi(x) = \pi(r|q) \pi(a|q,r)$ and $\rho$ the ratio of
-    its probability to that at which it was drawn. The loss of a group is
+    A sample x is a pattern and an answer, $\pi(x) = \pi(r|q) \pi(a|q,r)$ (a `MarkovPolicy` draws
+    whole sequences of tokens), and $\rho$ the ratio of its probability to that at which it was
+    drawn. The loss of a group is
     $L = -\frac1G \sum_i \min\big(\rho_i a_i, \mathrm{clip}(\rho_i, 1 - \epsilon_l, 1 + \epsilon_h)
     \, a_i\big)$.
 
@@ -136,42 +138,53 @@ class SampledGroups(eqx.Module):
         self,
         key: PRNGKeyArray,
         weights: Float[Array, " Q"],
-        log_probs: Float[Array, "Q N"],
-        rewards: Float[Array, "Q N"],
+        policy: AbstractPolicy,
+        values: Any,
     ) -> "Samples":
-        r"""The samples of a step.
+        """The samples of a step.
 
-        **Arguments:** `key`; `weights`: of the questions; `log_probs`: $\log \pi$ of every outcome
-        of each question, in nats; `rewards`: theirs.
+        Pattern and answer are drawn first, then what else belongs to the outcome, given these:
+        groups that are drawn again until they differ or succeed need no second try.
+
+        **Arguments:** `key`; `weights`: of the questions; `policy`; `values`: its rewards, as the
+        reward returns them.
         """
         for_questions, for_groups = jax.random.split(key)
+        log_joint = policy.log_joint()
         if self.batch is None:
             questions, share = jnp.arange(weights.shape[0]), weights
         else:
             uniforms = jax.random.uniform(for_questions, (self.batch,), weights.dtype)
             questions = pick_each(uniforms, weights)
             share = jnp.full(self.batch, 1 / self.batch, weights.dtype)
+        over_questions, number, answers = log_joint.shape
+        flat = over_questions, number * answers
+        probs = jnp.exp(log_joint).reshape(flat)
+        # Where rewards depend on more than the outcome, no estimator may look at them.
+        by_outcome = getattr(values, "end", values)
+        rewards = jnp.asarray(by_outcome, probs.dtype)
+        rewards = jnp.broadcast_to(rewards, log_joint.shape).reshape(flat)
 
         def group(key, question):
-            probs = jnp.exp(log_probs[question])
-            return self.estimator.draw(key, probs, rewards[question], self.group_size)
+            return self.estimator.draw(key, probs[question], rewards[question], self.group_size)
 
         keys = jax.random.split(for_groups, questions.shape[0])
-        outcomes = jax.vmap(group)(keys, questions)
-        at = (questions[:, None], outcomes)
-        return Samples(*at, share.astype(log_probs.dtype), rewards[at], log_probs[at])
+        drawn = jax.vmap(group)(keys, questions)
+        outcomes = Outcomes(questions[:, None], drawn // answers, drawn % answers)
+        outcomes = policy.complete(jax.random.fold_in(for_groups, 0), outcomes)
+        earned = policy.reward_of(values, outcomes)
+        return Samples(outcomes, share.astype(probs.dtype), earned, policy.log_prob_of(outcomes))
 
 
 class Samples(eqx.Module):
     """The samples of a step: B groups, and what does not change while they are learnt from."""
 
-    questions: Int[Array, "B 1"]
-    outcomes: Int[Array, "B G"]
+    outcomes: Outcomes
     share: Float[Array, " B"]
     rewards: Float[Array, "B G"]
     drawn_at: Float[Array, "B G"]
 
-    def loss(self, sampler: SampledGroups, log_probs: Float[Array, "Q N"]) -> Float[Array, ""]:
-        """The loss of the step at the log probabilities of every outcome."""
-        now = log_probs[self.questions, self.outcomes]
+    def loss(self, sampler: SampledGroups, policy: AbstractPolicy) -> Float[Array, ""]:
+        """The loss of the step at a policy."""
+        now = policy.log_prob_of(self.outcomes)
         return jnp.sum(self.share * sampler.loss(self.rewards, now, self.drawn_at))

@@ -2,8 +2,9 @@
 
 from ._flow import Euclidean, GradientFlow
 from ._objective import Objective
-from ._policy import AbstractPolicy, TabularPolicy
+from ._policy import AbstractPolicy
 from ._reward import KEEPS
+from ._tabular_policy import TabularPolicy
 
 
 def needed_to_integrate(flow: GradientFlow, policy: AbstractPolicy) -> tuple[str, str, str] | None:

@@ -8,9 +8,10 @@ from ._checks import as_float, require
 from ._flow import GradientFlow
 from ._integrable import needed_to_integrate
 from ._objective import Objective
-from ._policy import AbstractPolicy, TabularPolicy
+from ._policy import AbstractPolicy
 from ._problem import Problem
 from ._regime import Landscape, benign_start
+from ._tabular_policy import TabularPolicy
 from ._trajectory import check_solve
 
 

@@ -10,9 +10,10 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from ._checks import as_float, require_all
 from ._flow import GradientFlow
 from ._law import Law, LawStart, check_law, count, first, law_start, total
-from ._policy import AbstractPolicy, log_of_probability, snapped_difference
+from ._policy import AbstractPolicy, snapped_difference
 from ._problem import Problem
 from ._regime import Regime
+from ._tabular_policy import log_of_probability
 
 
 class _Tail(eqx.Module):

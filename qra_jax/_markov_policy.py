@@ -11,9 +11,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 from ._checks import as_float, is_concrete, require, require_all, whole
 from ._policy import (
     AbstractPolicy,
+    Outcomes,
     Part,
     RewardFunction,
-    TabularPolicy,
     check_reward_shape,
     mean_of,
     no_natural_gradient,
@@ -90,7 +90,7 @@ class MarkovPolicy(AbstractPolicy):
         begin = begin[:, None] if begin.ndim == 1 and context == 1 else begin
         fits = begin.ndim == 2 and begin.shape[1] == context and begin.size > 0
         shape = "(Q,)" if context == 1 else f"(Q, {context})"
-        require(fits, "start", f"have shape {shape}", jnp.shape(start))
+        require(fits, "start", f"have shape {shape}", np.shape(start))
         integer = jnp.issubdtype(begin.dtype, jnp.integer)
         require(integer, "start", "hold integers", begin.dtype.name)
         _in_range(begin, tokens, "start")
@@ -236,7 +236,7 @@ class MarkovPolicy(AbstractPolicy):
         return jax.lax.scan(back, after, length=steps)[0]
 
     def expectation(self, reward: RewardFunction, problem: Problem) -> Float[Array, " Q"]:
-        values = self._values(reward(self, problem))
+        values = self.token_values(reward, problem)
         later = self._ahead(values, self.horizon - self.branch)
         at_branch = self._own(later)
         whole_way = self._ahead(values, self.branch, at_branch)
@@ -250,6 +250,16 @@ class MarkovPolicy(AbstractPolicy):
             return values
         mine = self._by_pattern(jnp.ones((1, *values.shape[2:]), values.dtype))
         return jnp.sum(mine * values, axis=1, keepdims=True)
+
+    def token_values(self, reward: RewardFunction | None, problem: Problem) -> TokenValues:
+        """What a reward pays, `along` for each token drawn (so that they add up to the mean).
+
+        **Arguments:** `reward`: as in `expectation`, the verifiable one if None; `problem`.
+
+        **Raises:** `ValueError` if its values do not broadcast to (Q, R, A).
+        """
+        found = problem.correctness(self.num_answers) if reward is None else reward(self, problem)
+        return self._values(found)
 
     def _values(self, found: Any) -> TokenValues:
         values = found if isinstance(found, TokenValues) else TokenValues(0.0, found)
@@ -265,8 +275,7 @@ class MarkovPolicy(AbstractPolicy):
     def pattern_table(
         self, problem: Problem, reward: RewardFunction | None = None
     ) -> tuple[Float[Array, "Q R"], Float[Array, "Q R"]]:
-        found = problem.correctness(self.num_answers) if reward is None else reward(self, problem)
-        values = self._values(found)
+        values = self.token_values(reward, problem)
         along = jnp.broadcast_to(values.along, self.logits.shape[1:])
         mass, earned = self._at_branch(along)
         later = self._ahead(values, self.horizon - self.branch)
@@ -293,6 +302,65 @@ class MarkovPolicy(AbstractPolicy):
         there = shares > 0
         return -jnp.sum(shares * jnp.log(jnp.where(there, shares, 1)), axis=-1)
 
+    def log_joint(self) -> Float[Array, "Q R V"]:
+        columns = jnp.exp(self.log_columns())
+        mass = self._by_pattern(self._at_branch()[0])
+        flat = mass.reshape(-1, *mass.shape[2:])
+        steps = self.horizon - self.branch
+        end = jax.lax.scan(lambda m, _: (_pushed(m, columns), None), flat, length=steps)[0]
+        probs = jnp.sum(end, axis=tuple(range(1, end.ndim - 1)))
+        return jnp.log(probs.reshape(*mass.shape[:2], self.num_tokens))
+
+    def complete(self, key: PRNGKeyArray, outcomes: Outcomes) -> Outcomes:
+        """Tokens, given pattern and answer: each weighed by the chance of these after it."""
+        columns, flat = jnp.exp(self.log_columns()), outcomes.pattern.size
+        pattern, answer = outcomes.pattern.reshape(flat), outcomes.answer.reshape(flat)
+        last = (self.num_tokens,) * (self.context - 1)
+        end = jnp.eye(self.num_tokens, dtype=columns.dtype)
+        end = end.reshape(self.num_tokens, *[1] * len(last), self.num_tokens)
+        end = jnp.broadcast_to(end, (self.num_tokens, *last, self.num_tokens))
+        # After the branch only the answer matters, before it both.
+        later = _chances(columns, end, self.horizon - self.branch)
+        mine = self.pattern_of[None] == pattern[:, None]
+        mine = mine.reshape(flat, *[1] * len(last), self.num_tokens)
+        before = _chances(columns, jnp.where(mine, later[0][answer], 0), self.branch)
+        begin = jnp.broadcast_to(
+            self.start[outcomes.question], (*outcomes.pattern.shape, self.context)
+        ).reshape(flat, self.context)
+
+        def draw(own):
+            def step(last, now):
+                key, chances = now
+                into = (own, *last[:, 1:].T)
+                weights = columns[tuple(last.T)] * chances[into]
+                token = jax.random.categorical(key, jnp.log(weights))
+                return jnp.concatenate([last[:, 1:], token[:, None]], axis=1), token
+
+            return step
+
+        early, late = jnp.split(jax.random.split(key, self.horizon), [self.branch])
+        middle, first = jax.lax.scan(draw(jnp.arange(flat)), begin, (early, before[1:]))
+        _, rest = jax.lax.scan(draw(answer), middle, (late, later[1:]))
+        tokens = jnp.concatenate([first, rest]).T.reshape(*outcomes.pattern.shape, self.horizon)
+        return Outcomes(outcomes.question, outcomes.pattern, outcomes.answer, tokens)
+
+    def log_prob_of(self, outcomes: Outcomes) -> Float[Array, "B G"]:
+        at = self._drawn(outcomes)
+        return jnp.sum(self.log_columns()[at], axis=-1)
+
+    def reward_of(self, values: Any, outcomes: Outcomes) -> Float[Array, "B G"]:
+        values = self._values(values)
+        along = jnp.broadcast_to(values.along, self.logits.shape[1:])
+        shape = (self.start.shape[0], self.num_patterns, self.num_tokens)
+        end = jnp.broadcast_to(values.end, shape)
+        earned = jnp.sum(along[self._drawn(outcomes)[:-1]], axis=-1)
+        return earned + end[outcomes.question, outcomes.pattern, outcomes.answer]
+
+    def _drawn(self, outcomes: Outcomes) -> tuple[Array, ...]:
+        if outcomes.tokens is None:
+            raise ValueError("outcomes.tokens must be there for a MarkovPolicy, got None")
+        return self.draws(outcomes.tokens, self.start[outcomes.question])
+
     def part(self, name: Part) -> PyTree[bool]:
         """**Raises:** `ValueError` for `"patterns"`: tokens are not divided like that."""
         must = "be 'all' for a MarkovPolicy (freeze columns by its argument trained)"
@@ -308,7 +376,9 @@ class MarkovPolicy(AbstractPolicy):
         """**Raises:** `ValueError` also if a correct answer cannot be reached."""
         super().validate(problem)
         if is_concrete(self, problem):
-            ends = np.asarray(self.answer_probs())
+            # Under jit even what is known is traced otherwise.
+            with jax.ensure_compile_time_eval():
+                ends = np.asarray(self.answer_probs())
             reached = ends[np.arange(len(ends)), np.asarray(problem.correct)] > 0
             must = f"be True (the {self.horizon}th token after the start can be the correct one)"
             require_all(reached, lambda x: x, "reachable answer", must)
@@ -336,54 +406,16 @@ def _pushed(
     return jnp.sum(mass[..., None] * columns[None], axis=1)
 
 
-def as_tokens(
-    policy: TabularPolicy, problem: Problem, *, freeze_answers: bool = False
-) -> tuple[MarkovPolicy, Problem]:
-    r"""A two-stage policy as a Markov policy of two tokens, with the same flow.
+def _chances(
+    columns: Float[Array, "*context V"], end: Float[Array, "N *context"], steps: int
+) -> Float[Array, "L N *context"]:
+    """The chance of each of N ends from every context, that with the most tokens to go first; each
+    in units of its largest, lest it underflow."""
 
-    Questions, patterns of each question and answers are tokens, in this order: $Q + QR + A$ of
-    them. The column of a question holds its pattern logits, that of a pattern its answer logits.
-    The correspondence is exact: $\dot\theta$ of both policies is the same, number by number.
+    def back(chance, _):
+        largest = jnp.max(chance, axis=tuple(range(1, chance.ndim)), keepdims=True)
+        chance = chance / jnp.where(largest > 0, largest, 1)
+        return jnp.sum(columns[None] * chance[:, None], axis=-1), chance
 
-    **Arguments:** `policy`, `problem`; `freeze_answers`: whether only the columns of questions are
-    trained (Assumption 5.1).
-
-    **Returns:** the `MarkovPolicy`, to be trained with `trainable="all"`, and the problem in its
-    tokens.
-
-    **Raises:** `TypeError` if the policy is no table.
-
-    ??? example
-
-        ```python
-        import qra_jax as qra
-        policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
-        tokens, same = qra.as_tokens(policy, problem, freeze_answers=True)
-        flow = qra.GradientFlow(qra.RLVR(), same, "all")
-        print(qra.log_entanglement_time(tokens, flow))  # log of 94.305
-        ```
-
-    Source: derived in docs.
-    """
-    if not isinstance(policy, TabularPolicy):
-        raise TypeError(f"policy must be a TabularPolicy, got {policy!r}")
-    questions, patterns, answers = policy.answer_logits.shape
-    first = questions + questions * patterns  # answer
-    number = first + answers
-    logits = jnp.full((number, number), -jnp.inf, policy.pattern_logits.dtype)
-    rows = questions + jnp.arange(questions * patterns).reshape(questions, patterns)
-    logits = logits.at[rows, jnp.arange(questions)[:, None]].set(policy.pattern_logits)
-    ends = first + jnp.arange(answers)
-    logits = logits.at[ends[None, None], rows[..., None]].set(policy.answer_logits)
-    # Nothing follows an answer; what the column says is never met.
-    logits = logits.at[ends, ends].set(0)
-    pattern_of = np.zeros(number, int)
-    pattern_of[questions:first] = np.tile(np.arange(patterns), questions)
-    tokens = MarkovPolicy(
-        logits,
-        jnp.arange(questions),
-        2,
-        patterns=pattern_of,
-        trained=np.arange(number) < questions if freeze_answers else None,
-    )
-    return tokens, Problem(first + problem.correct, problem.weights)
+    first, rest = jax.lax.scan(back, end, length=steps)
+    return jnp.concatenate([first[None], rest[::-1]])

@@ -5,10 +5,10 @@ import jax
 from ._checks import require, require_all
 from ._flow import GradientFlow
 from ._objective import Objective
-from ._policy import TabularPolicy
 from ._problem import Problem
 from ._regulariser import ReverseKL
 from ._reward import KEEPS, Verifiable
+from ._tabular_policy import TabularPolicy
 from ._trajectory import check_solve
 
 

@@ -11,8 +11,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from ._checks import as_float, check_probabilities, is_concrete, require, require_all, whole
 from ._flow import GradientFlow, Natural
-from ._policy import AbstractPolicy, TabularPolicy, log_of_probability
+from ._policy import AbstractPolicy
 from ._problem import Problem
+from ._tabular_policy import TabularPolicy, log_of_probability
 from ._trajectory import check_solve
 
 

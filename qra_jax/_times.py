@@ -13,11 +13,12 @@ from ._flow import GradientFlow
 from ._method import AbstractMethod
 from ._metrics import accuracy
 from ._objective import Objective
-from ._policy import AbstractPolicy, TabularPolicy, snapped_difference
+from ._policy import AbstractPolicy, snapped_difference
 from ._problem import Problem
 from ._regime import Landscape, benign_start
 from ._reward import Verifiable
 from ._status import Status
+from ._tabular_policy import TabularPolicy
 from ._trajectory import EventTime, check_solve, first_event
 
 _NEVER = jnp.inf

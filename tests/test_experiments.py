@@ -5,8 +5,8 @@ import json
 import pytest
 from scipy.stats import binomtest, norm
 
+import qra_jax as qra
 from experiments._claim import Verdict, above, below, estimate, probability_claim, wilson_interval
-from experiments.patterns import read_patterns
 from experiments.sweep import main
 
 SHARES = "pattern,probability,success_rate\n"
@@ -81,7 +81,7 @@ def test_bad_pattern_files(tmp_path, capsys, text, message):
     file = tmp_path / "patterns.csv"
     file.write_text(text)
     with pytest.raises(ValueError, match=r"patterns|line|sum") as error:
-        read_patterns(file)
+        qra.read_pattern_table(file)
     assert message in str(error.value)
     out = tmp_path / "out"
     assert main(["regimes", "--quiet", "--patterns", str(file), "--out", str(out)]) == 2
@@ -93,7 +93,7 @@ def test_renormalised_patterns(tmp_path):
     """A sum within 0.01 of 1 is renormalised, and said."""
     file = tmp_path / "patterns.csv"
     file.write_text("# a comment\n" + SHARES + "a,0.5,0.9\nb,0.495,0.2\n")
-    table = read_patterns(file)
+    table = qra.read_pattern_table(file)
     assert table.probs.sum() == pytest.approx(1, abs=1e-15)
     assert "0.995" in table.note
 
@@ -105,7 +105,10 @@ def test_renormalised_patterns(tmp_path):
         (["--seed", "-1"], "seed must be at least 0, got -1"),
         (["regimes", "--eps", "5"], "eps must lie in"),
         (["regimes", "--out", "/dev/null/x"], "out must be a folder that can be written"),
-        (["regimes", "--patterns", "no-such-file.csv"], "patterns must be a readable CSV file"),
+        (
+            ["regimes", "--patterns", "no-such-file.csv"],
+            "no-such-file.csv must be a file that",
+        ),
     ],
 )
 def test_bad_settings(tmp_path, monkeypatch, capsys, arguments, message):

@@ -64,7 +64,7 @@ def test_import_is_light():
     script = "import sys, qra_jax; print(*sorted(m.partition('.')[0] for m in sys.modules))"
     loaded = set(run(script)[0].split())
     assert "qra_jax" in loaded
-    assert not loaded & {"matplotlib", "xarray", "zarr", "tyro", "tqdm", "pandas"}
+    assert not loaded & {"matplotlib", "xarray", "zarr", "tyro", "tqdm", "pandas", "polars"}
 
 
 FLOAT32 = """

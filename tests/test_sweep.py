@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,15 +18,16 @@ from qra_jax.sweep import Chunked, map_chunks
 
 
 def test_chunks_give_what_vmap_does():
-    """Whatever the number of inputs, their order by cost and the workers; progress adds up."""
+    """Whatever their order by cost, the workers and the devices; progress adds up."""
     inputs = {"x": np.arange(11.0), "y": np.arange(22.0).reshape(11, 2)}
     done = []
-    for workers, cost in ((1, None), (3, -inputs["x"])):
+    for workers, cost, devices in ((1, None, None), (3, -inputs["x"], jax.devices())):
         found = map_chunks(
             lambda one: (one["x"] * 2, one["y"] + 1),
             inputs,
             width=4,
             cost=cost,
+            devices=devices,
             workers=workers,
             progress=done.append,
         )
@@ -57,6 +59,7 @@ def test_chunked_compiles_once_for_threads_that_share_it():
     [
         (np.arange(3), {"width": 0}, "width must be at least 1"),
         (np.arange(3), {"workers": 0}, "workers must be at least 1"),
+        (np.arange(3), {"devices": []}, "devices must hold at least one"),
         ((np.arange(3), np.arange(4)), {}, "share one leading axis"),
         (np.arange(0), {}, "hold at least one entry"),
     ],

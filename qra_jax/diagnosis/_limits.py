@@ -1,0 +1,99 @@
+"""What the reader of a diagnosis must know before it is believed."""
+
+import numpy as np
+
+from .._posterior import AbstractPosterior, PartialPosterior
+from .._rollouts import Rollouts
+from .._status import Status
+from ._result import Diagnosis
+
+_FEW = 10
+_DECIDES = 0.1
+
+
+def limits_of(
+    found: Diagnosis, source: Rollouts, grouped: int, posterior: AbstractPosterior
+) -> tuple[str, ...]:
+    """One sentence each."""
+    lines = [*_of_source(source), *_of_counts(found, grouped), *_of_model(found)]
+    if isinstance(posterior, PartialPosterior):
+        worst = min(float(posterior.patterns.effective), float(posterior.answers.effective.min()))
+        if worst < 100:
+            lines.append(
+                f"the strength of partial pooling rests on {worst:.0f} effective particles only"
+            )
+    return tuple(lines)
+
+
+def _of_source(source: Rollouts) -> list[str]:
+    lines = [f"{number} rollouts were dropped: {why}" for why, number in source.dropped.items()]
+    lines += source.notes
+    if len(source.steps) > 1:
+        lines.append(f"the base model is that of step {source.steps[0]}; later steps are logs")
+    return lines
+
+
+def _of_counts(found: Diagnosis, grouped: int) -> list[str]:
+    samples, correct = found.samples.sum(axis=0), found.correct.sum(axis=0)
+    total, lines = samples.sum(), []
+    missed = 1 - 0.05 ** (1 / total)
+    lines.append(
+        f"a pattern that is in no rollout is not in the model: among {total:.0f} rollouts, one of "
+        f"probability {missed:.2g} goes unseen in 5 % of cases"
+    )
+    if len(samples) == 1:
+        lines.append("there is one pattern only: nothing can be selected, and nothing can mislead")
+    if correct.sum() == 0:
+        lines.append(
+            "no rollout is right: success rates, and all that follows, come from the prior alone"
+        )
+    elif correct.sum() == total and len(samples) > 1:
+        lines.append("every rollout is right: which pattern is the best comes from the prior alone")
+    if grouped:
+        lines.append(
+            f"the {grouped} rarest patterns are grouped as one, {found.patterns[-1]!r}: a good one "
+            "among them would go unnoticed"
+        )
+    weight = found.prior.concentration * len(samples) * found.samples.shape[0]
+    if weight > 0.1 * total:
+        lines.append(
+            f"the prior weighs as much as {weight:.3g} rollouts beside {total:.0f}: "
+            "it shows in everything that is said"
+        )
+    best, misleading = (x.mean(axis=0) for x in (found.best_probs, found.misleading_probs))
+    for index in np.flatnonzero((samples < _FEW) & (np.maximum(best, misleading) > _DECIDES)):
+        lines.append(
+            f"pattern {found.patterns[index]!r} has {samples[index]:.0f} samples: it is the best "
+            f"with probability {best[index]:.2f} and misleads with {misleading[index]:.2f}, and "
+            "the result hangs on so few"
+        )
+    return lines
+
+
+def _of_model(found: Diagnosis) -> list[str]:
+    lines = ["success rates within patterns are taken as fixed while training moves patterns"]
+    if found.pooling == "pooled" and found.num_questions > 1:
+        lines.append(
+            "one policy stands for all questions: pass@k of the model ignores how they differ"
+        )
+    if found.pooling != "pooled":
+        lines.append(
+            "questions do not learn from each other here: shared parameters would be faster"
+        )
+    if found.rlif is not None and np.isnan(found.rlif.pattern_rewards.median).any():
+        lines.append("RLIF is judged among the patterns with an internal reward only")
+    run = found.step_forecast
+    if run is not None and run.noise == "":
+        lines.append(
+            "the forecast over steps has no training noise: it is that of very large batches"
+        )
+    if run is not None and run.effective_draws < 30:
+        lines.append(
+            f"the logged accuracies leave {run.effective_draws:.0f} effective draws: they fit "
+            "few base models that the rollouts allow, or the draws are too few"
+        )
+    failed = {name: n for name, n in found.status.items() if not Status[name].success}
+    if failed:
+        why = ", ".join(f"{number} x {name}" for name, number in failed.items())
+        lines.append(f"solves that failed: {why}")
+    return lines

@@ -1,0 +1,115 @@
+r"""Training from sampled groups, as steps with normal noise of the same mean and covariance.
+
+Source: derived in docs.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._checks import require
+from .._estimator import RejectionFineTuning, SampledGRPO
+from .._groups import SampledGroups
+
+
+class StepNoise(eqx.Module):
+    r"""The first two moments of the estimate of a group, for rewards of 0 and 1.
+
+    Of G samples s are right; these have patterns $\pi^+ \propto \pi p$, the others $\pi^- \propto
+    \pi (1 - p)$, and advantages $b_s$ and $a_s$. Given s the estimate has the mean $\kappa_s
+    (\pi^+ - \pi^-)$, $\kappa_s = \frac{s b_s (1-V) - (G - s) a_s V}{G}$, and the covariance
+    $\frac{s b_s^2}{G^2} C^+ + \frac{(G - s) a_s^2}{G^2} C^-$, $C = \mathrm{diag}\,\pi - \pi
+    \pi^\top$.
+
+    **Arguments:** `sampler`: of one epoch.
+
+    **Raises:** `ValueError` for more epochs: their samples are not fresh.
+
+    Source: derived in docs.
+    """
+
+    of_right: Float[Array, " S"]
+    of_wrong: Float[Array, " S"]
+    of_spread: Float[Array, "2 S"]
+    log_choices: Float[Array, " S"]
+    batch: Float[Array, ""] | None
+
+    def __init__(self, sampler: SampledGroups):
+        require(sampler.epochs == 1, "sampler.epochs", "be 1", sampler.epochs)
+        size, estimator = sampler.group_size, sampler.estimator
+        number = np.arange(size + 1)
+        rewards = (number[:, None] > np.arange(size)[None]).astype(float)
+        advantages = np.array(estimator.advantages(jnp.asarray(rewards)), float)
+        right, wrong = advantages[:, 0], advantages[:, -1]
+        right[0], wrong[-1] = 0, 0  # of none
+        self.of_right = jnp.asarray(number * right / size)
+        self.of_wrong = jnp.asarray((size - number) * wrong / size)
+        spread = number * right**2, (size - number) * wrong**2
+        self.of_spread = jnp.asarray(np.stack(spread) / size**2)
+        choices = np.concatenate([[0], np.cumsum(np.log((size - number[:-1]) / number[1:]))])
+        redrawn = np.zeros(size + 1, bool)
+        if isinstance(estimator, RejectionFineTuning):
+            redrawn = number == 0
+        elif isinstance(estimator, SampledGRPO) and estimator.redraw:
+            redrawn = (number == 0) | (number == size)
+        self.log_choices = jnp.asarray(np.where(redrawn, -np.inf, choices))
+        batch = sampler.batch
+        self.batch = None if batch is None else jnp.asarray(float(batch))
+
+    def moments(
+        self, value: Float[Array, ""], shortfall: Float[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, " 2"]]:
+        r"""$E\kappa$, $\mathrm{Var}\,\kappa$ and the two factors of $C^+$ and $C^-$.
+
+        **Arguments:** `value`: V, the accuracy; `shortfall`: $1 - V$.
+        """
+        number = jnp.arange(self.log_choices.shape[0], dtype=value.dtype)
+        tiny = jnp.finfo(value.dtype).tiny
+        logs = number * jnp.log(jnp.maximum(value, tiny))
+        logs += (number[-1] - number) * jnp.log(jnp.maximum(shortfall, tiny))
+        chance = jax.nn.softmax(logs + self.log_choices)
+        kappa = self.of_right * shortfall - self.of_wrong * value
+        mean = chance @ kappa
+        return mean, chance @ (kappa - mean) ** 2, self.of_spread @ chance
+
+    def step(
+        self,
+        key: PRNGKeyArray,
+        probs: Float[Array, "Q R"],
+        rates: Float[Array, "Q R"],
+        weights: Float[Array, " Q"],
+    ) -> Float[Array, "Q R"]:
+        """A draw of the ascent direction of one step.
+
+        **Arguments:** `key`; `probs`, `rates`: of the policy; `weights`: of the questions, which
+        are drawn by them where the sampler has a `batch`.
+        """
+        value = jnp.sum(probs * rates, axis=-1)
+        shortfall = jnp.sum(probs * (1 - rates), axis=-1)
+        right = probs * rates / jnp.where(value > 0, value, 1)[:, None]
+        wrong = probs * (1 - rates) / jnp.where(shortfall > 0, shortfall, 1)[:, None]
+        both = (value > 0) & (shortfall > 0)
+        gap = jnp.where(both[:, None], right - wrong, 0)
+        mean, variance, spread = jax.vmap(self.moments)(value, shortfall)
+        shape, dtype = probs.shape, probs.dtype
+        keys = jax.random.split(key, 3)
+        one = jax.random.normal(keys[0], shape[:1], dtype)
+        parts = jax.random.normal(keys[1], (2, *shape), dtype)
+        noise = jnp.sqrt(variance) * one
+        noise = noise[:, None] * gap
+        for part, among, factor in zip(parts, (right, wrong), spread.T, strict=True):
+            noise += jnp.sqrt(factor)[:, None] * _multinomial(part, among)
+        drift = mean[:, None] * gap
+        if self.batch is None:
+            return weights[:, None] * (drift + noise)
+        asked = _multinomial(jax.random.normal(keys[2], shape[:1], dtype), weights)
+        share = weights + asked / self.batch**0.5
+        return share[:, None] * drift + jnp.sqrt(weights / self.batch)[:, None] * noise
+
+
+def _multinomial(normal: Float[Array, "*Q R"], probs: Float[Array, "*Q R"]):
+    r"""Standard normals made to have the covariance $\mathrm{diag}\,p - p p^\top$."""
+    roots = jnp.sqrt(probs)
+    return roots * normal - probs * jnp.sum(roots * normal, axis=-1, keepdims=True)

@@ -1,0 +1,276 @@
+"""What a diagnosis says: plain data, ready for a report."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from .._posterior import Prior
+
+_Numbers = Float[np.ndarray, "..."]
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """The 5 %, 50 % and 95 % points of the posterior of an array, entry by entry."""
+
+    low: _Numbers
+    median: _Numbers
+    high: _Numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeBand:
+    r"""A posterior of log times, of each question `(Q',)`; what is infinite is counted apart.
+
+    - `at_once`: probability that the time is 0 (its logarithm `-inf`).
+    - `never`: probability that the event never happens.
+    - `failed`: share of draws of which the solve failed.
+    - `band`: of the natural logarithm of the time where it is neither; NaN where no draw is.
+    - `overall`: the band of all draws that did not fail, `-inf` and `inf` included.
+    """
+
+    at_once: Float[np.ndarray, " Q"]
+    never: Float[np.ndarray, " Q"]
+    failed: Float[np.ndarray, " Q"]
+    band: Band
+    overall: Band
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """Accuracy and pattern shares over the flow's time, mean over questions by weight.
+
+    - `log_times`: `(T,)`, natural logarithms of the flow's time (learning rate x steps).
+    - `accuracy`: bands `(T,)`; `pattern_shares`: bands `(T, R)`. Pointwise, 90 %.
+    - `start_accuracy`, `end_accuracy`: scalars, at t = 0 and as t -> infinity.
+    """
+
+    log_times: Float[np.ndarray, " T"]
+    accuracy: Band
+    pattern_shares: Band
+    start_accuracy: Band
+    end_accuracy: Band
+
+
+@dataclasses.dataclass(frozen=True)
+class StepForecast:
+    """Accuracy and pattern shares over optimiser steps: of the trained policy itself, not of
+    what is measured on a batch.
+
+    - `steps`: `(T,)`; `accuracy`: bands `(T,)`; `pattern_shares`: bands `(T, R)`. Pointwise, 90 %;
+      at steps with a log, given the logs up to there.
+    - `log_scale`: the natural logarithm of the flow's time per step, a band of scalars (all three
+      equal for a given learning rate).
+    - `logged`: `(L, 3)` steps, right answers and samples that it was fitted to.
+    - `effective_draws`: how many equally weighted draws the fit is worth.
+    - `noise`: where the band includes training noise, the sampler it is that of, else "".
+    """
+
+    steps: Int[np.ndarray, " T"]
+    accuracy: Band
+    pattern_shares: Band
+    log_scale: Band
+    logged: Float[np.ndarray, "L 3"]
+    effective_draws: float
+    noise: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RLIFRisk:
+    """Where RLIF ends: it selects the pattern of the highest internal reward.
+
+    - `reward`: "confidence" or "agreement with the majority answer"; `compared`: "within
+      questions" or "over all" (where no pattern can be compared within a question).
+    - `pattern_rewards`: bands `(R,)`, up to a constant; NaN for patterns without any.
+    - `selects`: `(R,)`, probability that the pattern is the one selected.
+    - `ends_below_start`: probability that the accuracy ends below its start.
+    - `end_accuracy`: a band of scalars.
+    - `rollouts`: how many rollouts had the reward.
+    """
+
+    reward: str
+    compared: str
+    pattern_rewards: Band
+    selects: Float[np.ndarray, " R"]
+    ends_below_start: float
+    end_accuracy: Band
+    rollouts: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PassAtK:
+    """Expected pass@k, mean over questions, for each of `k` `(N,)`.
+
+    - `measured`: `(N,)`, the unbiased estimate of each question with at least k samples (NaN where
+      there is none); `questions`: `(N,)`, how many these are.
+    - `before`, `after`: bands `(N,)` of the posterior at t = 0 and as t -> infinity.
+    """
+
+    k: Int[np.ndarray, " N"]
+    measured: Float[np.ndarray, " N"]
+    questions: Int[np.ndarray, " N"]
+    before: Band
+    after: Band
+
+
+@dataclasses.dataclass(frozen=True)
+class StuckQuestion:
+    """A question all of whose samples are wrong (`at` 0) or right (`at` 1).
+
+    `bound`: with probability 95 % its accuracy is at most (at 0) or at least (at 1) this.
+    """
+
+    question: str
+    at: int
+    samples: int
+    bound: float
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenPoint:
+    """Something too uncertain to say.
+
+    - `about`: "regime" or "convergence time"; `statement`: one sentence.
+    - `measure`: what is expected of it now, in the unit of `target`.
+    - `target`: what it would have to be. Regime: the largest of its three probabilities; time:
+      the width of the 90 % interval of log10 of the time.
+    - `further_rollouts`: the smallest number of further rollouts (among 1, 3, 7, 15, ... times
+      those there are) after which it is expected to be; None if not within the largest tried.
+    - `tried`: the largest number of further rollouts that was tried.
+    """
+
+    about: str
+    statement: str
+    measure: float
+    target: float
+    further_rollouts: int | None
+    tried: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    r"""What rollouts say of a base model: Q' questions as modelled, R patterns as modelled.
+
+    With `pooling` "pooled", Q' = 1: one policy over patterns stands for all questions.
+
+    - `patterns`: names, `(R,)`; rare ones may be grouped as one (`limits` says so).
+    - `questions`: names, `(Q',)`; `weights`: `(Q',)`.
+    - `samples`, `correct`: `(Q', R)` counts.
+    - `pooling`, `prior`, `objective`, `eps`, `draws`, `seed`: what was asked for.
+    - `strengths`: with partial pooling, a band `(1 + R,)`: how many samples the shared shares
+      weigh as, then the shared success rate of each pattern; else None.
+    - `pattern_probs`, `success_rates`: bands `(Q', R)` at the start.
+    - `accuracy`: band of the accuracy at the start, a scalar.
+    - `regime_probs`: `(Q', 3)`, of STRONG, ENTANGLED, MIXED.
+    - `best_probs`: `(Q', R)`, probability that the pattern has the highest success rate;
+      `misleading_probs`: that its value lies between V(0) and the best (it grows first, and
+      falls later).
+    - `gamma`: band `(Q',)` over draws that are not STRONG, NaN where none is.
+    - `log_entanglement_time`, `log_convergence_time`: `TimeBand`s, of the flow's own time.
+    - `log_convergence_if_strong`, `log_convergence_if_weak`: bands `(Q',)` of finite log times, of
+      the draws whose regime is STRONG (T0 = 0) and of the others: the two may lie far apart.
+    - `forecast`, `step_forecast` (None unless asked for), `rlif` (None where there is neither
+      confidence nor answers), `pass_at_k`.
+    - `stuck`: questions at 0 or 1; `num_questions`: of the file.
+    - `open_points`: what is too uncertain to say; `limits`: what the reader must know.
+    - `status`: how many solves ended how, by the name of the `qra.Status`.
+    """
+
+    patterns: tuple[str, ...]
+    questions: tuple[str, ...]
+    weights: Float[np.ndarray, " Q"]
+    samples: Float[np.ndarray, "Q R"]
+    correct: Float[np.ndarray, "Q R"]
+    pooling: str
+    prior: Prior
+    objective: str
+    eps: float
+    draws: int
+    seed: int
+    strengths: Band | None
+    pattern_probs: Band
+    success_rates: Band
+    accuracy: Band
+    regime_probs: Float[np.ndarray, "Q 3"]
+    best_probs: Float[np.ndarray, "Q R"]
+    misleading_probs: Float[np.ndarray, "Q R"]
+    gamma: Band
+    log_entanglement_time: TimeBand
+    log_convergence_time: TimeBand
+    log_convergence_if_strong: Band
+    log_convergence_if_weak: Band
+    forecast: Forecast
+    step_forecast: StepForecast | None
+    rlif: RLIFRisk | None
+    pass_at_k: PassAtK
+    stuck: tuple[StuckQuestion, ...]
+    num_questions: int
+    open_points: tuple[OpenPoint, ...]
+    limits: tuple[str, ...]
+    status: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as lists, strings and numbers for JSON, which knows no infinities and no NaN:
+        a string says what such a number was."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        return {field.name: _plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, dict):
+        return {key: _plain(x) for key, x in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, tuple | list):
+        return [_plain(x) for x in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+LEVELS = (0.05, 0.5, 0.95)
+
+
+def band(values: np.ndarray, axis: int = 0) -> Band:
+    """The band of draws along an axis.
+
+    The ends are order statistics i and n + 1 - i with i the largest whole number up to 0.05 (n + 1)
+    (at least 1): one more draw of the same falls between them with probability 0.9 or a little
+    more. NaN are left out, infinities count.
+    """
+    values = np.moveaxis(np.asarray(values, dtype=float), axis, 0)
+    if values.shape[0] == 0:
+        return Band(*(np.full(values.shape[1:], np.nan) for _ in LEVELS))
+    ordered = np.sort(values, axis=0)  # NaN last
+    number = np.sum(~np.isnan(values), axis=0)
+    # 1e-9: 0.05 * 400 must not round up to 21.
+    first = np.maximum(np.floor(LEVELS[0] * (number + 1) + 1e-9).astype(int) - 1, 0)
+
+    def at(rank):
+        return np.asarray(np.take_along_axis(ordered, np.maximum(rank, 0)[None], axis=0)[0])
+
+    return Band(at(first), _middle(at((number - 1) // 2), at(number // 2)), at(number - 1 - first))
+
+
+def _middle(below: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Half way, of infinities too; between -inf and inf, NaN."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(below == above, below, (below + above) / 2))
+
+
+def weighted_band(values: np.ndarray, weights: np.ndarray) -> Band:
+    """The band of weighted draws: values `(D, ...)`, weights `(D,)` that sum to 1."""
+    order = np.argsort(values, axis=0)
+    ordered = np.take_along_axis(values, order, axis=0)
+    passed = np.cumsum(weights[order], axis=0)
+
+    def at(level):
+        rank = np.minimum(np.sum(passed < level, axis=0), len(values) - 1)
+        return np.asarray(np.take_along_axis(ordered, rank[None], axis=0)[0])
+
+    return Band(*(at(level) for level in LEVELS))

@@ -1,0 +1,138 @@
+"""How many further rollouts would settle what is open: by simulating them."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from .._objective import Objective
+from .._posterior import AbstractPosterior
+from ._result import OpenPoint, band
+from ._solve import Solver, Tables, regime_counts, regimes_of
+
+DOUBLINGS = 10
+SETTLED, NARROW = 0.9, 1.0
+_FUTURES, _WITHIN = 48, 99
+_LN10 = float(np.log(10))
+
+
+class Future(NamedTuple):
+    """What is expected after further rollouts: the largest regime probability of each question
+    (mean over futures), and draws from each of the posteriors."""
+
+    settled: Float[np.ndarray, " Q"]
+    probs: Float[np.ndarray, "F D Q R"]
+    rates: Float[np.ndarray, "F D Q R"]
+
+
+@eqx.filter_jit
+def _later(posterior: AbstractPosterior, objective: Objective, samples, correct, key):
+    """The posteriors after each of F further counts `(F, Q, R)`."""
+    kinds = regimes_of(objective)
+
+    def one(task):
+        key, *counts = task
+        drawn = posterior.updated(*counts).draw(key, _WITHIN)
+        return regime_counts(kinds(*drawn)).max(axis=-1), *drawn
+
+    return jax.lax.map(one, (jax.random.split(key, samples.shape[0]), samples, correct))
+
+
+def future_posteriors(
+    posterior: AbstractPosterior,
+    objective: Objective,
+    truths: Tables,
+    rollouts: Float[np.ndarray, " Q"],
+    seed: tuple[int, int],
+) -> Future:
+    """Posteriors after so many further rollouts of each question, drawn from some of the present
+    one's draws."""
+    rng = np.random.default_rng(seed)
+    probs, rates = (x[:_FUTURES] for x in truths)
+    probs = probs / probs.sum(axis=-1, keepdims=True)
+    samples = rng.multinomial(np.broadcast_to(rollouts.astype(int), probs.shape[:-1]), probs)
+    correct = rng.binomial(samples, rates)
+    counts = [jnp.asarray(x, truths.probs.dtype) for x in (samples, correct)]
+    key = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
+    found = _later(posterior, objective, counts[0], counts[1], key)
+    largest, probs, rates = (np.asarray(x) for x in found)
+    return Future(largest.mean(axis=0), probs, rates)
+
+
+def open_points(
+    posterior: AbstractPosterior,
+    objective: Objective,
+    solver: Solver,
+    samples: Float[np.ndarray, " Q"],
+    weights: Float[np.ndarray, " Q"],
+    truths: Tables,
+    settled: float,
+    width: float,
+    seed: int,
+) -> tuple[OpenPoint, ...]:
+    """What is open, and the further rollouts that are expected to settle it.
+
+    **Arguments:** `samples`: rollouts of each question; `truths`: draws of what may be true;
+    `settled`: the largest regime probability
+    now (mean over questions); `width`: of the 90 % interval of log10 of the convergence time (mean
+    over questions).
+    """
+    open_regime, open_time = settled < SETTLED, not width <= NARROW
+    total = int(samples.sum())
+    wanted: dict[str, int | None] = {"regime": None, "time": None}
+    # Solves of all futures of many questions would take longer than the diagnosis itself.
+    solve_times = open_time and len(samples) == 1
+    tried = 0
+    for doubling in range(1, DOUBLINGS + 1):
+        missing_regime = open_regime and wanted["regime"] is None
+        missing_time = solve_times and wanted["time"] is None
+        if not (missing_regime or missing_time):
+            break
+        further = (2**doubling - 1) * samples
+        tried = int(further.sum())
+        future = future_posteriors(posterior, objective, truths, further, (seed, doubling))
+        if missing_regime and float(np.mean(future.settled)) >= SETTLED:
+            wanted["regime"] = tried
+        if missing_time and _expected_width(solver, future, weights) <= NARROW:
+            wanted["time"] = tried
+    points = []
+    if open_regime:
+        text = "the regime is not settled: its largest probability is {:.2f}"
+        points.append(
+            OpenPoint("regime", text.format(settled), settled, SETTLED, wanted["regime"], tried)
+        )
+    if open_time:
+        text = "the convergence time is known to within {} only (90 % interval)"
+        how = f"a factor of {10**width:.3g}" if np.isfinite(width) else "no bounds"
+        points.append(
+            OpenPoint(
+                "convergence time",
+                text.format(how),
+                width,
+                NARROW,
+                wanted["time"],
+                tried if solve_times else 0,
+            )
+        )
+    return tuple(points) if total else ()
+
+
+def _expected_width(solver: Solver, future: Future, weights: np.ndarray) -> float:
+    probs, rates = (np.asarray(x) for x in (future.probs, future.rates))
+    shape = probs.shape
+    tables = Tables(*(x.reshape(-1, *shape[2:]) for x in (probs, rates)))
+    log_times = solver.times(tables, weights).log_convergence.reshape(shape[:3])
+    return float(np.mean(width_of(np.moveaxis(log_times, 1, 0))))
+
+
+def width_of(log_times: np.ndarray) -> np.ndarray:
+    """The width of the 90 % interval of log10 time, of draws along the first axis.
+
+    A time of 0 counts as 1: nothing is gained by telling the two apart.
+    """
+    found = band(np.maximum(log_times / _LN10, 0))
+    with np.errstate(invalid="ignore"):
+        return np.where(found.high == found.low, 0, found.high - found.low)

@@ -1,0 +1,186 @@
+"""Draws of base models through the exact solver, in chunks of one width."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Float, Int
+
+from .._checks import require
+from .._exact import Exact
+from .._flow import GradientFlow
+from .._objective import Objective
+from .._regime import entanglement_ratio, regime
+from .._reward import Verifiable
+from .._tabular_policy import two_stage
+from .._times import convergence, entanglement
+from .._trajectory import solve_flow
+from ..sweep import Chunked
+
+ROWS = 96
+"""Rows of a trajectory; every forecast has as many, so that one program serves them all."""
+_METHOD = Exact(1e-8)
+_WIDTH = 64
+
+
+class Tables(NamedTuple):
+    """D draws of base models; probabilities of 0 stand for no pattern."""
+
+    probs: Float[np.ndarray, "D Q R"]
+    rates: Float[np.ndarray, "D Q R"]
+
+    @property
+    def values(self) -> Float[np.ndarray, "D Q R"]:
+        """Success rates, `-inf` where there is no pattern."""
+        return np.where(self.probs > 0, self.rates, -np.inf)
+
+    @property
+    def accuracy(self) -> Float[np.ndarray, "D Q"]:
+        """V(0)."""
+        return np.sum(self.probs * self.rates, axis=-1)
+
+
+class Times(NamedTuple):
+    """Of every draw and question `(D, Q)`; log times in the flow's own time."""
+
+    regime: Int[np.ndarray, "D Q"]
+    gamma: Float[np.ndarray, "D Q"]
+    log_entanglement: Float[np.ndarray, "D Q"]
+    entanglement_status: Int[np.ndarray, "D Q"]
+    log_convergence: Float[np.ndarray, "D Q"]
+    convergence_status: Int[np.ndarray, "D Q"]
+
+
+def check_objective(objective: Objective) -> None:
+    """Raise `ValueError` unless the flow of this objective has an exact solution."""
+    if not isinstance(objective, Objective):
+        raise TypeError(f"objective must be an Objective, got {objective!r}")
+    is_rlvr = isinstance(objective.reward, Verifiable)
+    require(is_rlvr, "objective.reward", "be Verifiable()", repr(objective.reward))
+    policy, problem = two_stage(np.full(2, 0.5), np.array([0.4, 0.6]))
+    missing = _METHOD.why_not(GradientFlow(objective, problem), policy, ())
+    require(missing is None, "objective", "be one that Exact() solves", missing)
+
+
+def width_for(patterns: int) -> int:
+    """Few widths, so that few programs are compiled."""
+    return max(4, 1 << (patterns - 1).bit_length())
+
+
+def _padded(table: np.ndarray, width: int) -> np.ndarray:
+    flat = table.reshape(-1, table.shape[-1])
+    return np.pad(flat, ((0, 0), (0, width - flat.shape[1])))
+
+
+class Solver:
+    """The programs of one objective. `Solver.of` keeps those made."""
+
+    def __init__(self, objective: Objective, eps: float):
+        def times(task):
+            policy, problem = two_stage(*task)
+            flow = GradientFlow(objective, problem)
+            first = entanglement(policy, flow, method=_METHOD)
+            last = convergence(policy, flow, eps, method=_METHOD)
+            return (
+                regime(policy, flow)[0],
+                entanglement_ratio(policy, flow)[0],
+                first.log_time[0],
+                first.status[0],
+                last.log_time[0],
+                last.status[0],
+            )
+
+        def rows(task):
+            probs, rates, log_times = task
+            policy, problem = two_stage(probs, rates)
+            flow = GradientFlow(objective, problem)
+            path = solve_flow(flow, policy, log_times=log_times, method=_METHOD)
+            return path.accuracy, path.pattern_probs[:, 0], path.status
+
+        self._times, self._rows = Chunked(times, _WIDTH), Chunked(rows, _WIDTH)
+
+    @classmethod
+    def of(cls, objective: Objective, eps: float) -> "Solver":
+        """The solver of an objective, that of before if there was one."""
+        leaves, structure = jtu.tree_flatten(objective)
+        arrays = tuple(np.asarray(leaf) for leaf in leaves)
+        key = structure, tuple((x.dtype.str, x.shape, x.tobytes()) for x in arrays), eps
+        return _made(key, _Unseen((objective, eps)))
+
+    def times(self, tables: Tables, weights: Float[np.ndarray, " Q"]) -> Times:
+        """Regimes and times. A question of weight w runs at w times the speed."""
+        shape, width = tables.probs.shape, width_for(tables.probs.shape[-1])
+        inputs = _padded(tables.probs, width), _padded(tables.rates, width)
+        cost = -np.max(np.where(tables.values == tables.values.max(-1, keepdims=True),
+                                tables.probs, 0), axis=-1).ravel()  # fmt: skip
+        found = Times(*(x.reshape(shape[:2]) for x in self._times(inputs, cost=cost)))
+        with np.errstate(divide="ignore"):
+            slower = -np.log(weights)[None]
+        return found._replace(
+            log_entanglement=found.log_entanglement + slower,
+            log_convergence=found.log_convergence + slower,
+        )
+
+    def follow(
+        self,
+        tables: Tables,
+        weights: Float[np.ndarray, " Q"],
+        log_times: Float[np.ndarray, " T"],
+    ) -> tuple[Float[np.ndarray, "D T"], Float[np.ndarray, "D T R"], Int[np.ndarray, " N"]]:
+        """Accuracy and pattern shares at log times, means over questions, and all statuses."""
+        draws, questions, patterns = tables.probs.shape
+        width = width_for(patterns)
+        block = max(1, 20_000_000 // (questions * len(log_times) * width))
+        found = []
+        for first in range(0, draws, block):
+            part = slice(first, first + block)
+            probs, rates = (_padded(x[part], width) for x in tables)
+            own = np.tile(log_times[None] + np.log(weights)[:, None], (len(probs) // questions, 1))
+            accuracy, shares, status = self._rows((probs, rates, own))
+            accuracy = accuracy.reshape(-1, questions, len(log_times))
+            shares = shares[..., :patterns].reshape(-1, questions, len(log_times), patterns)
+            mean = np.einsum("q,dqt->dt", weights, accuracy)
+            found.append((mean, np.einsum("q,dqtr->dtr", weights, shares), status))
+        accuracy, shares, status = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return accuracy, shares, status
+
+
+class _Unseen(NamedTuple):
+    """What goes with a key of a cache, and does not count in it."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Unseen)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@functools.lru_cache(16)
+def _made(key: Any, of: _Unseen) -> Solver:
+    return Solver(*of.value)
+
+
+def regimes_of(objective: Objective) -> Callable:
+    """The regimes of tables `(..., Q, R)`, compiled by who calls it: `(..., Q)`."""
+
+    def one(probs, rates):
+        policy, problem = two_stage(probs, rates)
+        return regime(policy, GradientFlow(objective, problem))[0]
+
+    def all_of(probs, rates):
+        flat = (x.reshape(-1, x.shape[-1]) for x in (probs, rates))
+        return jax.vmap(one)(*flat).reshape(probs.shape[:-1])
+
+    return all_of
+
+
+def regime_counts(kinds: jax.Array) -> jax.Array:
+    """How large a share of draws `(D, ...)` is of each regime: `(..., 3)`."""
+    of_kind = jnp.arange(3).reshape((1,) * kinds.ndim + (3,))
+    return jnp.mean(kinds[..., None] == of_kind, axis=0)

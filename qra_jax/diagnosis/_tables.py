@@ -1,0 +1,84 @@
+"""Tables of a diagnosis that come straight from counts."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from .._posterior import Prior
+from ._result import PassAtK, StuckQuestion, band
+from ._solve import Tables
+
+
+def measured_pass_at_k(
+    k: int, samples: Float[np.ndarray, " Q"], correct: Float[np.ndarray, " Q"]
+) -> Float[np.ndarray, " Q"]:
+    r"""The unbiased estimate $1 - \binom{n - c}{k} / \binom nk$, NaN for questions with n < k.
+
+    Source: arXiv 2107.03374, section 2.1.
+    """
+    lost = np.ones(len(samples))
+    for i in range(k):
+        left = np.maximum(samples - i, 1)
+        lost *= np.maximum(samples - correct - i, 0) / left
+    return np.where(samples >= k, 1 - lost, np.nan)
+
+
+def pass_at_k_of(
+    ks: Sequence[int],
+    samples: Float[np.ndarray, "Q R"],
+    correct: Float[np.ndarray, "Q R"],
+    tables: Tables,
+    weights: Float[np.ndarray, " Q"],
+) -> PassAtK:
+    """Pass@k before training, measured and of the model, and at the end of the flow."""
+    totals = samples.sum(axis=1), correct.sum(axis=1)
+    each = [measured_pass_at_k(k, *totals) for k in ks]
+    known = np.array([int(np.sum(~np.isnan(x))) for x in each])
+    means = [np.nanmean(x) if n else np.nan for x, n in zip(each, known, strict=True)]
+    start, end = tables.accuracy, tables.values.max(axis=-1)
+    before, after = ([(1 - (1 - x) ** k) @ weights for k in ks] for x in (start, end))
+    return PassAtK(
+        k=np.array(ks),
+        measured=np.array(means),
+        questions=known,
+        before=band(np.stack(before, axis=1)),
+        after=band(np.stack(after, axis=1)),
+    )
+
+
+def stuck_questions(
+    names: Sequence[str],
+    samples: Float[np.ndarray, "Q R"],
+    correct: Float[np.ndarray, "Q R"],
+    prior: Prior,
+) -> tuple[StuckQuestion, ...]:
+    """Questions of which every sample, and there are at least 2, is wrong, or right."""
+    if len(names) < 2:
+        return ()
+    number, right = samples.sum(axis=1), correct.sum(axis=1)
+    found = []
+    stuck = (number >= 2) & ((right == 0) | (right == number))
+    for index in np.flatnonzero(stuck).tolist():
+        at = int(right[index] > 0)
+        # Of the other outcome none was seen: the 95 % point of its Beta posterior.
+        mine, others = (prior.right, prior.wrong)[:: 1 if at == 0 else -1]
+        bound = _beta_quantile(0.95, mine, others + number[index])
+        found.append(
+            StuckQuestion(names[index], at, int(number[index]), 1 - bound if at else bound)
+        )
+    return tuple(sorted(found, key=lambda q: (q.at, -q.samples)))
+
+
+def _beta_quantile(level: float, a: float, b: float) -> float:
+    """By bisection of the incomplete beta function."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if float(jax.scipy.special.betainc(a, b, jnp.asarray(middle))) < level:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
