@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from ._checks import is_concrete, require_all, whole
+from ._checks import as_float, is_concrete, require_all, whole
 from ._fine_tuning import Task, as_task, design_score, longest, mixture_of, tuned
 from ._status import Status
 from ._utility import AbstractUtility
@@ -336,7 +336,7 @@ def design_sft(
     # An event that has happened at the start would never be seen to happen.
     task = eqx.tree_at(lambda t: t.floor, task, jnp.minimum(task.floor, most - tiny))
     found = _design(task, rates, valid, starts, steps, key)
-    if jnp.ndim(pattern_probs) == 2:
+    if as_float(pattern_probs).ndim == 2:
         return found
     first = {name: getattr(found, name)[0] for name in _OF_DRAWS}
     return dataclasses.replace(found, **first)

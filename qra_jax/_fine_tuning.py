@@ -244,7 +244,7 @@ def log_total_time(
     check_probabilities(shares, "mixture", 1e-5)
     duration = as_scalar(duration, "duration", lambda s: (s >= 0) & (s <= 1e4), "lie in [0, 1e4]")
     found = _log_total(task, shares, duration.astype(dtype))
-    return found[0] if jnp.ndim(pattern_probs) == 1 else found
+    return found[0] if as_float(pattern_probs).ndim == 1 else found
 
 
 @eqx.filter_jit

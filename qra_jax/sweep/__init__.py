@@ -4,6 +4,8 @@ from ._chunks import Chunked as Chunked
 from ._chunks import map_chunks as map_chunks
 from ._engine import run_sweep as run_sweep
 from ._grid import Grid as Grid
+from ._refine import Refined as Refined
+from ._refine import refine as refine
 from ._report import SweepSummary as SweepSummary
 from ._store import StoreError as StoreError
 from ._store import open_sweep as open_sweep
