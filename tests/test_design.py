@@ -27,7 +27,7 @@ CASES = {
     "tight": ((CHECK, CHECK), 20.0, ENTROPY, 1.0),
     "no budget": ((CHECK, CHECK), 0.0, 0.0, 1.0),
     "two patterns": ((TWO, TWO), 30.0, 0.0, 4.0),
-    "kink": ((TWO, TWO), 1e3, 0.0, 1.0),
+    "kink": ((TWO, TWO), 200.0, 0.0, 1.0),
     "draws": ((CHECK, ((0.2, 0.5, 0.3), (0.8, 0.6, 0.2))), 10.0, 0.5, 2.0),
     "solved": ((((0.995, 0.005), (0.9, 0.1)),) * 2, 10.0, 0.0, 1.0),
 }

@@ -144,7 +144,7 @@ def refine(
             policy, problem = qra.two_stage([x["best"], x["misleading"], rest], [0.9, 0.7, 0.1])
             return qra.regime(policy, problem)[0]
 
-        found = refine(regime, {"best": (0.01, 0.3), "misleading": (0.1, 0.6)},
+        found = refine(regime, {"best": (0.01, 0.49), "misleading": (0.1, 0.5)},
                        tolerance={"best": 1e-3, "misleading": 1e-3})
         print(found.saved, found.boundary().shape)
         ```
