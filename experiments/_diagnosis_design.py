@@ -13,6 +13,7 @@ from ._diagnosis_text import interval, number, share, time
 
 _DRAWS = 16
 """Draws that the design must serve all: its cost grows with them, its mean settles soon."""
+_PURE = 0.99
 
 
 class PlanRow(NamedTuple):
@@ -95,6 +96,14 @@ class Plan:
             f"{float(found.entropy):.3f} nats, {float(found.entropy_slack):.3f} above the floor",
             f"{settled} of {starts} starts of the search had settled; one mixture and one duration "
             f"serve {len(self.before)} draws of the posterior",
+            *(
+                [
+                    "the data hold patterns other than the best: they speed up RL of patterns while "
+                    "answers stay as they are, and may teach a real model other things as well"
+                ]
+                if float(np.max(found.mixture)) < _PURE and float(found.duration) > 0
+                else []
+            ),
             *([] if found.status == qra.Status.COMPLETED else ["some solves failed"]),
         ]
 
