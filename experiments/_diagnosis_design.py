@@ -91,21 +91,20 @@ class Plan:
         found = self.design
         settled, starts = int(np.sum(found.converged)), len(found.converged)
         slack = "binds" if float(found.duration_slack) < 1e-6 else "does not bind"
-        return [
+        lines = [
             f"the budget {slack}; the entropy of the patterns after fine-tuning is "
             f"{float(found.entropy):.3f} nats, {float(found.entropy_slack):.3f} above the floor",
             f"{settled} of {starts} starts of the search had settled; one mixture and one duration "
             f"serve {len(self.before)} draws of the posterior",
-            *(
-                [
-                    "the data hold patterns other than the best: they speed up RL of patterns while "
-                    "answers stay as they are, and may teach a real model other things as well"
-                ]
-                if float(np.max(found.mixture)) < _PURE and float(found.duration) > 0
-                else []
-            ),
-            *([] if found.status == qra.Status.COMPLETED else ["some solves failed"]),
         ]
+        if float(found.duration) > 0 and float(np.max(found.mixture)) < _PURE:
+            lines.append(
+                "the data hold several patterns: that is best while answers stay as they are, but "
+                "data of a bad pattern may teach a real model other things as well"
+            )
+        if found.status != qra.Status.COMPLETED:
+            lines.append("some solves failed")
+        return lines
 
     def summary(self) -> list[str]:
         """The lines of the console."""
