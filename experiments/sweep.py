@@ -14,6 +14,8 @@ from ._claim import Claim, Verdict
 from ._map import BadSetting, Map, MapResult
 from ._together import run_maps
 from .branches import Branches
+from .calibration import Calibration
+from .forecast import ForecastMap
 from .gap import Gap
 from .portraits import Portraits
 from .regimes import Regimes
@@ -53,6 +55,8 @@ Choice = (
     | Annotated[Branches, tyro.conf.subcommand("branches")]
     | Annotated[Portraits, tyro.conf.subcommand("portraits")]
     | Annotated[Tokens, tyro.conf.subcommand("tokens")]
+    | Annotated[Calibration, tyro.conf.subcommand("calibration")]
+    | Annotated[ForecastMap, tyro.conf.subcommand("forecast")]
 )
 
 
