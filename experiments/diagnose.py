@@ -66,7 +66,7 @@ class Diagnose:
     """what a unit of fine-tuning time costs in units of RL time"""
     eps: float = 0.1
     """converged means that the best pattern has probability 1 - eps"""
-    draws: int = 399
+    draws: int = 999
     """draws from the posterior, at least 20"""
     seed: int = 0
     """seed of all random draws, a whole number of at least 0"""
