@@ -146,7 +146,7 @@ def test_quick_sweep(tmp_path, capsys):
     assert all(claim["verdict"] == "agrees" for claim in regimes)
 
 
-@pytest.mark.parametrize("name", ["gap", "branches", "portraits", "tokens"])
+@pytest.mark.parametrize("name", ["gap", "branches", "portraits", "tokens", "calibration", "forecast"])
 def test_quick_maps_by_name(tmp_path, name):
     """The maps that the default sweep leaves out: every file, no failed cell, and no claim that
     disagrees (a quick run may be too small to decide)."""
