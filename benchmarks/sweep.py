@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,18 @@ FLAGS = "--xla_force_host_platform_device_count="
 ALLOWED, MEMORY = 1.3, 2 * 2**30
 
 
+def _busy() -> float:
+    """Seconds that the processors of this machine have been busy, in all (Linux)."""
+    ticks = [int(x) for x in Path("/proc/stat").read_text().splitlines()[0].split()[1:8]]
+    user, nice, system, _, _, irq, soft = ticks
+    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
+
+
+def _own() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _sweep(folder: Path, points: int, devices: int, workers: int) -> dict[str, float]:
     """What a run of the command line says of itself. The compile cache is warm from the second."""
     out = folder / f"{points}-{devices}-{workers}"
@@ -22,7 +35,7 @@ def _sweep(folder: Path, points: int, devices: int, workers: int) -> dict[str, f
     command += ["--points", str(points), "--quantities", "convergence", "--workers", str(workers)]
     command += ["--out", str(out), "--cache", str(folder / "cache")]
     environment = {**os.environ, "XLA_FLAGS": f"{FLAGS}{devices}"}
-    start = time.perf_counter()
+    start, busy, own = time.perf_counter(), _busy(), _own()
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - start
     found = json.loads((out / "summary.json").read_text())
@@ -34,6 +47,8 @@ def _sweep(folder: Path, points: int, devices: int, workers: int) -> dict[str, f
         "wall_s": wall,
         "to_first_s": found["seconds_to_first"],
         "per_second": found["cells_per_second"],
+        # Cores that something else kept busy: two threads on two cores notice.
+        "others": (_busy() - busy - _own() + own) / wall,
         "peak_MiB": found["peak_memory"] / 2**20,
         "failed": sum(found["failed"].values()),
         "files": len(files),
@@ -61,7 +76,6 @@ def main() -> None:
         "allowed": ALLOWED,
         "memory_allowed_MiB": MEMORY / 2**20,
         "efficiency_two_devices": efficiency,
-        "load_average": os.getloadavg(),
     }
     print(f"seconds a point, {large} over {small}: {slower:.2f} (at most {ALLOWED})")
     print(f"efficiency of two devices: {efficiency:.2f}")

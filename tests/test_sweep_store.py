@@ -15,6 +15,7 @@ import pytest
 import sweeping
 
 from qra_jax.sweep import StoreError, open_sweep
+from qra_jax.sweep._store import joined
 
 
 @pytest.fixture(scope="session")
@@ -145,6 +146,13 @@ def test_a_second_run_is_refused(tmp_path):
     with pytest.raises(StoreError, match=rf"another run \(process {child.pid} on "):
         sweeping.run_light(tmp_path / "light", resume=True)
     assert sweeping.finish(child) == [0]
+
+
+def test_what_is_left_of_a_team_is_waited_for(tmp_path):
+    """A process that outlives the first may still write, so no other run begins."""
+    with joined(tmp_path), pytest.raises(StoreError, match="processes of an earlier run"):
+        sweeping.run_light(tmp_path)
+    sweeping.run_light(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from ._cells import Function, Sweep
 from ._chunks import Crew, Pending
 from ._grid import Grid
 from ._report import Bar, SweepSummary, peak_memory, total
-from ._store import Block, Store, StoreError, locked, writing
+from ._store import Block, Store, StoreError, joined, locked, writing
 from ._team import Team, write_json
 
 
@@ -147,6 +147,7 @@ class _Run:
                 raise StoreError(said["error"])
             try:
                 if team.index > 0:
+                    stack.enter_context(joined(self._folder))
                     self._store.open(self._sweep.identity)
                 bits = np.frombuffer(base64.b64decode(said["present"]), np.uint8)
                 interrupted = self._compute(np.unpackbits(bits)[: len(self._sweep.blocks)] > 0)

@@ -20,7 +20,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from ._grid import Grid
 
-_DATA, _LOCK, _IDENTITY = "data.zarr", ".lock", "sweep"
+_DATA, _LOCK, _MEMBERS, _IDENTITY = "data.zarr", ".lock", ".members", "sweep"
 _FRESH, _OLD = ".data-", ".old-"
 _SHAPING = ("outputs", "platform", "versions", "width")
 """What shows in the program, too: where these differ, that the program does says nothing."""
@@ -114,11 +114,31 @@ def locked(folder: Path) -> Iterator[None]:
                 holder = file.read().strip() or "unknown"
                 message = f"{folder} is being written by another run ({holder})"
                 raise StoreError(message) from None
+        if (folder / _MEMBERS).exists():
+            with writing(folder), open(folder / _MEMBERS, "a") as members:
+                try:
+                    fcntl.flock(members, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    message = f"{folder} is being written by processes of an earlier run"
+                    raise StoreError(f"{message}, which are about to end") from None
         # Only for the message above: a full disk is for the data to report.
         with contextlib.suppress(OSError):
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def joined(folder: Path) -> Iterator[None]:
+    """What processes beside the first hold, so that no other run begins while they live on."""
+    import fcntl  # POSIX only, unlike the rest of the library
+
+    with writing(folder):
+        file = open(folder / _MEMBERS, "a")  # noqa: SIM115
+    with file:
+        with writing(folder):
+            fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
 
