@@ -146,7 +146,10 @@ def test_quick_sweep(tmp_path, capsys):
     assert all(claim["verdict"] == "agrees" for claim in regimes)
 
 
-@pytest.mark.parametrize("name", ["gap", "branches", "portraits", "tokens", "calibration", "forecast"])
+BY_NAME = ("gap", "branches", "portraits", "tokens", "calibration", "forecast")
+
+
+@pytest.mark.parametrize("name", BY_NAME)
 def test_quick_maps_by_name(tmp_path, name):
     """The maps that the default sweep leaves out: every file, no failed cell, and no claim that
     disagrees (a quick run may be too small to decide)."""
