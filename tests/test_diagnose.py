@@ -271,6 +271,50 @@ def test_logs_move_a_noisy_forecast():
     assert found.accuracy.median[-1] == pytest.approx(float(exact.accuracy[1]), abs=0.02)
 
 
+@pytest.mark.parametrize("sampler", [None, qra.SampledGroups(4, batch=10**6)])
+def test_logged_patterns_find_the_scale_of_an_entangled_start(sampler):
+    """On the plateau the accuracy says little of the scale, the patterns of the same samples do."""
+    probs, rates = np.array([0.001, 0.2, 0.799]), np.array([0.9, 0.5, 0.48])
+    posterior = qra.pooled_posterior(*counts_of(probs, rates, 1e8))
+    policy, problem = qra.two_stage(probs, rates)
+    objective = qra.RLVR() if sampler is None else qra.Objective(
+        qra.Verifiable(), utility=sampler.utility
+    )  # fmt: skip
+    flow = qra.GradientFlow(objective, problem)
+    exact = qra.solve_flow(flow, policy, log_times=np.log([200.0, 4000.0]))
+    right, samples = 500 * float(exact.accuracy[0]), 500.0
+    logged = np.array([[20, right, samples]])
+    used = samples * np.asarray(exact.pattern_probs[:1, 0])
+    widths = []
+    for patterns in (None, used):
+        run = TrainingRun(
+            400, logged=logged, logged_patterns=patterns, sampler=sampler, particles=400
+        )
+        scale = forecast_run(posterior, run, draws=199).log_scale
+        assert scale.low < np.log(10) < scale.high
+        widths.append(scale.high - scale.low)
+    assert widths[1] < widths[0] / 2
+
+
+@pytest.mark.parametrize("sampler", [None, qra.SampledGroups(4, batch=10**6)])
+def test_logged_patterns_of_rates_one_and_zero(sampler):
+    """Where one pattern is always right and the other never, logs of patterns are logs of right
+    answers: the same forecast."""
+    posterior = qra.pooled_posterior(*counts_of(np.array([0.3, 0.7]), np.array([1.0, 0.0]), 1e9))
+    logged = np.array([[10, 40.0, 100], [20, 60, 100]])
+    used = np.stack([logged[:, 1], 100 - logged[:, 1]], axis=1)
+    one, other = (
+        forecast_run(
+            posterior,
+            TrainingRun(60, logged=logged, logged_patterns=x, sampler=sampler, particles=200),
+            draws=99,
+        )
+        for x in (None, used)
+    )
+    np.testing.assert_allclose(one.log_scale.median, other.log_scale.median, atol=1e-3)
+    np.testing.assert_allclose(one.accuracy.median, other.accuracy.median, atol=1e-3)
+
+
 def rollouts_with(confidence=None, answer=None, answers=(), **others):
     """Two patterns, one question: 40 rollouts of each, half and three quarters right."""
     pattern = np.repeat([0, 1], 40)
@@ -382,6 +426,15 @@ def test_later_steps_are_logs():
     assert found.step_forecast is not None
     np.testing.assert_array_equal(found.step_forecast.logged, [[20, 30, 40]])
     assert found.step_forecast.steps[-1] == 200
+    # All of the second pattern by then, which the accuracy alone could not tell.
+    assert found.step_forecast.pattern_shares.low[20, 1] > 0.8
+
+
+def test_logged_patterns_fit_the_posterior():
+    """As many columns as it has patterns."""
+    run = TrainingRun(60, logged=np.array([[3.0, 1, 4]]), logged_patterns=np.ones((1, 2)))
+    with pytest.raises(ValueError, match="logged_patterns must have 3 columns, got 2"):
+        forecast_run(qra.pooled_posterior(*counts_of(PROBS, RATES, 100)), run)
 
 
 @pytest.mark.parametrize(
@@ -473,6 +526,18 @@ def test_bad_input(settings, message):
         ({"logged": np.array([[3.0, 1, 4], [2, 1, 4]])}, "logged steps must rise"),
         ({"logged": np.array([3.0, 1, 4])}, "logged must have shape (L, 3)"),
         ({"learning_rate": 1.0, "scale_range": (1.0, 0.5)}, "scale_range must rise"),
+        (
+            {"logged": np.array([[3.0, 1, 4]]), "logged_patterns": np.ones((2, 3))},
+            "logged_patterns must have shape (1, R), a row for each of logged, got (2, 3)",
+        ),
+        (
+            {"logged": np.array([[3.0, 1, 4]]), "logged_patterns": np.array([[3.0, 2]])},
+            "logged samples - logged_patterns must be at least 0",
+        ),
+        (
+            {"logged": np.array([[3.0, 1, 4]]), "logged_patterns": np.array([[3.0, -2]])},
+            "logged_patterns must be at least 0",
+        ),
     ],
 )
 def test_bad_run(settings, message):

@@ -131,18 +131,23 @@ def _forecast(solver: Solver, tables: Tables, weights, times: Times) -> tuple[Fo
     ), status
 
 
-def _run_of(rollouts: Rollouts, run: TrainingRun | None) -> TrainingRun | None:
+def _run_of(rollouts: Rollouts, run: TrainingRun | None, model: _Model) -> TrainingRun | None:
     """The run, with the later steps of the rollouts as its logs if it has none."""
     if len(rollouts.steps) < 2 or (run is not None and run.logged is not None):
         return run
     first, *later = rollouts.steps
-    logged = []
+    logged, patterns = [], []
     for step in later:
         at = rollouts.at_step(step)
         logged.append((step - first, at.count[at.correct].sum(), at.count.sum()))
+        used = model.pattern_of[at.pattern]
+        width = width_for(len(model.patterns))
+        patterns.append(np.bincount(used, weights=at.count, minlength=width))
+    logs, used = np.array(logged), np.array(patterns)
     if run is None:
-        return TrainingRun(min(10 * (later[-1] - first), MOST_STEPS), logged=np.array(logged))
-    return dataclasses.replace(run, logged=np.array(logged))
+        number = min(10 * (later[-1] - first), MOST_STEPS)
+        return TrainingRun(number, logged=logs, logged_patterns=used)
+    return dataclasses.replace(run, logged=logs, logged_patterns=used)
 
 
 def _statuses(*of: np.ndarray) -> dict[str, int]:
@@ -227,9 +232,9 @@ def diagnose(
     for k in ks:
         whole(k, "ks", 1)
     source = _as_rollouts(rollouts)
-    run = _run_of(source, run)
     base = source.base_model()
     model = _modelled(base, max_patterns)
+    run = _run_of(source, run, model)
     key, rng = jax.random.key(seed), np.random.default_rng([seed, 0])
     keys = [jax.random.fold_in(key, i) for i in range(2)]
     posterior = _posterior(pooling, keys[0], model, prior)

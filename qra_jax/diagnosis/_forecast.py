@@ -15,22 +15,34 @@ from ._result import LEVELS, Band, StepForecast, weighted_band
 from ._solve import ROWS, Solver, Tables
 
 _SCALES = 128
+_LEAST = 1e-12  # a chance that no count makes impossible
 
 
 class Plan(NamedTuple):
     """What a forecast over steps starts from.
 
-    `logs`: `(L, 3)`, steps, right answers and samples. `scale_range`: of the time per step; both
-    ends equal where it is known.
+    `logs`: `(L, 3)`, steps, right answers and samples. `patterns`: `(L, R)`, how many of these used
+    each pattern, if that is known. `scale_range`: of the time per step; both ends equal where it is
+    known.
     """
 
     steps: Int[np.ndarray, " T"]
     logs: Float[np.ndarray, "L 3"]
+    patterns: Float[np.ndarray, "L R"] | None
     scale_range: tuple[float, float]
 
     @property
     def known(self) -> bool:
         return self.scale_range[0] == self.scale_range[1]
+
+    @property
+    def counts(self) -> Float[np.ndarray, "L C"]:
+        """What the fit reads: samples by pattern, where that is known, else right and wrong ones.
+        Given its pattern, whether a sample is right says nothing of the training."""
+        if self.patterns is not None:
+            return self.patterns
+        _, right, samples = self.logs.T
+        return np.stack([right, samples - right], axis=1)
 
 
 def check_logs(logged: object) -> Float[np.ndarray, "L 3"]:
@@ -50,11 +62,32 @@ def check_logs(logged: object) -> Float[np.ndarray, "L 3"]:
     return logs
 
 
-def _log_likelihood(accuracy: np.ndarray, logs: Float[np.ndarray, "L 3"]) -> np.ndarray:
-    """Of binomial counts at accuracies `(..., L)`: `(...)`."""
-    _, right, samples = logs.T
-    inside = np.clip(accuracy, 1e-12, 1 - 1e-12)
-    return np.log(inside) @ right + np.log1p(-inside) @ (samples - right)
+def check_patterns(
+    logged: object, logs: Float[np.ndarray, "L 3"]
+) -> Float[np.ndarray, "L R"] | None:
+    """Logged counts of patterns as `(L, R)`, if there are any.
+
+    **Raises:** `ValueError` unless they have a row for each of the logs, are at least 0, and sum to
+    no more than its samples.
+    """
+    if logged is None:
+        return None
+    counts, name = np.asarray(logged, float), "logged_patterns"
+    number = len(logs)
+    must = f"have shape ({number}, R), a row for each of logged"
+    require(counts.ndim == 2 and len(counts) == number, name, must, counts.shape)
+    require_all(counts, lambda x: (x >= 0) & (x < np.inf), name, "be at least 0")
+    spare = logs[:, 2] - counts.sum(axis=1)
+    require_all(spare, lambda x: x >= 0, f"logged samples - {name}", "be at least 0")
+    return counts
+
+
+def _chances(probs: Array, rates: Array, weights: Array, by_pattern: bool) -> Array:
+    """Of what is counted, `(P, C)`: the patterns, or right and wrong."""
+    if by_pattern:
+        return jnp.einsum("q,pqr->pr", weights, probs)
+    value = jnp.sum(probs * rates, axis=-1) @ weights
+    return jnp.stack([value, 1 - value], axis=-1)
 
 
 class Curves(NamedTuple):
@@ -117,7 +150,10 @@ def fit_scale(solver: Solver, tables: Tables, weights, plan: Plan) -> Fit:
         curves = Curves.solve(solver, tables, weights, low, high + last)
         scales = np.linspace(low, high, 1 if plan.known else _SCALES)
         log_times = scales[:, None] + _log_steps(plan.logs[:, 0])[None]
-        log_weights = _log_likelihood(curves.at(log_times), plan.logs)
+        chances = curves.at(log_times, plan.patterns is not None)
+        if plan.patterns is None:
+            chances = np.stack([chances, 1 - chances], axis=-1)
+        log_weights = np.einsum("dslc,lc->ds", np.log(np.maximum(chances, _LEAST)), plan.counts)
         fitted = np.exp(log_weights - log_weights.max())
         return Fit(curves, scales, fitted / fitted.sum())
 
@@ -202,13 +238,14 @@ def _filter(
     noise: StepNoise,
     weights: Float[Array, " Q"],
     particles: _Particles,
-    right: Float[Array, " N"],
-    samples: Float[Array, " N"],
+    counts: Float[Array, "N C"],
     rows: Int[Array, " T"],
+    by_pattern: bool,
 ):
     """Train all particles step by step; weigh them where something was logged.
 
-    `right`, `samples`: at step 0, 1, ..., with 0 samples where nothing was logged.
+    `counts`: of patterns or of right and wrong samples, at step 0, 1, ..., 0 where nothing was
+    logged.
     """
 
     def mean_accuracy(particles: _Particles):
@@ -216,10 +253,9 @@ def _filter(
         return probs, jnp.sum(probs * particles.rates, axis=-1) @ weights
 
     def weighed(step, particles: _Particles):
-        _, accuracy = mean_accuracy(particles)
-        inside = jnp.clip(accuracy, 1e-12, 1 - 1e-12)
-        right_log = right[step] * jnp.log(inside)
-        gain = right_log + (samples[step] - right[step]) * jnp.log1p(-inside)
+        probs = jax.nn.softmax(particles.logits, axis=-1)
+        chances = _chances(probs, particles.rates, weights, by_pattern)
+        gain = jnp.log(jnp.maximum(chances, _LEAST)) @ counts[step]
         logs = jax.nn.log_softmax(particles.log_weight + gain)
         new = particles._replace(log_weight=logs)
         poor = jnp.exp(-jax.nn.logsumexp(2 * logs)) < logs.shape[0] / 2
@@ -227,7 +263,8 @@ def _filter(
         return jax.lax.cond(poor, lambda p: _resampled(for_step, p), lambda p: p, new)
 
     def look(step, particles):
-        return jax.lax.cond(samples[step] > 0, lambda p: weighed(step, p), lambda p: p, particles)
+        seen = jnp.any(counts[step] > 0)
+        return jax.lax.cond(seen, lambda p: weighed(step, p), lambda p: p, particles)
 
     def advance(step, particles: _Particles):
         probs = jax.nn.softmax(particles.logits, axis=-1)
@@ -249,7 +286,7 @@ def _filter(
     return final, bands
 
 
-_compiled_filter = jax.jit(_filter)
+_compiled_filter = jax.jit(_filter, static_argnames="by_pattern")
 
 
 def _proposed_scales(
@@ -297,9 +334,8 @@ def forecast_training(
     fit = fit_scale(solver, tables, weights, plan)
     log_scale, log_weight = _proposed_scales(fit, plan, number, rng)
     longest = int(max(plan.steps[-1], plan.logs[-1, 0] if len(plan.logs) else 0))
-    right, samples = np.zeros((2, longest + 1))
-    for step, k, n in plan.logs:
-        right[int(step)], samples[int(step)] = k, n
+    counts = np.zeros((longest + 1, plan.counts.shape[1]))
+    counts[plan.logs[:, 0].astype(int)] = plan.counts
     with np.errstate(divide="ignore"):
         logits = np.log(fresh.probs)
     particles = _Particles(
@@ -314,9 +350,9 @@ def forecast_training(
         StepNoise(sampler),
         jnp.asarray(weights),
         particles,
-        jnp.asarray(right),
-        jnp.asarray(samples),
+        jnp.asarray(counts),
         jnp.asarray(plan.steps),
+        plan.patterns is not None,
     )
     accuracy, shares = (np.asarray(x) for x in bands)
     share = np.asarray(jax.nn.softmax(final.log_weight))

@@ -92,7 +92,7 @@ def _of_model(found: Diagnosis) -> list[str]:
         )
     if run is not None and run.effective_draws < 30:
         lines.append(
-            f"the logged accuracies leave {run.effective_draws:.0f} effective draws: they fit "
+            f"the logs leave {run.effective_draws:.0f} effective draws: they fit "
             "few base models that the rollouts allow, or the draws are too few"
         )
     failed = {name: n for name, n in found.status.items() if not Status[name].success}

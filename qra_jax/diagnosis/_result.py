@@ -64,7 +64,8 @@ class StepForecast:
       at steps with a log, given the logs up to there.
     - `log_scale`: the natural logarithm of the flow's time per step, a band of scalars (all three
       equal for a given learning rate).
-    - `logged`: `(L, 3)` steps, right answers and samples that it was fitted to.
+    - `logged`: `(L, 3)` steps, right answers and samples that it was fitted to, these or, where
+      they were logged, the patterns of the samples.
     - `effective_draws`: how many equally weighted draws the fit is worth.
     - `noise`: where the band includes training noise, the sampler it is that of, else "".
     """

@@ -13,7 +13,7 @@ from .._groups import SampledGroups
 from .._objective import RLVR, Objective
 from .._posterior import AbstractPosterior
 from .._reward import Verifiable
-from ._forecast import Plan, check_logs, forecast_steps, forecast_training
+from ._forecast import Plan, check_logs, check_patterns, forecast_steps, forecast_training
 from ._result import StepForecast
 from ._solve import Solver, Tables, check_objective
 
@@ -31,6 +31,9 @@ class TrainingRun:
     - `learning_rate`: the scale, if known.
     - `logged`: `(L, 3)`: steps, right answers and samples of an evaluation that was made during
       the run (samples that it was not trained on). Not needed where the learning rate is given.
+    - `logged_patterns`: `(L, R)`, if known, how many of the samples of each row of `logged` used
+      each pattern. The scale is fitted to these then: while a start is entangled the accuracy
+      hardly moves, but the shares do.
     - `sampler`: how steps are estimated, by plain gradient ascent; with it the band includes the
       noise of training. Without it steps are exact.
     - `scale_range`: between which two times per step the unknown scale lies, equally likely in its
@@ -46,6 +49,7 @@ class TrainingRun:
     num_steps: int
     learning_rate: float | None = None
     logged: ArrayLike | None = None
+    logged_patterns: ArrayLike | None = None
     sampler: SampledGroups | None = None
     scale_range: tuple[float, float] = (1e-4, 1e2)
     particles: int = 2000
@@ -59,6 +63,7 @@ class TrainingRun:
         require(rate is None or 0 < rate < math.inf, "learning_rate", "be above 0", rate)
         require(0 < low < high < math.inf, "scale_range", "rise from above 0", self.scale_range)
         logs = check_logs(self.logged)
+        check_patterns(self.logged_patterns, logs)
         require(rate is not None or bool(np.any(logs[:, 0] > 0)), "logged",
                 "hold a step above 0 where no learning rate is given", self.logged)  # fmt: skip
 
@@ -68,7 +73,8 @@ class TrainingRun:
         steps = np.unique(np.round(np.linspace(0, self.num_steps, rows)).astype(np.int64))
         known = self.learning_rate
         scales = self.scale_range if known is None else (known, known)
-        return Plan(steps, check_logs(self.logged), scales)
+        logs = check_logs(self.logged)
+        return Plan(steps, logs, check_patterns(self.logged_patterns, logs), scales)
 
 
 def objective_of(objective: Objective | None, run: TrainingRun | None) -> Objective:
@@ -98,9 +104,10 @@ def forecast_run(
 ) -> StepForecast:
     r"""Accuracy and pattern shares over the steps of a training run.
 
-    Draws of the base model and time scales are weighted by the binomial likelihood of what was
-    logged. With a sampler the draws are trained, each with noise of the mean and covariance that
-    samples have, and weighted on the way (a particle filter).
+    Draws of the base model and time scales are weighted by the likelihood of what was logged:
+    binomial for right answers, multinomial for patterns where these were logged. With a sampler the
+    draws are trained, each with noise of the mean and covariance that samples have, and weighted on
+    the way (a particle filter).
 
     **Arguments:** `posterior`: of the base model; `run`; `weights`: `(Q',)` of its questions, equal
     unless given; `objective`, `draws`, `seed`: as for `diagnose` (with a sampler the objective's
@@ -108,17 +115,22 @@ def forecast_run(
 
     **Returns:** a `StepForecast`: of the true accuracy of the trained policy.
 
-    **Raises:** `ValueError` as `diagnose`.
+    **Raises:** `ValueError` as `diagnose`, or if the logged patterns are not as many as the
+    posterior's.
 
     Source: derived in docs.
     """
     objective = objective_of(objective, run)
     keys = [jax.random.fold_in(jax.random.key(seed), i) for i in (1, 2)]
     tables = drawn(posterior, keys[0], draws)
-    number = tables.probs.shape[1]
+    number, patterns = tables.probs.shape[1:]
+    plan = run.plan()
+    if plan.patterns is not None:
+        must, was = f"have {patterns} columns", plan.patterns.shape[1]
+        require(was == patterns, "logged_patterns", must, was)
     shares = np.full(number, 1 / number) if weights is None else np.asarray(weights, float)
     solver = Solver.of(objective, 0.1)
     if run.sampler is None:
-        return forecast_steps(solver, tables, shares, run.plan())
+        return forecast_steps(solver, tables, shares, plan)
     fresh = drawn(posterior, keys[1], run.particles)
-    return forecast_training(solver, tables, fresh, shares, run.plan(), run.sampler, seed)
+    return forecast_training(solver, tables, fresh, shares, plan, run.sampler, seed)
