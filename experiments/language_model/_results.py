@@ -1,0 +1,55 @@
+"""What the study has found: stored, read and drawn."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from zarr.storage import ZipStore
+
+from ._bases import base_model
+from ._compare import times
+from ._figures import draw_accuracy, draw_comparison, draw_forecast, draw_patterns, draw_tokens
+from ._run import EVERY
+from ._said import foretell
+
+SHIPPED = Path(__file__).parents[1] / "data" / "language_model"
+"""The results of the full study, and one of its base models."""
+_STORE = "runs.zarr.zip"
+
+
+def with_foretold(folder: Path, data: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
+    """The study's curves, with all that `foretell` says of their base models, and `times`, how
+    long the runs took."""
+    said = [foretell(name, base_model(name, folder), data.sel(base=name)) for name in names]
+    whole = data.merge(xr.concat(said, data["base"]))
+    return whole.assign(times=times(whole))
+
+
+def store(folder: Path, data: xr.Dataset) -> Path:
+    """Keep the study, with means over ten steps of what was logged at every one."""
+    path = folder / _STORE
+    path.unlink(missing_ok=True)
+    thin = data.coarsen(step=EVERY).mean()
+    singles = {k: np.float32 for k, x in thin.data_vars.items() if x.dtype == np.float64}
+    with ZipStore(path, mode="w") as into:
+        thin.astype(singles).to_zarr(into, zarr_format=2, consolidated=False)
+    return path
+
+
+def read_study(folder: Path = SHIPPED) -> xr.Dataset:
+    """The study as it was stored."""
+    with ZipStore(folder / _STORE, mode="r") as found:
+        return xr.open_zarr(found, chunks=None, consolidated=False).load()
+
+
+def figures(data: xr.Dataset) -> dict[str, Figure]:
+    """Of a study, by name."""
+    return {
+        "accuracy": draw_accuracy(data),
+        "patterns": draw_patterns(data),
+        "forecast": draw_forecast(data),
+        "tokens": draw_tokens(data),
+        "comparison": draw_comparison(data),
+    }
