@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -416,6 +417,23 @@ def test_partial_pooling():
     median = found.pattern_probs.median[:, 0]
     assert 0.5 < median[0] < 0.8
     assert 0.2 < median[1] < 0.5
+
+
+def test_rollouts_of_one_question_are_alike():
+    """Questions that are always or never right: their number is what counts. Independent rollouts
+    are not remarked on."""
+    rng = np.random.default_rng(2)
+
+    def remarks(right):
+        samples = np.full((100, 1), 20)
+        found = diagnose((samples, right.sum(axis=1, keepdims=True)), draws=39)
+        return [line for line in found.limits if "are alike" in line]
+
+    (line,) = remarks(np.repeat(rng.random((100, 1)) < 0.5, 20, axis=1))
+    worth = int(re.search(r"worth (\d+) independent", line)[1])
+    assert worth in (99, 100)
+    assert "factor of 4.5" in line
+    assert not remarks(rng.random((100, 20)) < 0.5)
 
 
 def test_later_steps_are_logs():

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from qra_jax import plot
 from qra_jax.diagnosis import StepForecast
@@ -137,9 +138,9 @@ def draw_tokens(data: xr.Dataset) -> Figure:
                 reported = [x for row in REPORTED.values() for x in row.get(way, ())]
                 axes[0].plot([(1.06 + 0.06 * at) * last] * 2, [min(reported), max(reported)],
                              lw=3, color=KIND_COLOURS[kind], solid_capstyle="butt")  # fmt: skip
-        axes[0].annotate("bars: Qwen2.5-3B", (0.99, 0.02), xycoords="axes fraction", ha="right",
+        axes[0].annotate("bars: Qwen2.5-3B", (0.02, 0.97), xycoords="axes fraction", va="top",
                          fontsize=7, color="0.35")  # fmt: skip
-        axes[1].legend(fontsize=6)
+        axes[1].legend(fontsize=6, loc="upper left")
         places = np.arange(1, 1 + data.sizes["place"])
         for kind in kinds:
             values = data["by_place"].sel(kind=kind).isel(look=-1).mean(("base", "seed"))
@@ -153,7 +154,7 @@ def draw_comparison(data: xr.Dataset) -> Figure:
     """Said against done: times, bands, the clock, the orbit, and where RLIF ends."""
     bases = [str(name) for name in data["base"].values]
     with plot.style():
-        figure = Figure(figsize=(8.2, 5.4))
+        figure = Figure(figsize=(8.6, 5.4))
         axes = figure.subplots(2, 3)
         of_time, of_band, of_rlif, of_clock, of_orbit, legend = np.ravel(axes)
         covered, apart = coverage(data), off_orbit(data)
@@ -165,14 +166,23 @@ def draw_comparison(data: xr.Dataset) -> Figure:
             of_band.plot(bases, share, "o-", ms=3, lw=0.8, color=colour)
             of_orbit.plot(bases, apart.sel(kind=kind).mean("seed"), "o-", ms=3, lw=0.8,
                           color=colour)  # fmt: skip
-            clock = np.exp(run["flow_log_time"].sel(base=SHIPPED_BASE).mean("seed", skipna=False))
-            of_clock.plot(run["look"], clock, color=colour)
+            clock = np.exp(run["flow_log_time"].sel(base=SHIPPED_BASE).median("seed"))
+            of_clock.plot(run["look"][1:], clock[1:], color=colour)
         of_time.set(xscale="log", yscale="log", xlabel="flow's time, from rollouts",
                     ylabel="steps of the run", title="(a) to 90 % of the final")  # fmt: skip
+        for axis in (of_time.xaxis, of_time.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(ScalarFormatter())
+            axis.set_minor_formatter(NullFormatter())
         of_band.axhline(0.9, color=plot.THEORY, lw=0.8, ls="--")
         of_band.set(xlabel="base model", ylabel="share of evaluations", ylim=(-0.03, 1.03),
                     title="(b) accuracy in its 90 % band")  # fmt: skip
-        of_clock.set(xlabel="step", ylabel="flow's time of the same accuracy", yscale="log",
+        looks = data["look"].values[1:]
+        of_clock.plot(looks, 0.1 * looks, color="0.6", lw=0.8, ls=":")
+        of_clock.annotate("steady", (looks[0], 0.1 * looks[0]), fontsize=7, color="0.4",
+                          xytext=(8, -2), textcoords="offset points", va="top")  # fmt: skip
+        of_clock.set(xlabel="step", ylabel="flow's time at the same accuracy", xscale="log",
+                     yscale="log",
                      title=f"(d) the clock of a run, model {SHIPPED_BASE}")  # fmt: skip
         of_orbit.set(xlabel="base model", ylabel="total variation", ylim=(0, None),
                      title="(e) shares off the flow's orbit")  # fmt: skip
@@ -187,14 +197,14 @@ def draw_comparison(data: xr.Dataset) -> Figure:
                                  color=KIND_COLOURS[kind])  # fmt: skip
         of_rlif.axhline(0, color=plot.THEORY, lw=0.8)
         of_rlif.set(xlabel="base model", ylabel="accuracy, end less start",
-                    title="(c) RLIF; ringed: a loss was said")  # fmt: skip
+                    title="(c) RLIF; ring: a loss was said")  # fmt: skip
         legend.axis("off")
         both = of_time.get_legend_handles_labels(), of_rlif.get_legend_handles_labels()
         titles = ("RLVR (a, b, d, e)", "RLIF (c)")
         for (handles, labels), title, place in zip(both, titles, (1.0, 0.42), strict=True):
             legend.add_artist(
                 legend.legend(handles, labels, title=title, fontsize=7, title_fontsize=7.5,
-                              loc="upper left", bbox_to_anchor=(0, place), frameon=False)
+                              loc="upper left", bbox_to_anchor=(-0.15, place), frameon=False)
             )  # fmt: skip
         return figure
 

@@ -1,5 +1,7 @@
 """What the study has found: stored, read and drawn."""
 
+import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from ._said import foretell
 
 SHIPPED = Path(__file__).parents[1] / "data" / "language_model"
 """The results of the full study, and one of its base models."""
-_STORE = "runs.zarr.zip"
+_STORE = "runs.zarr"
 
 
 def with_foretold(folder: Path, data: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
@@ -29,19 +31,19 @@ def with_foretold(folder: Path, data: xr.Dataset, names: Iterable[str]) -> xr.Da
 
 def store(folder: Path, data: xr.Dataset) -> Path:
     """Keep the study, with means over ten steps of what was logged at every one."""
-    path = folder / _STORE
-    path.unlink(missing_ok=True)
-    thin = data.coarsen(step=EVERY).mean()
-    singles = {k: np.float32 for k, x in thin.data_vars.items() if x.dtype == np.float64}
-    with ZipStore(path, mode="w") as into:
-        thin.astype(singles).to_zarr(into, zarr_format=2, consolidated=False)
-    return path
+    logged = [name for name, x in data.data_vars.items() if "step" in x.dims]
+    thin = data.drop_dims("step").merge(data[logged].coarsen(step=EVERY).mean())
+    doubles = [name for name, x in thin.data_vars.items() if x.dtype == np.float64]
+    thin = thin.assign({name: thin[name].astype(np.float32) for name in doubles})
+    with tempfile.TemporaryDirectory() as whole:
+        thin.to_zarr(whole, mode="w", zarr_format=2, consolidated=True)
+        return Path(shutil.make_archive(str(folder / _STORE), "zip", whole))
 
 
 def read_study(folder: Path = SHIPPED) -> xr.Dataset:
     """The study as it was stored."""
-    with ZipStore(folder / _STORE, mode="r") as found:
-        return xr.open_zarr(found, chunks=None, consolidated=False).load()
+    with ZipStore(folder / f"{_STORE}.zip", mode="r") as found:
+        return xr.open_zarr(found, chunks=None).load()
 
 
 def figures(data: xr.Dataset) -> dict[str, Figure]:

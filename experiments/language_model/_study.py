@@ -15,7 +15,7 @@ import qra_jax as qra
 
 from ._bases import MIXTURES, Reading, base_model, read
 from ._run import EVERY, Run, train, write_curves
-from ._task import NUM_PATTERNS, RESPONSE, Pattern
+from ._task import HELD_OUT, NUM_PATTERNS, RESPONSE, Pattern
 from ._training import Reinforcement
 
 NUM_STEPS = 300
@@ -69,12 +69,13 @@ their group's deviation, the optimiser."""
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One run of the study."""
+    """One run of the study, with so many questions in an evaluation."""
 
     base: str
     kind: str
     seed: int
     num_steps: int = NUM_STEPS
+    held_out: int = len(HELD_OUT)
 
     def path(self, folder: Path) -> Path:
         """Of its checkpoint; its curves lie beside it."""
@@ -93,7 +94,7 @@ class Job:
             begun = read(kind.tuning, base, 100 + self.seed, path)
         # No two runs share random numbers.
         seed = list(MIXTURES).index(self.base) + 100 * list(KINDS).index(self.kind)
-        run = Run(kind.how, self.num_steps, 10_000 * self.seed + seed)
+        run = Run(kind.how, self.num_steps, 10_000 * self.seed + seed, self.held_out)
         path = self.path(folder)
         saved = train(run, begun, path, reference=base, seen=seen)
         write_curves(path.with_suffix(".npz"), saved)

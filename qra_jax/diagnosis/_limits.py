@@ -9,6 +9,7 @@ from ._result import Diagnosis
 
 _FEW = 10
 _DECIDES = 0.1
+_ALIKE = 2  # rollouts per independent one beyond which it is said
 
 
 def limits_of(
@@ -17,6 +18,8 @@ def limits_of(
     """One sentence each. `grouped`: how many patterns are one; `missing`: questions without
     rollouts."""
     lines = [*_of_source(source, missing), *_of_counts(found, grouped), *_of_model(found)]
+    if found.pooling == "pooled":
+        lines += _alike(source)
     if isinstance(posterior, PartialPosterior):
         worst = min(float(posterior.patterns.effective), float(posterior.answers.effective.min()))
         if worst < 100:
@@ -71,6 +74,27 @@ def _of_counts(found: Diagnosis, grouped: int) -> list[str]:
             "the result hangs on so few"
         )
     return lines
+
+
+def _alike(source: Rollouts) -> list[str]:
+    """What rollouts of the same question are worth, if one policy stands for all questions."""
+    samples, correct = (x.sum(axis=1).astype(float) for x in source.base_model().counts())
+    asked = samples > 0
+    number, right, total = samples[asked], correct[asked], samples.sum()
+    mean, questions = right.sum() / total, len(number)
+    if questions < 2 or not 0 < mean < 1:
+        return []
+    # Variance of the mean over questions, beside that of as many independent rollouts.
+    spread = np.sum((right - mean * number) ** 2) * questions / (questions - 1) / total**2
+    worth = total * min(1.0, mean * (1 - mean) / total / spread) if spread > 0 else total
+    if worth > total / _ALIKE:
+        return []
+    return [
+        f"rollouts of the same question are alike: the {total:.0f} from {questions} questions are "
+        f"worth {worth:.0f} independent ones for the accuracy over questions like these, and its "
+        f"interval is too narrow by a factor of {np.sqrt(total / worth):.1f} (ask more questions, "
+        "not more often)"
+    ]
 
 
 def _of_model(found: Diagnosis) -> list[str]:
