@@ -4,7 +4,17 @@ A claim is a function with a decorator in the module of its subject, and a line 
 `tests/test_claims.py`; the command line is `python -m experiments.claims`.
 """
 
-from . import internal_rewards, iterations, laws, penalties, regimes, tokens, training, utilities
+from . import (
+    internal_rewards,
+    iterations,
+    language_model,
+    laws,
+    penalties,
+    regimes,
+    tokens,
+    training,
+    utilities,
+)
 from ._ledger import Entry, ledger_of
 
 SUBJECTS = (
@@ -16,5 +26,6 @@ SUBJECTS = (
     internal_rewards.SUBJECT,
     tokens.SUBJECT,
     training.SUBJECT,
+    language_model.SUBJECT,
 )
 LEDGER: tuple[Entry, ...] = ledger_of(SUBJECTS)

@@ -25,6 +25,7 @@ KIND_COLOURS = {
     "gradient": plot.REST,
     "grouped": "#E69F00",
     "adam": "#56B4E9",
+    "brief": "#CC79A7",
     "rlvr": plot.BEST,
     "certainty_table": "#E69F00",
     "certainty": "#CC79A7",
@@ -230,8 +231,10 @@ def draw_live(
             label = KINDS[kind].label
             axes[0].plot(smoothed(log["accuracy"]), color=KIND_COLOURS[kind], label=label)
         if band is not None:
+            fitted = band.steps >= band.logged[-1, 0]
             for edge, label in ((band.accuracy.low, "forecast, 90 %"), (band.accuracy.high, None)):
-                axes[0].plot(band.steps, edge, color=plot.THEORY, lw=0.8, ls="--", label=label)
+                axes[0].plot(band.steps[fitted], edge[fitted], color=plot.THEORY, lw=0.8, ls="--",
+                             label=label)  # fmt: skip
         axes[0].set(xlabel="step", ylabel="accuracy, mean of 9 steps", title="(a) accuracy",
                     ylim=(0, 1.03))  # fmt: skip
         axes[0].legend(fontsize=7)

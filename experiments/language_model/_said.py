@@ -31,7 +31,7 @@ from ._task import (
 )
 from ._training import Reinforcement, self_certainty
 
-FORECAST = ("table", "gradient", "grouped", "adam", "rlvr")
+FORECAST = ("table", "gradient", "grouped", "adam", "brief", "rlvr")
 """Kinds of runs whose curves are foretold."""
 RLIF = ("certainty_table", "certainty", "majority_table", "majority")
 """Kinds of runs of which it is said whether they end below their start."""

@@ -23,6 +23,7 @@ NUM_SEEDS = 3
 GRPO = qra.SampledGroups(8, batch=32, estimator="grpo")
 RLOO = qra.SampledGroups(8, batch=32, estimator="rloo")
 ADAM, GRADIENT, SLOW_GRADIENT = optax.adam(1e-4), optax.sgd(3.5e-3), optax.sgd(1.5e-3)
+BRIEF_ADAM = optax.adam(1e-4, b2=0.9)
 TUNING = Reading((1.0, 0.0, 0.0, 0.0), 100, 2e-4)
 """Supervised fine-tuning on worked answers."""
 
@@ -62,9 +63,11 @@ KINDS: Mapping[str, Kind] = {
     "kl": Kind(
         "GRPO, Adam, KL", Reinforcement("verifiable", GRPO, ADAM, beta=0.02), None, "AEH", 1
     ),
+    "brief": Kind("RLOO, Adam, short memory", Reinforcement("verifiable", RLOO, BRIEF_ADAM)),
 }
-"""The first four differ by one thing each: all parameters are trained, advantages are divided by
-their group's deviation, the optimiser."""
+"""The first five differ by one thing each: all parameters are trained, advantages are divided by
+their group's deviation, the optimiser; `brief` differs from `adam` in how long squares of gradients
+are remembered, ten steps instead of a thousand."""
 
 
 @dataclasses.dataclass(frozen=True)
