@@ -167,13 +167,16 @@ def test_what_is_said_of_a_model_follows_from_its_rollouts():
     assert np.all((low - noise < accuracy[:2]) & (accuracy[:2] < high + noise))
 
 
-def test_jobs_are_done_once_and_collected(tmp_path):
-    """A job leaves its curves; another call does nothing; a run that stopped is told."""
+def test_jobs_are_done_once_and_collected(tmp_path, monkeypatch):
+    """A job leaves its curves, and reads no more than its base model; another call does nothing."""
+    few = dataclasses.replace(KINDS["table"].how, sampler=qra.SampledGroups(2, batch=2))
+    monkeypatch.setitem(KINDS, "table", dataclasses.replace(KINDS["table"], how=few))
     shutil.copy(SHIPPED / f"base_{SHIPPED_BASE}.eqx", tmp_path / f"base_{SHIPPED_BASE}.eqx")
     job, steps = Job(SHIPPED_BASE, "table", 0, num_steps=2, held_out=8), []
     for _ in range(2):
         run_all(tmp_path, [job], 1, lambda: steps.append(1))
     assert len(steps) == 2
+    assert not (tmp_path / "trunk.eqx").exists()
     data = collect(tmp_path, num_steps=2)
     run = data.sel(base=SHIPPED_BASE, kind="table", seed=0)
     assert run["accuracy"].notnull().all()

@@ -93,7 +93,10 @@ def base_model(
     name: str, folder: Path, seen: Callable[[int], None] = lambda step: None, seed: int = 0
 ) -> Transformer:
     """One of the `MIXTURES`, read now unless it is in the folder already."""
+    path = folder / f"base_{name}.eqx"
+    if path.exists():  # which needs no trunk
+        return load(path)
     trunk = read(TRUNK, blank(seed), seed, folder / "trunk.eqx", seen)
     last = Reading(MIXTURES[name], LAST_STEPS, 5e-4)
     order = list(MIXTURES).index(name)
-    return read(last, trunk, 1000 * (seed + 1) + order, folder / f"base_{name}.eqx", seen)
+    return read(last, trunk, 1000 * (seed + 1) + order, path, seen)
