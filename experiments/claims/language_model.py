@@ -24,6 +24,13 @@ _LAB = "measured, docs/language_model.md"
 _study = once(read_study)
 
 
+def _runs(kind: str) -> xr.Dataset:
+    """The runs of a kind, without gaps: means over gaps warn, and whether warnings are ignored is
+    not a thread's own."""
+    of = KINDS[kind]
+    return _study().sel(kind=[kind], base=list(of.bases)).isel(seed=slice(of.seeds))
+
+
 def _of_bases(values: xr.DataArray) -> tuple[float, float]:
     """Mean over base models, and its standard error."""
     return mean_and_error(np.asarray(values.mean([d for d in values.dims if d != "base"])))
@@ -37,7 +44,7 @@ def _at_least(number: int, found: xr.DataArray | int) -> Outcome:
 
 def _steady(kind: str) -> xr.DataArray:
     """Which models keep their success rates on the same questions."""
-    return drift(_study()).given.sel(kind=kind) < 0.05
+    return drift(_runs(kind)).given.sel(kind=kind) < 0.05
 
 
 _STEADY = "drift sum pi |p - p(0)| of the same questions below .05 in all of the run, 8 models of 8"
@@ -69,7 +76,7 @@ def _(context: Context) -> Outcome:
 
 def _selected(kind: str) -> xr.DataArray:
     """Which models end in the best pattern."""
-    shares = _study()["held_shares"].sel(kind=kind).isel(pattern=int(Pattern.WORKED))
+    shares = _runs(kind)["held_shares"].sel(kind=kind).isel(pattern=int(Pattern.WORKED))
     return shares.isel(look=slice(-3, None)).mean(("seed", "look")) > 0.9
 
 
@@ -107,7 +114,7 @@ def _(context: Context) -> Outcome:
     setting=f"{_MODELS}, {_USUAL}",
 )
 def _(context: Context) -> Outcome:
-    data = _study()
+    data = _runs("rlvr")
     weak = data["said_accuracy"] < data["said_rates"].isel(way=int(Pattern.DIRECT))
     return _at_least(8, (regimes(data).sel(kind="rlvr") == 1) == weak)
 
@@ -123,7 +130,7 @@ def _(context: Context) -> Outcome:
     "selected, and then its answers are made certain and wrong.",
 )
 def _(context: Context) -> Outcome:
-    data = _study().sel(kind="certainty")
+    data = _runs("certainty").sel(kind="certainty")
     curve = data["held_accuracy"].mean("seed")
     start = curve.isel(look=0)
     return _at_least(5, (curve.max("look") > start + 0.01) & (ends(data).mean("seed") < start))
@@ -140,9 +147,15 @@ def _(context: Context) -> Outcome:
     "four models: by Adam these are hardly slowed by their entanglement.",
 )
 def _(context: Context) -> Outcome:
-    times = _study()["times"].median("seed")
-    tuned = times.sel(kind="tuned").dropna("base")
-    return below(1.0, *mean_and_error((tuned / times.sel(kind="rlvr", base=tuned["base"])).values))
+    tuned, alone = (
+        _runs(kind)["times"].sel(kind=kind).median("seed") for kind in ("tuned", "rlvr")
+    )
+    return below(1.0, *mean_and_error((tuned / alone.sel(base=tuned["base"])).values))
+
+
+def _rank(kind: str) -> xr.DataArray:
+    """The ranking change ratio at the last step."""
+    return _runs(kind)["token_rank"].sel(kind=kind, drop=True).isel(look=-1)
 
 
 @claim(
@@ -155,7 +168,7 @@ def _(context: Context) -> Outcome:
     "one, in nearly every response.",
 )
 def _(context: Context) -> Outcome:
-    return below(0.1, *_of_bases(_study()["token_rank"].sel(kind="rlvr").isel(look=-1)))
+    return below(0.1, *_of_bases(_rank("rlvr")))
 
 
 @claim(
@@ -165,8 +178,7 @@ def _(context: Context) -> Outcome:
     setting=f"{_MODELS}, {KINDS['certainty'].label} less {_USUAL}, last step",
 )
 def _(context: Context) -> Outcome:
-    ratio = _study()["token_rank"].isel(look=-1)
-    return above(0.0, *_of_bases(ratio.sel(kind="certainty") - ratio.sel(kind="rlvr")))
+    return above(0.0, *_of_bases(_rank("certainty") - _rank("rlvr")))
 
 
 def _setting(kind: str) -> str:
@@ -184,7 +196,7 @@ def _regime_claim(kind: str, ours: bool) -> None:
         ours=ours,
     )
     def _(context: Context) -> Outcome:
-        return _at_least(7, agreement(_study(), kind).regimes)
+        return _at_least(7, agreement(_runs(kind), kind).regimes)
 
 
 def _order_claim(kind: str, ours: bool, note: str = "") -> None:
@@ -200,7 +212,7 @@ def _order_claim(kind: str, ours: bool, note: str = "") -> None:
         note=note,
     )
     def _(context: Context) -> Outcome:
-        order = agreement(_study(), kind).order
+        order = agreement(_runs(kind), kind).order
         return computed(0.8, order, order >= 0.8)
 
 
@@ -217,7 +229,7 @@ def _band_claim(kind: str, ours: bool, note: str = "") -> None:
         note=note,
     )
     def _(context: Context) -> Outcome:
-        covered = float(coverage(_study().sel(kind=[kind]))["accuracy"].mean())
+        covered = float(coverage(_runs(kind))["accuracy"].mean())
         return computed(0.8, covered, covered >= 0.8)
 
 
@@ -232,7 +244,7 @@ def _loss_claim(kind: str, note: str = "") -> None:
         note=note,
     )
     def _(context: Context) -> Outcome:
-        return _at_least(7, losses(_study(), kind).called)
+        return _at_least(7, losses(_runs(kind), kind).called)
 
 
 _regime_claim("gradient", ours=True)
