@@ -136,12 +136,11 @@ def _run_of(rollouts: Rollouts, run: TrainingRun | None, model: _Model) -> Train
     if len(rollouts.steps) < 2 or (run is not None and run.logged is not None):
         return run
     first, *later = rollouts.steps
-    logged, patterns = [], []
+    logged, patterns, width = [], [], width_for(len(model.patterns))
     for step in later:
         at = rollouts.at_step(step)
         logged.append((step - first, at.count[at.correct].sum(), at.count.sum()))
         used = model.pattern_of[at.pattern]
-        width = width_for(len(model.patterns))
         patterns.append(np.bincount(used, weights=at.count, minlength=width))
     logs, used = np.array(logged), np.array(patterns)
     if run is None:

@@ -82,14 +82,6 @@ def check_patterns(
     return counts
 
 
-def _chances(probs: Array, rates: Array, weights: Array, by_pattern: bool) -> Array:
-    """Of what is counted, `(P, C)`: the patterns, or right and wrong."""
-    if by_pattern:
-        return jnp.einsum("q,pqr->pr", weights, probs)
-    value = jnp.sum(probs * rates, axis=-1) @ weights
-    return jnp.stack([value, 1 - value], axis=-1)
-
-
 class Curves(NamedTuple):
     """Accuracy and pattern shares of all draws on a grid of log times."""
 
@@ -253,8 +245,11 @@ def _filter(
         return probs, jnp.sum(probs * particles.rates, axis=-1) @ weights
 
     def weighed(step, particles: _Particles):
-        probs = jax.nn.softmax(particles.logits, axis=-1)
-        chances = _chances(probs, particles.rates, weights, by_pattern)
+        probs, accuracy = mean_accuracy(particles)
+        if by_pattern:
+            chances = jnp.einsum("q,pqr->pr", weights, probs)
+        else:
+            chances = jnp.stack([accuracy, 1 - accuracy], axis=-1)
         gain = jnp.log(jnp.maximum(chances, _LEAST)) @ counts[step]
         logs = jax.nn.log_softmax(particles.log_weight + gain)
         new = particles._replace(log_weight=logs)

@@ -31,14 +31,14 @@ class TrainingRun:
     - `learning_rate`: the scale, if known.
     - `logged`: `(L, 3)`: steps, right answers and samples of an evaluation that was made during
       the run (samples that it was not trained on). Not needed where the learning rate is given.
-    - `logged_patterns`: `(L, R)`, if known, how many of the samples of each row of `logged` used
-      each pattern. The scale is fitted to these then: while a start is entangled the accuracy
-      hardly moves, but the shares do.
     - `sampler`: how steps are estimated, by plain gradient ascent; with it the band includes the
       noise of training. Without it steps are exact.
     - `scale_range`: between which two times per step the unknown scale lies, equally likely in its
       logarithm beforehand.
     - `particles`: draws that are trained, with a sampler.
+    - `logged_patterns`: `(L, R)`, if known, how many of the samples of each row of `logged` used
+      each pattern. The scale is fitted to these then: while a start is entangled the accuracy
+      hardly moves, but the shares do.
 
     **Raises:** `ValueError` if a number is out of range, or neither learning rate nor logs are
     given.
@@ -49,10 +49,10 @@ class TrainingRun:
     num_steps: int
     learning_rate: float | None = None
     logged: ArrayLike | None = None
-    logged_patterns: ArrayLike | None = None
     sampler: SampledGroups | None = None
     scale_range: tuple[float, float] = (1e-4, 1e2)
     particles: int = 2000
+    logged_patterns: ArrayLike | None = None
 
     def __post_init__(self) -> None:
         whole(self.num_steps, "num_steps", 1)
