@@ -41,7 +41,7 @@ def tight(tol: float) -> Any:
 
 def _probs(theta0, rewards, log_times, tol):
     policy, problem = qra.two_stage(jax.nn.softmax(theta0), rewards)
-    solved = qra.solve_flow(problem, policy, log_times=log_times, method=exact(tol))
+    solved = qra.solve_flow(policy, problem, log_times=log_times, method=exact(tol))
     return solved.pattern_probs[:, 0]
 
 

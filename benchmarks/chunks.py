@@ -27,7 +27,9 @@ def _log_t_eps(inputs):
 
 def _steps(inputs):
     problem = qra.two_stage(*inputs)
-    return qra.entanglement(*problem).num_steps[0], qra.convergence(*problem, EPS).num_steps[0]
+    return qra.times.entanglement(*problem).num_steps[0], qra.times.convergence(
+        *problem, EPS
+    ).num_steps[0]
 
 
 def _chunked(function, inputs, **kwargs):

@@ -28,8 +28,8 @@ def _times(method: qra.ODE):
 
     def one(inputs):
         policy, problem = qra.two_stage(*inputs)
-        first = qra.entanglement(policy, problem, method=method)
-        second = qra.convergence(policy, problem, EPS, method=method)
+        first = qra.times.entanglement(policy, problem, method=method)
+        second = qra.times.convergence(policy, problem, EPS, method=method)
         steps = first.num_steps[0] + second.num_steps[0]
         return jnp.stack([first.log_time[0], second.log_time[0]]), steps
 

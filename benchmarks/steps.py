@@ -14,7 +14,7 @@ METHOD = qra.ODE(rtol=1e-10)
 @jax.jit
 @jax.vmap
 def _solve(probs, rates):
-    found = qra.entanglement(*qra.two_stage(probs, rates), method=METHOD)
+    found = qra.times.entanglement(*qra.two_stage(probs, rates), method=METHOD)
     return found.log_time[0] / np.log(10), found.num_steps[0], found.status[0]
 
 

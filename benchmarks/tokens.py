@@ -17,23 +17,25 @@ LENGTH, GROUP, STEPS = 32, 64, 20
 
 def _competitors(tokens: int) -> dict[str, Callable[[], Any]]:
     logits = np.random.default_rng(tokens).normal(size=(tokens, tokens))
-    policy = qra.MarkovPolicy(logits, np.array([0]), LENGTH, patterns=np.arange(tokens) % 3)
+    policy = qra.policies.MarkovPolicy(
+        logits, np.array([0]), LENGTH, patterns=np.arange(tokens) % 3
+    )
     problem = qra.Problem(np.array([1]))
     flow = qra.GradientFlow(qra.RLVR(), problem, "all")
     sampler, key = qra.SampledGroups(GROUP), jax.random.key(0)
 
     @jax.jit
     def value(logits):
-        now = qra.MarkovPolicy(logits, policy.start, LENGTH, patterns=policy.pattern_of)
+        now = qra.policies.MarkovPolicy(logits, policy.start, LENGTH, patterns=policy.pattern_of)
         return problem.mean(now.expectation(qra.Verifiable(), problem))
 
     @jax.jit
     def train(policy):
-        return qra.train(flow, policy, optax.sgd(1.0), STEPS, sampler=sampler, key=key).accuracy
+        return qra.train(policy, flow, optax.sgd(1.0), STEPS, sampler=sampler, key=key).accuracy
 
     @jax.jit
     def solve(policy):
-        return qra.solve_flow(flow, policy, log_times=jnp.linspace(-1, 10, 12)).accuracy
+        return qra.solve_flow(policy, flow, log_times=jnp.linspace(-1, 10, 12)).accuracy
 
     gradient = jax.jit(jax.value_and_grad(value))
     return {

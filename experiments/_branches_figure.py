@@ -33,7 +33,7 @@ def draw_branches(data: xr.Dataset, titles: Mapping[str, tuple[str, str]]) -> Fi
 
 def _diagram(ax: Axes, cut: xr.Dataset) -> None:
     value, kind = cut["value"].values, cut["kind"].values
-    grows = np.isin(kind, (qra.Stability.SADDLE, qra.Stability.SOURCE))
+    grows = np.isin(kind, (qra.dynamics.Stability.SADDLE, qra.dynamics.Stability.SOURCE))
     ends = np.nanmin(value), np.nanmax(value)
     for name, (colour, _) in _CURVES.items():
         rows = cut[name].values
@@ -45,7 +45,10 @@ def _diagram(ax: Axes, cut: xr.Dataset) -> None:
         inside = (cut["theory_value"] >= ends[0]) & (cut["theory_value"] <= ends[1])
         theory = np.where(inside, cut[f"theory_{name}"], np.nan)
         ax.plot(cut["theory_value"], theory, ":", color=plot.THEORY, lw=0.9)
-        for kind, marker in ((qra.Special.FOLD, "o"), (qra.Special.BRANCH_POINT, "D")):
+        for kind, marker in (
+            (qra.dynamics.Special.FOLD, "o"),
+            (qra.dynamics.Special.BRANCH_POINT, "D"),
+        ):
             there = cut["special"].values == kind
             ax.plot(
                 cut["special_value"].values[there], cut[f"special_{name}"].values[there],

@@ -39,7 +39,7 @@ class Plan:
     """The fine-tuning found, beside no fine-tuning and all data on the best pattern."""
 
     patterns: tuple[str, ...]
-    design: qra.SFTDesign
+    design: qra.fine_tuning.SFTDesign
     before: np.ndarray
 
     @property
@@ -139,7 +139,7 @@ def design(
     budget: float,
     floor: float,
     cost: float,
-    utility: qra.AbstractUtility | None,
+    utility: qra.objectives.AbstractUtility | None,
 ) -> Plan:
     """The best fine-tuning for draws of the pooled posterior: one data set serves all questions.
 
@@ -147,7 +147,7 @@ def design(
 
     **Raises:** `ValueError` as `qra.design_sft`.
     """
-    posterior = qra.pooled_posterior(found.samples, found.correct, found.prior)
+    posterior = qra.posteriors.pooled_posterior(found.samples, found.correct, found.prior)
     for_draws, for_starts = jax.random.split(jax.random.fold_in(jax.random.key(found.seed), 3))
     probs, rates = (np.asarray(x)[:, 0] for x in posterior.draw(for_draws, _DRAWS))
     best = qra.design_sft(

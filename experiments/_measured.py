@@ -14,7 +14,7 @@ _ROWS = 160
 _LEVELS = (0.05, 0.5, 0.95)
 
 
-def measure(table: qra.PatternTable, eps: float, draws: int, seed: int) -> xr.Dataset:
+def measure(table: qra.rollouts.PatternTable, eps: float, draws: int, seed: int) -> xr.Dataset:
     """The model itself (entry 0: posterior means or the stated values) and posterior draws.
 
     **Arguments:** `table`; `eps`: converged means a best pattern of probability 1 - eps; `draws`
@@ -34,7 +34,7 @@ def measure(table: qra.PatternTable, eps: float, draws: int, seed: int) -> xr.Da
 
     def follow(x):
         policy, problem = qra.two_stage(*x)
-        traj = qra.solve_flow(problem, policy, log_times=jnp.asarray(log_times))
+        traj = qra.solve_flow(policy, problem, log_times=jnp.asarray(log_times))
         return traj.accuracy, traj.pattern_probs[:, 0], traj.status
 
     accuracy, shares, status = map_chunks(follow, (probs, rates), width=32)
@@ -52,12 +52,14 @@ def measure(table: qra.PatternTable, eps: float, draws: int, seed: int) -> xr.Da
     return data.assign_coords(level=list(_LEVELS))
 
 
-def _posterior(table: qra.PatternTable, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _posterior(
+    table: qra.rollouts.PatternTable, draws: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Shares and success rates from their posterior under uniform priors, `(draws, R)` each; the
     stated values themselves where there are no counts."""
     if table.samples is None or table.correct is None:
         return table.probs[None], table.rates[None]
-    posterior = qra.pooled_posterior(table.samples, table.correct)
+    posterior = qra.posteriors.pooled_posterior(table.samples, table.correct)
     probs, rates = posterior.draw(jax.random.key(seed), draws)
     return np.asarray(probs)[:, 0], np.asarray(rates)[:, 0]
 

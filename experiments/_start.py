@@ -33,7 +33,7 @@ def _solver(lasting: bool) -> Chunked:
             qra.ValuePasses(passed, past=past),
             qra.PatternReaches(best, shortfall=shortfall, lasting=lasting),
         )
-        found = qra.event_time(problem, policy, until)
+        found = qra.event_time(policy, problem, until)
         return found.log_time, found.status
 
     return Chunked(solve)
@@ -44,7 +44,7 @@ def first_times(
 ) -> dict[str, np.ndarray]:
     """The end of entanglement and the time to 1 - eps, with the statuses of their solves.
 
-    As `qra.entanglement` and `qra.convergence` find them, but by one program that serves all maps
+    As `qra.times.entanglement` and `qra.times.convergence` find them, but by one program that serves all maps
     of a run: compilation takes longer than the solves. Each solve is for one event, the other is
     out of its reach: V never passes the best value, and passes the second best long before the
     best patterns are within 1e-30 of probability 1.
@@ -93,7 +93,7 @@ def first_look(probs: np.ndarray, rates: np.ndarray) -> dict[str, np.ndarray]:
     @jax.vmap
     def each(probs, rates):
         policy, problem = qra.two_stage(probs, rates)
-        law = qra.log_entanglement_time_law(policy, problem)
+        law = qra.laws.log_entanglement_time_law(policy, problem)
         return {
             "regime": qra.regime(policy, problem)[0],
             "gamma": qra.entanglement_ratio(policy, problem)[0],

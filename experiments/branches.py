@@ -25,7 +25,7 @@ _SAMPLES = 8001  # of a theory's curve, which may be steep
 _SEEKS = 16  # starts of the search for points of rest
 
 
-class Blend(qra.AbstractUtility):
+class Blend(qra.objectives.AbstractUtility):
     """From the mean (share 0) to GRPO with large groups (share 1)."""
 
     share: jax.Array
@@ -47,8 +47,10 @@ class Line(eqx.Module):
 
     def __call__(self, value):
         youden, verified, own, log_beta, share = self.start + self.slope * value
-        verifier = qra.NoisyVerifier((1 + youden) / 2, (1 - youden) / 2)
-        reward = qra.Mixture((verifier, qra.SequenceProbability()), jnp.stack([verified, own]))
+        verifier = qra.objectives.NoisyVerifier((1 + youden) / 2, (1 - youden) / 2)
+        reward = qra.objectives.Mixture(
+            (verifier, qra.objectives.SequenceProbability()), jnp.stack([verified, own])
+        )
         penalty = qra.ReverseKL(jnp.exp(log_beta))
         return qra.GradientFlow(qra.Objective(reward, Blend(share), (penalty,)), self.problem)
 
@@ -267,8 +269,8 @@ class Branches(Map):
     def _branch(self, line, policy, point, place, bounds, rates) -> dict[str, np.ndarray]:
         """The branch through a point, from one end to the other."""
         back, ahead = (
-            qra.continue_fixed_point(
-                line, policy, jnp.asarray(point), place, bounds=bounds, direction=direction,
+            qra.dynamics.continue_fixed_point(
+                policy, line, jnp.asarray(point), place, bounds=bounds, direction=direction,
                 step=self.step, max_steps=self.rows,
             )
             for direction in (-1, 1)
@@ -311,7 +313,7 @@ def _points_of_rest(line, policy, places):
     faces = np.array([[True, True, True], [True, True, False]])
 
     def at(value):
-        found = qra.fixed_points(line(value), policy, faces=faces, starts=_SEEKS)
+        found = qra.fixed_points(policy, line(value), faces=faces, starts=_SEEKS)
         return found.pattern_probs, found.valid
 
     return jax.lax.map(at, places)
@@ -345,8 +347,8 @@ _ATTRS = {
         "value": "parameter of the diagram",
         "best": "probability of the best pattern",
         "accuracy": "accuracy",
-        "kind": "qra.Stability of the point",
-        "special": "qra.Special point on the branch",
+        "kind": "qra.dynamics.Stability of the point",
+        "special": "qra.dynamics.Special point on the branch",
         "special_value": "parameter at a special point",
         "special_best": "probability of the best pattern at a special point",
         "special_accuracy": "accuracy at a special point",
@@ -378,7 +380,9 @@ def _turn_claims(data: xr.Dataset) -> list[Claim]:
         if name == "twins":
             continue
         cut = data.sel(diagram=name)
-        folds = np.sort(cut["special_value"].values[cut["special"].values == qra.Special.FOLD])
+        folds = np.sort(
+            cut["special_value"].values[cut["special"].values == qra.dynamics.Special.FOLD]
+        )
         turns = diagram.turns()
         text = f"{diagram.name}: number of folds"
         claims.append(value_claim(text, DERIVED, len(turns), len(folds)))
@@ -391,7 +395,9 @@ def _turn_claims(data: xr.Dataset) -> list[Claim]:
 
 def _pitchfork_claim(data: xr.Dataset) -> Claim:
     cut = data.sel(diagram="twins")
-    crossings = cut["special_value"].values[cut["special"].values == qra.Special.BRANCH_POINT]
+    crossings = cut["special_value"].values[
+        cut["special"].values == qra.dynamics.Special.BRANCH_POINT
+    ]
     text = "two patterns of equal certainty S: equal shares are stable above beta = S/2 only"
     found = float(10 ** crossings[0]) if len(crossings) else math.nan
     return value_claim(text, DERIVED, 0.41, found, atol=1e-9)

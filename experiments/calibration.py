@@ -199,7 +199,7 @@ _ATTRS = {
 
 def _all_draws(key, indices, counts, number):
     def one(index, samples, correct, exists):
-        posterior = qra.pooled_posterior(samples, correct, exists=exists)
+        posterior = qra.posteriors.pooled_posterior(samples, correct, exists=exists)
         return posterior.draw(jax.random.fold_in(key, index), number)
 
     samples, correct, exists = counts

@@ -87,8 +87,8 @@ class Diagnose:
 
     def read(self) -> qra.Rollouts:
         """The rollouts."""
-        names = (field.name for field in dataclasses.fields(qra.Fields))
-        fields = qra.Fields(**{name: getattr(self, f"{name}_field") for name in names})
+        names = (field.name for field in dataclasses.fields(qra.rollouts.Fields))
+        fields = qra.rollouts.Fields(**{name: getattr(self, f"{name}_field") for name in names})
         return qra.read_rollouts(self.file, fields=fields, rules=self.rules)
 
     def diagnose(self, rollouts: qra.Rollouts) -> Diagnosis:

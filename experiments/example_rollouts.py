@@ -58,7 +58,7 @@ def _draw(questions: int, samples: int, key: jax.Array) -> tuple[jax.Array, jax.
     shape, question = (questions, samples), jnp.arange(questions)[:, None]
     pattern = jax.random.categorical(first, log_patterns[:, None], shape=shape)
     answer = jax.random.categorical(second, log_answers[question, pattern], shape=shape)
-    confidence = qra.TrajectoryEntropy()(policy, problem)[question, pattern, answer]
+    confidence = qra.objectives.TrajectoryEntropy()(policy, problem)[question, pattern, answer]
     return pattern, answer, confidence
 
 

@@ -81,7 +81,7 @@ class ForecastMap(Map):
         def train(probs, rates, size, key):
             policy, problem = qra.two_stage(probs, rates)
             found = qra.train(
-                problem, policy, optax.sgd(size), self.steps,
+                policy, problem, optax.sgd(size), self.steps,
                 sampler=self.sampler, key=key, rows=self.steps + 1,
             )  # fmt: skip
             return found.accuracy, found.status
@@ -144,7 +144,7 @@ class ForecastMap(Map):
             particles=self.particles,
         )
         exists = np.arange(_MOST) < len(counts[0])
-        posterior = qra.pooled_posterior(samples, correct, exists=exists)
+        posterior = qra.posteriors.pooled_posterior(samples, correct, exists=exists)
         return forecast_run(posterior, run, draws=199, seed=index)
 
     @staticmethod

@@ -76,7 +76,7 @@ class Gap(Map):
         def run(size, sampler, key=None):
             """Accuracy and share of the best pattern at the steps nearest to the times."""
             found = qra.train(
-                flow, policy, optax.sgd(size), number, sampler=sampler, key=key, rows=number + 1
+                policy, flow, optax.sgd(size), number, sampler=sampler, key=key, rows=number + 1
             )
             at = _nearest(wanted, size)
             return found.accuracy[at], found.pattern_probs[at, 0, best], found.status
@@ -84,7 +84,7 @@ class Gap(Map):
         def followed(size):
             """The flow at the same times, and exact steps."""
             log_times = jnp.log(_nearest(wanted, size) * size)
-            exact = qra.solve_flow(flow, policy, log_times=log_times)
+            exact = qra.solve_flow(policy, flow, log_times=log_times)
             stepped, _, status = run(size, None)
             return exact.accuracy, exact.pattern_probs[-1, 0, best], stepped, exact.status, status
 

@@ -168,9 +168,9 @@ def times_function(quantities: Sequence[str], fixed: Mapping[str, float], method
         found = {}
         for name in quantities:
             if name == "convergence":
-                end = qra.convergence(policy, problem, at["eps"], method=method)
+                end = qra.times.convergence(policy, problem, at["eps"], method=method)
             else:
-                end = qra.entanglement(policy, problem, method=method)
+                end = qra.times.entanglement(policy, problem, method=method)
             found[f"log_{name}_time"] = end.log_time[0]
             found[f"{name}_status"] = end.status[0]
         return found

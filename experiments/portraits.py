@@ -34,10 +34,10 @@ def _mixed(problem: qra.Problem, weights, penalties=()) -> qra.GradientFlow:
     rewards = (
         qra.Verifiable(),
         qra.SelfCertainty(),
-        qra.SequenceProbability(),
-        qra.SelfConsistency(),
+        qra.objectives.SequenceProbability(),
+        qra.objectives.SelfConsistency(),
     )
-    reward = qra.Mixture(rewards, np.array(weights, float))
+    reward = qra.objectives.Mixture(rewards, np.array(weights, float))
     return qra.GradientFlow(qra.Objective(reward, regularisers=penalties), problem)
 
 
@@ -84,7 +84,9 @@ class Portraits(Map):
         time."""
         return self.resolution >= 20
 
-    def penalties(self, kl: float, entropy: float) -> tuple[qra.AbstractRegulariser, ...]:
+    def penalties(
+        self, kl: float, entropy: float
+    ) -> tuple[qra.objectives.AbstractRegulariser, ...]:
         """Those of a panel; also of strength 0, so that all panels share their compilations."""
         pair = qra.ReverseKL(kl * self.beta), qra.EntropyBonus(entropy * self.tau)
         return pair if self.complete else ()
@@ -111,19 +113,19 @@ class Portraits(Map):
 
     def compute(self, progress: Progress) -> xr.Dataset:
         policy, problem = qra.two_stage(np.array(self.pattern_probs), np.array(self.success_rates))
-        drawn = qra.random_starts(jax.random.key(self.seed), 3, self.starts)
+        drawn = qra.dynamics.random_starts(jax.random.key(self.seed), 3, self.starts)
         corners = plot.simplex_triangles(self.resolution)
         starts = jnp.concatenate([jnp.asarray(corners.mean(axis=1)), drawn])
         begin = np.array([self.pattern_probs, (0.1, 0.1, 0.8), (0.32, 0.08, 0.6)])
 
         def fates(flow, found):  # one shape of arrays for all of them
-            fate = qra.basins(flow, policy, starts, attractors=found)
+            fate = qra.basins(policy, flow, starts, attractors=found)
             return {key: np.asarray(getattr(fate, key)) for key in ("winner", "status", "log_time")}
 
         panels = []
         for flow in self.panels(problem).values():
-            found = qra.fixed_points(flow, policy)
-            data = plot.portrait(flow, policy, names=_NAMES, starts=begin, points=found)
+            found = qra.fixed_points(policy, flow)
+            data = plot.portrait(policy, flow, names=_NAMES, starts=begin, points=found)
             fate = fates(flow, found)
             data["cell_corner"] = ("cell", "corner", "pattern"), corners
             for key, values in fate.items():
@@ -140,13 +142,13 @@ class Portraits(Map):
         share, winners, status = np.linspace(0, 1, self.weights), [], []
         for weight in share:
             flow = _mixed(problem, (weight, 0, 1 - weight, 0), self.penalties(0, 0))
-            fate = fates(flow, qra.fixed_points(flow, policy))
+            fate = fates(flow, qra.fixed_points(policy, flow))
             winners.append(fate["winner"][len(corners) :])
             status.append(fate["status"][len(corners) :])
             progress(1)
         whole["mixture_winner"] = ("weight", "draw"), np.stack(winners)
         whole["mixture_status"] = ("weight", "draw"), np.stack(status)
-        optimum, _ = qra.optimal_policy(
+        optimum, _ = qra.laws.optimal_policy(
             policy, qra.GradientFlow(qra.RLVR(self.beta), problem)
         ).pattern_table(problem)
         whole["kl_optimum"] = "pattern", np.asarray(optimum[0])
@@ -178,7 +180,7 @@ _TEXTS = {
     "start_winner": "pattern that wins the random start, -1 if none",
     "start_log_time": "natural logarithm of the time until then",
     "cell_winner": "pattern that wins the centre of the triangle, -1 if none",
-    "point_kind": "qra.Stability of the point of rest, -1 for none",
+    "point_kind": "qra.dynamics.Stability of the point of rest, -1 for none",
     "index_sum": "sum of indices of regular saturated points of rest",
 }
 
@@ -230,7 +232,9 @@ def _sink_claims(data: xr.Dataset) -> list[Claim]:
     for row in _rows(data):
         key = str(row["objective"].values)
         if key in forms:
-            sinks = row["point_prob"].values[row["point_kind"].values == qra.Stability.SINK]
+            sinks = row["point_prob"].values[
+                row["point_kind"].values == qra.dynamics.Stability.SINK
+            ]
             source, form = forms[key]
             apart = np.abs(sinks - form(sinks[0])).max() if len(sinks) == 1 else np.inf
             text = f"{key}: the only attractor is that of the closed form (largest difference)"

@@ -68,7 +68,7 @@ class Regimes(Map):
         return 2 * (self.resolution**2 + len(CASES))
 
     def compute(self, progress: Progress) -> xr.Dataset:
-        table = None if self.patterns is None else qra.read_pattern_table(self.patterns)
+        table = None if self.patterns is None else qra.rollouts.read_pattern_table(self.patterns)
         plane = _Plane.of(self, table)
         best, misleading = plane.axes(self.lowest, self.resolution)
         probs, inside = plane.points(best, misleading)
@@ -115,7 +115,7 @@ class Regimes(Map):
             data.attrs["measured"] = json.dumps(table.patterns)
         return data
 
-    def _measured(self, table: qra.PatternTable | None) -> xr.Dataset:
+    def _measured(self, table: qra.rollouts.PatternTable | None) -> xr.Dataset:
         nothing = xr.Dataset()
         return nothing if table is None else measure(table, self.eps, self.draws, self.seed)
 
@@ -168,7 +168,7 @@ class _Plane:
     misleading_label: str
 
     @staticmethod
-    def of(settings: Regimes, table: qra.PatternTable | None) -> "_Plane":
+    def of(settings: Regimes, table: qra.rollouts.PatternTable | None) -> "_Plane":
         best, misleading = "initial probability of best", "initial probability of misleading"
         if table is None:
             return _Plane(np.array(settings.success_rates), np.eye(3), best, misleading)
@@ -232,7 +232,7 @@ def _trajectories(probs: np.ndarray, rates: np.ndarray) -> xr.Dataset:
 
     def follow(x):
         policy, problem = qra.two_stage(*x)
-        traj = qra.solve_flow(problem, policy, until=qra.PatternReaches(0, shortfall=_TAIL))
+        traj = qra.solve_flow(policy, problem, until=qra.PatternReaches(0, shortfall=_TAIL))
         return traj.log_times, traj.pattern_probs[:, 0], traj.accuracy, traj.status
 
     log_time, pattern_prob, accuracy, status = map_chunks(follow, (probs, rates), width=len(probs))

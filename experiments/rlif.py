@@ -27,7 +27,7 @@ LOG10_SCALED_TIMES = np.concatenate(
 _PADDED = 1000
 """Curves of up to so many patterns share a program, padded with patterns of probability 0 (the
 first R of more random numbers are those of R: the padding changes no draw)."""
-_METHOD = qra.ODE(clock=qra.LogTime(), rtol=1e-5, atol=1e-5, max_steps=128)
+_METHOD = qra.ODE(clock=qra.flows.LogTime(), rtol=1e-5, atol=1e-5, max_steps=128)
 _MAX_DRAWS = 1_000_000
 _ENSEMBLES, _CURVES = 0, 1  # streams of random numbers
 
@@ -140,7 +140,7 @@ class Rlif(Map):
             policy, problem = qra.two_stage(jnp.where(exists, 1 / size, 0), rates)
             flow = qra.GradientFlow(qra.RLIF(), problem)
             log_times = jnp.array(LOG10_SCALED_TIMES * math.log(10)) + jnp.log(size)
-            path = qra.solve_flow(flow, policy, log_times=log_times, method=_METHOD)
+            path = qra.solve_flow(policy, flow, log_times=log_times, method=_METHOD)
             return path.accuracy, path.status, *ends(rates, exists)
 
         shape = len(sizes), self.curves
@@ -205,13 +205,13 @@ def _with_predictions(data: xr.Dataset) -> xr.Dataset:
     both = ("patterns", "theory_tilt")
     grid = np.meshgrid(sizes, tilts, indexing="ij")
     for name, law in (
-        ("predicted_rise", qra.rlif_rise_probability),
-        ("predicted_drop", qra.rlif_drop_probability),
+        ("predicted_rise", qra.laws.rlif_rise_probability),
+        ("predicted_drop", qra.laws.rlif_drop_probability),
     ):
         data[name] = both, np.asarray(law(*grid)), _ATTRS[name]
     for reading in ("mean", "count"):
         name = f"rise_by_{reading}"
-        data[name] = (), qra.rlif_rise_given_majority(reading), _ATTRS[name]
+        data[name] = (), qra.laws.rlif_rise_given_majority(reading), _ATTRS[name]
     return data
 
 
@@ -255,7 +255,7 @@ def _ensemble_claims(data: xr.Dataset) -> list[Claim]:
     for tilt in tilts:
         text = f"P(argmax is the worst), R = {int(largest.patterns)}, tilt {tilt:g}: large-R limit"
         where = largest["ends_at_worst"].sel(tilt=tilt)
-        limit = float(qra.rlif_drop_probability(np.inf, tilt))
+        limit = float(qra.laws.rlif_drop_probability(np.inf, tilt))
         claims.append(_share(text, DERIVED, limit, where))
     same = float((_drops(data) == data["ends_at_worst"]).mean())
     text = "share of draws that end below their start exactly if the argmax is the worst pattern"
@@ -286,7 +286,7 @@ def _majority_claims(data: xr.Dataset) -> list[Claim]:
             at = level.sel(patterns=size)
             improves = ~_drops(at)[(at["start_accuracy"] > 0.5).values]
             text = f"P(end above start | mean p > 1/2: majority right), R = {size}, tilt 0"
-            predicted = float(qra.rlif_end_above_probability(size))
+            predicted = float(qra.laws.rlif_end_above_probability(size))
             claims.append(_share(text, _SIMULATED, 0.487, improves))
             claims.append(_share(f"{text}: normal approximation", DERIVED, predicted, improves))
     return claims

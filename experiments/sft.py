@@ -24,7 +24,7 @@ CHECK_TIMES = ((67.169, 49.064, 28.136), (31.664, 13.827, 3.514), (16.365, 5.136
 """T0 of the check case after SFT: one row a quality, one column a duration."""
 
 _PAPER, _HERE = "arXiv 2506.04695 v1", "conjectured by this map"
-_METHOD = qra.ODE(clock=qra.LogTime(), max_steps=4096)
+_METHOD = qra.ODE(clock=qra.flows.LogTime(), max_steps=4096)
 """SFT comes to rest where arc length chatters: its steps grow in proportion to time."""
 
 
@@ -187,7 +187,7 @@ class _Start:
 
         def solve(task):
             flow, until = self.sft(task[0]), qra.ValueReaches(task[1])
-            path = qra.solve_flow(flow, policy, log_times=log_times, until=until, method=_METHOD)
+            path = qra.solve_flow(policy, flow, log_times=log_times, until=until, method=_METHOD)
             solved = path.status <= qra.Status.STATIONARY
             return {
                 "probs": jnp.where(solved, path.pattern_probs[:, 0], jnp.nan),

@@ -73,7 +73,7 @@ class Tokens(Map):
     def ticks(self) -> int:
         return 2 * self.chains
 
-    def chain(self, index: int) -> tuple[qra.MarkovPolicy, qra.Problem]:
+    def chain(self, index: int) -> tuple[qra.policies.MarkovPolicy, qra.Problem]:
         """A base model: layers of one token a way, the next layer following with certainty, but
         for the forks; a start, and two answers."""
         rng = np.random.default_rng([self.seed, index])
@@ -97,7 +97,7 @@ class Tokens(Map):
         logits[[right, right + 1], [right, right + 1]] = 0
         kinds = np.zeros(number, int)
         kinds[1 + ways] = ways
-        policy = qra.MarkovPolicy(logits, np.array([0]), self.length, patterns=kinds)
+        policy = qra.policies.MarkovPolicy(logits, np.array([0]), self.length, patterns=kinds)
         return policy, qra.Problem(np.array([right]))
 
     def compute(self, progress: Progress) -> xr.Dataset:
@@ -108,18 +108,20 @@ class Tokens(Map):
 
         def train(weights, policy):
             # Both rewards in one program.
-            reward = qra.Mixture((qra.Verifiable(), qra.MeanSelfCertainty()), weights)
+            reward = qra.objectives.Mixture(
+                (qra.Verifiable(), qra.objectives.MeanSelfCertainty()), weights
+            )
             flow = qra.GradientFlow(qra.Objective(reward), problem, "all")
-            path = qra.solve_flow(flow, policy, log_times=jnp.asarray(log_times))
+            path = qra.solve_flow(policy, flow, log_times=jnp.asarray(log_times))
 
             def look(now):
-                found = qra.critical_tokens(now, policy, problem)
+                found = qra.tokens.critical_tokens(now, policy, problem)
                 return {
-                    "ratio": qra.ranking_change_ratio(now, policy, problem),
-                    "top_ratio": qra.ranking_change_ratio(now, policy, problem, "top"),
+                    "ratio": qra.tokens.ranking_change_ratio(now, policy, problem),
+                    "top_ratio": qra.tokens.ranking_change_ratio(now, policy, problem, "top"),
                     "critical_share": found.critical_share,
-                    "change": qra.position_change(now, policy, "variation")[0],
-                    "entropy": qra.position_entropy(now)[0],
+                    "change": qra.tokens.position_change(now, policy, "variation")[0],
+                    "entropy": qra.tokens.position_entropy(now)[0],
                 }
 
             rows = jax.vmap(look)(path.policy)

@@ -122,7 +122,7 @@ def by_both(function: Callable, dtype=np.float64) -> Callable:
 def _entanglement(make_flow, method, probs, rates):
     policy, problem = qra.two_stage(probs, rates)
     flow = make_flow(problem)
-    found = qra.entanglement(policy, flow, method=method)
+    found = qra.times.entanglement(policy, flow, method=method)
     final = jax.vmap(lambda p: p.pattern_table(problem))(found.policy)
     return {
         "log_time": found.log_time[0],
@@ -136,7 +136,7 @@ def _entanglement(make_flow, method, probs, rates):
 
 @functools.cache
 def entanglement(
-    make_flow: Callable = rlvr, method: qra.AbstractMethod | None = None, dtype=np.float64
+    make_flow: Callable = rlvr, method: qra.solvers.AbstractMethod | None = None, dtype=np.float64
 ):
     """Engine `(probs, rates)`: log T0, how its solve ended, regime and gamma."""
     if method is None and make_flow is rlvr:
@@ -150,7 +150,7 @@ def convergence():
 
     def function(method, probs, rates, eps):
         policy, problem = qra.two_stage(probs, rates)
-        found = qra.convergence(policy, problem, eps, method=method)
+        found = qra.times.convergence(policy, problem, eps, method=method)
         final = jax.vmap(lambda p: p.pattern_table(problem)[0])(found.policy)
         return found.log_time[0], found.status[0], final[0, 0]
 
@@ -193,7 +193,7 @@ def follow(make_flow: Callable = rlvr, method: qra.ODE = TIGHT, dtype=np.float64
     def function(probs, rates, log_times):
         policy, problem = qra.two_stage(probs, rates)
         return summary(
-            qra.solve_flow(make_flow(problem), policy, log_times=log_times, method=method)
+            qra.solve_flow(policy, make_flow(problem), log_times=log_times, method=method)
         )
 
     return batched(function, dtype)
@@ -206,7 +206,7 @@ def fine_tune():
     def function(probs, shares, log_times):
         policy, problem = qra.two_stage(probs, jnp.full_like(probs, 0.5))
         flow = qra.GradientFlow(qra.SFT(shares), problem)
-        return qra.solve_flow(flow, policy, log_times=log_times).pattern_probs[:, 0]
+        return qra.solve_flow(policy, flow, log_times=log_times).pattern_probs[:, 0]
 
     return batched(function)
 
@@ -238,12 +238,12 @@ def stops():
             qra.PatternReaches(0, level.best_reaches),
             qra.AccuracyReaches(level.accuracy_rises),
             qra.AccuracyReaches(level.accuracy_falls, 0, "falling"),
-            qra.TimeReached(level.log_time),
+            qra.flows.TimeReached(level.log_time),
             qra.LogitPeaks(level.peaking_pattern.astype(int)),
-            qra.Stationary(level.slowest),
+            qra.flows.Stationary(level.slowest),
             qra.PatternReaches(best, shortfall=level.others_left),
         )
-        found = qra.event_time(problem, policy, events, method=method)
+        found = qra.event_time(policy, problem, events, method=method)
         probs, _ = found.policy.pattern_table(problem)
         return found.log_time, found.status, found.event, probs[0]
 
@@ -257,7 +257,7 @@ def follow_until():
     def function(method, probs, rates, log_times, level):
         policy, problem = qra.two_stage(probs, rates)
         event = qra.AccuracyReaches(level)
-        traj = qra.solve_flow(problem, policy, log_times=log_times, until=event, method=method)
+        traj = qra.solve_flow(policy, problem, log_times=log_times, until=event, method=method)
         return traj.final_log_time, traj.status, summary(traj)
 
     engine = by_both(function)
@@ -271,8 +271,8 @@ def rest(make_flow: Callable):
     def function(probs, rates):
         policy, problem = qra.two_stage(probs, rates)
         flow = make_flow(problem)
-        found = summary(qra.solve_flow(flow, policy))
-        return found, qra.optimal_policy(policy, flow)
+        found = summary(qra.solve_flow(policy, flow))
+        return found, qra.laws.optimal_policy(policy, flow)
 
     return batched(function)
 

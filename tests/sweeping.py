@@ -51,7 +51,7 @@ def run_real(folder: Path, **options):
     def function(point, key):
         rest = 1 - point["pi_best"]
         probs = jnp.stack([point["pi_best"], 0.7 * rest, 0.3 * rest])
-        found = qra.convergence(*qra.two_stage(probs, [0.9, 0.7, 0.1]), 0.01)
+        found = qra.times.convergence(*qra.two_stage(probs, [0.9, 0.7, 0.1]), 0.01)
         return {"log_time": found.log_time[0], "status": found.status[0]}
 
     grid = Grid({"pi_best": np.geomspace(1e-6, 0.5, 90)})

@@ -34,7 +34,7 @@ def tabular(patterns, answers=None):
 
 def solve(**options):
     """A call of `solve_flow` on the check case."""
-    return lambda: qra.solve_flow(FLOW, POLICY, **options)
+    return lambda: qra.solve_flow(POLICY, FLOW, **options)
 
 
 def own_reward():
@@ -97,11 +97,11 @@ CASES = {
     "negative share": (lambda: qra.SFT(a(1.5, -0.5)), "pattern_targets", "non-negative", "-0.5"),
     "sum of shares": (lambda: qra.SFT(a(0.5, 0.4)), "pattern_targets", "be 1", "0.9"),
     "shares of other patterns": (
-        lambda: qra.solve_flow(qra.GradientFlow(qra.SFT(HALVES), PROBLEM), POLICY),
+        lambda: qra.solve_flow(POLICY, qra.GradientFlow(qra.SFT(HALVES), PROBLEM)),
         *("pattern_targets", "(3,)", "(2,)"),
     ),
     "share of a missing pattern": (
-        lambda: qra.solve_flow(qra.GradientFlow(qra.SFT(a(0.5, 0.2, 0.3)), PROBLEM), GAP),
+        lambda: qra.solve_flow(GAP, qra.GradientFlow(qra.SFT(a(0.5, 0.2, 0.3)), PROBLEM)),
         *("pattern_targets", "does not exist", "0.3"),
     ),
     "rtol 0": (lambda: qra.ODE(rtol=0.0), "rtol", "above 0", "0.0"),
@@ -112,8 +112,8 @@ CASES = {
     "probability of 1": (lambda: qra.PatternReaches(0, 1.0), "level", "strictly", "1.0"),
     "shortfall of 0": (lambda: qra.PatternReaches(0, shortfall=0.0), "shortfall", "0.0"),
     "no level": (lambda: qra.PatternReaches(0), "level", "given"),
-    "NaN time": (lambda: qra.TimeReached(NAN), "log_time", "NaN", "nan"),
-    "speed 0": (lambda: qra.Stationary(0.0), "tol", "above 0", "0.0"),
+    "NaN time": (lambda: qra.flows.TimeReached(NAN), "log_time", "NaN", "nan"),
+    "speed 0": (lambda: qra.flows.Stationary(0.0), "tol", "above 0", "0.0"),
     "when to stop": (solve(), "log_times", "until", "neither"),
     "times in disorder": (solve(log_times=a(1.0, 0.0)), "log_times", "not decrease", "0."),
     "NaN log time": (solve(log_times=a(NAN)), "log_times", "not NaN", "nan"),
@@ -121,13 +121,13 @@ CASES = {
     "only t = 0": (solve(log_times=a(-INF)), "log_times[-1]", "above -inf", "-inf"),
     "a table of times": (solve(log_times=np.zeros((1, 2))), "log_times", "(T,)", "(1, 2)"),
     "no times": (solve(log_times=np.zeros(0)), "log_times", "(T,)", "(0,)"),
-    "no events": (lambda: qra.event_time(FLOW, POLICY, ()), "until", "at least one", "()"),
+    "no events": (lambda: qra.event_time(POLICY, FLOW, ()), "until", "at least one", "()"),
     "reference of another shape": (
         solve(log_times=a(0.0), reference=SURE),
         *("reference", "shapes", "(1, 2)"),
     ),
     "reference lacks a pattern": (
-        lambda: qra.solve_flow(qra.GradientFlow(qra.RLVR(0.1), PROBLEM), POLICY, reference=GAP),
+        lambda: qra.solve_flow(POLICY, qra.GradientFlow(qra.RLVR(0.1), PROBLEM), reference=GAP),
         *("reference", "above 0", "inf"),
     ),
     "eps 0": (lambda: qra.log_convergence_time(POLICY, FLOW, 0.0), "eps", "strictly", "0.0"),
@@ -138,10 +138,12 @@ CASES = {
         "[0, 1]",
         "1.2",
     ),
-    "no samples": (lambda: qra.pass_at_k(POLICY, PROBLEM, 0), "k", "at least 1", "0"),
-    "no optimum": (lambda: qra.optimal_policy(POLICY, FLOW), "flow.objective", "ReverseKL"),
+    "no samples": (lambda: qra.objectives.pass_at_k(POLICY, PROBLEM, 0), "k", "at least 1", "0"),
+    "no optimum": (lambda: qra.laws.optimal_policy(POLICY, FLOW), "flow.objective", "ReverseKL"),
     "no formula": (
-        lambda: qra.optimal_policy(POLICY, qra.GradientFlow(qra.RLIF(beta=0.1), PROBLEM, "all")),
+        lambda: qra.laws.optimal_policy(
+            POLICY, qra.GradientFlow(qra.RLIF(beta=0.1), PROBLEM, "all")
+        ),
         *("flow.objective.reward", "Verifiable", "SelfCertainty"),
     ),
 }

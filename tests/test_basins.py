@@ -18,7 +18,7 @@ import qra_jax as qra
 from qra_jax import plot
 
 STARTS = 128
-CERTAIN = qra.RLIF(qra.SequenceProbability())
+CERTAIN = qra.RLIF(qra.objectives.SequenceProbability())
 
 
 @functools.cache
@@ -26,7 +26,7 @@ def symmetric():
     """Three patterns alike under sequence probability, and the points of rest of that."""
     policy, problem = qra.two_stage(jnp.full(3, 1 / 3), jnp.full(3, 0.9))
     flow = qra.GradientFlow(CERTAIN, problem)
-    return policy, flow, qra.fixed_points(flow, policy, starts=6)
+    return policy, flow, qra.fixed_points(policy, flow, starts=6)
 
 
 def padded(starts):
@@ -40,13 +40,13 @@ def fates(starts, probs=(1 / 3, 1 / 3, 1 / 3), rates=(0.9, 0.9, 0.9), found=None
     policy, problem = qra.two_stage(jnp.asarray(probs), jnp.asarray(rates))
     flow = qra.GradientFlow(CERTAIN, problem)
     found = symmetric()[2] if found is None else found
-    return qra.basins(flow, policy, padded(starts), attractors=found)
+    return qra.basins(policy, flow, padded(starts), attractors=found)
 
 
 def test_equal_patterns_win_equal_shares():
     """Random starts: thirds within their errors. A symmetric set: exactly; the most probable
     pattern wins each, and its permutations take the same time."""
-    found = fates(qra.random_starts(jax.random.key(1), 3, STARTS))
+    found = fates(qra.dynamics.random_starts(jax.random.key(1), 3, STARTS))
     share, error = found.pattern_fractions, found.pattern_standard_errors
     np.testing.assert_allclose(error, np.sqrt(share * (1 - share) / STARTS), rtol=1e-12)
     assert np.all(np.abs(share - 1 / 3) < 3 * error)
@@ -101,7 +101,7 @@ def engine(eps):
         @jax.jit
         def run(starts, rates):
             policy, problem = qra.two_stage(jnp.full(rates.shape, 1 / len(rates)), rates)
-            found = qra.basins(problem, policy, starts, eps=eps)
+            found = qra.basins(policy, problem, starts, eps=eps)
 
             def alone(start):
                 return qra.log_convergence_time(qra.two_stage(start, rates)[0], problem, eps)[0]
@@ -154,11 +154,11 @@ def test_ties_and_faces_of_integrable_flows():
 
 def measures(log_times, winners, weights):
     corners = jnp.eye(3)
-    attractors = qra.Attractors(
+    attractors = qra.dynamics.Attractors(
         corners, corners > 0, -1 + corners, jnp.ones(3, bool), jnp.zeros((), jnp.int32)
     )
     winners = jnp.asarray(winners, jnp.int32)
-    return qra.Basins(attractors, winners, winners, log_times, 0 * winners, weights)
+    return qra.dynamics.Basins(attractors, winners, winners, log_times, 0 * winners, weights)
 
 
 def test_measures_against_numpy():
@@ -196,14 +196,14 @@ def test_measures_against_numpy():
 
 def test_median_and_worst_times_are_differentiable():
     """Through solves that end near a vertex, against central differences."""
-    starts = qra.random_starts(jax.random.key(5), 3, 16)
+    starts = qra.dynamics.random_starts(jax.random.key(5), 3, 16)
     method = qra.ODE(rtol=1e-9, atol=1e-9, adjoint=diffrax.ForwardMode())
     step = 1e-4
 
     def times(rate):
         policy, problem = qra.two_stage(jnp.full(3, 1 / 3), jnp.stack([rate, 0.7, 0.6]))
         flow = qra.GradientFlow(CERTAIN, problem)
-        found = qra.basins(flow, policy, starts, attractors=symmetric()[2], method=method)
+        found = qra.basins(policy, flow, starts, attractors=symmetric()[2], method=method)
         return jnp.stack([found.median_log_time, found.worst_log_time])
 
     rates = 0.9 + step * jnp.arange(-1, 2)
@@ -217,14 +217,14 @@ def test_median_and_worst_times_are_differentiable():
 def test_a_batch_of_flows_is_a_loop_of_them():
     """`vmap` over rates, against single calls; and `joined` chunks against one call."""
     policy, _, found = symmetric()
-    starts = qra.random_starts(jax.random.key(6), 3, STARTS)
+    starts = qra.dynamics.random_starts(jax.random.key(6), 3, STARTS)
     rates = jnp.array([[0.9, 0.6, 0.5], [0.8, 0.8, 0.9]])
 
     def run(rates):
         _, problem = qra.two_stage(jnp.full(3, 1 / 3), rates)
         flow = qra.GradientFlow(CERTAIN, problem)
         policy_of = qra.two_stage(jnp.full(3, 1 / 3), rates)[0]
-        return qra.basins(flow, policy_of, starts, attractors=found)
+        return qra.basins(policy_of, flow, starts, attractors=found)
 
     batch = jax.jit(jax.vmap(run))(rates)
     shares = jax.vmap(lambda one: one.pattern_fractions)(batch)
@@ -240,7 +240,7 @@ def test_a_batch_of_flows_is_a_loop_of_them():
 
 def test_float32():
     """The same winners."""
-    starts = qra.random_starts(jax.random.key(7), 3, 16)
+    starts = qra.dynamics.random_starts(jax.random.key(7), 3, 16)
     policy, problem = qra.two_stage(jnp.full(3, 1 / 3), jnp.array([0.9, 0.7, 0.1]))
     single = jax.tree_util.tree_map(
         lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x,
@@ -272,7 +272,7 @@ def test_bad_input(change, message):
     given = {"pattern_probs": [[0.5, 0.5, 0.0]]} | change
     given = {key: jnp.asarray(x) if isinstance(x, list) else x for key, x in given.items()}
     with pytest.raises(ValueError, match=message):
-        qra.basins(problem, policy, given.pop("pattern_probs"), **given)
+        qra.basins(policy, problem, given.pop("pattern_probs"), **given)
 
 
 def test_bad_attractors_and_draws():
@@ -280,13 +280,13 @@ def test_bad_attractors_and_draws():
     policy, problem = qra.two_stage(jnp.array([0.5, 0.5]), jnp.array([0.9, 0.7]))
     starts = jnp.array([[0.5, 0.5]])
     with pytest.raises(TypeError, match=r"basins\.|attractors must be FixedPoints"):
-        qra.basins(problem, policy, starts, attractors=symmetric)
+        qra.basins(policy, problem, starts, attractors=symmetric)
     with pytest.raises(ValueError, match="attractors must be of 2 patterns, got 3"):
-        qra.basins(problem, policy, starts, attractors=symmetric()[2])
+        qra.basins(policy, problem, starts, attractors=symmetric()[2])
     with pytest.raises(ValueError, match="concentration must be above 0"):
-        qra.random_starts(jax.random.key(0), 3, 4, concentration=0.0)
+        qra.dynamics.random_starts(jax.random.key(0), 3, 4, concentration=0.0)
     with pytest.raises(ValueError, match="number must be at least 1"):
-        qra.random_starts(jax.random.key(0), 3, 0)
+        qra.dynamics.random_starts(jax.random.key(0), 3, 0)
 
 
 def test_portrait_from_stored_data():

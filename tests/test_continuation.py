@@ -31,11 +31,11 @@ class Curve(eqx.Module):
         policy, problem = qra.two_stage(self.ref, self.rates)
         return policy, Line(problem, self.start, self.slope)
 
-    def follow(self, **options) -> qra.Branch:
+    def follow(self, **options) -> qra.dynamics.Branch:
         policy, family = self.family()
         ends = self.bounds[0], self.bounds[1]
-        return qra.continue_fixed_point(
-            family, policy, self.probs, self.value, bounds=ends, direction=self.direction,
+        return qra.dynamics.continue_fixed_point(
+            policy, family, self.probs, self.value, bounds=ends, direction=self.direction,
             step=0.5, max_steps=ROWS, **options,
         )  # fmt: skip
 
@@ -92,7 +92,7 @@ def test_closed_form():
     np.testing.assert_allclose(probs, gibbs(RATES / np.exp(values)[:, None]), atol=1e-12)
     assert branch.num_special == 0
     assert np.all(branch.special == -1)
-    assert np.all(branch.kind == qra.Stability.SINK)
+    assert np.all(branch.kind == qra.dynamics.Stability.SINK)
     fisher = np.array([np.diag(p) - np.outer(p, p) for p in probs])
     expected = -np.exp(values)[:, None] * np.linalg.eigvalsh(fisher)[:, 1:]
     np.testing.assert_allclose(spectrum, expected, atol=1e-9)
@@ -138,7 +138,7 @@ def test_fold():
     branch = by_own_probability().follow()
     values, probs, spectrum = listed(branch)
     ((log_odds, log_beta),) = fold_by_scan(UNEQUAL, UNEQUAL_RATES)
-    assert list(branch.special) == [qra.Special.FOLD, -1, -1, -1]
+    assert list(branch.special) == [qra.dynamics.Special.FOLD, -1, -1, -1]
     assert list(branch.fold) == list(branch.located) == [True, False, False, False]
     np.testing.assert_allclose(branch.special_value[0], log_beta, rtol=1e-12)
     at_fold = branch.special_probs[0]
@@ -171,7 +171,7 @@ def test_pitchfork():
     assert probs[0, 0] < 0.01
     assert probs[-1, 0] > 0.99
     for branch in (straight, bent):
-        assert list(branch.special) == [qra.Special.BRANCH_POINT, -1, -1, -1]
+        assert list(branch.special) == [qra.dynamics.Special.BRANCH_POINT, -1, -1, -1]
         assert branch.located[0]
         np.testing.assert_allclose(branch.special_value[0], np.log(0.82 / 2), rtol=1e-12)
         np.testing.assert_allclose(branch.special_probs[0], [0.5, 0.5, 0], atol=1e-9)
@@ -196,7 +196,7 @@ def test_mixture_has_two_folds():
     listed(branch)
     expected = fold_by_scan(ref, rates, 0.15)
     expected = sorted((w, x) for x, w in expected if 0 < w < 1)[::-1]
-    assert list(branch.special[:2]) == [qra.Special.FOLD] * 2
+    assert list(branch.special[:2]) == [qra.dynamics.Special.FOLD] * 2
     found = branch.special_probs[:2]
     np.testing.assert_allclose(branch.special_value[:2], [w for w, _ in expected], rtol=1e-9)
     log_odds = jnp.log(found[:, 0] / found[:, 1])
@@ -226,7 +226,7 @@ def test_grpo_has_two_folds():
     np.testing.assert_allclose(branch.special_value[:2], folds[::-1], rtol=1e-9)
 
 
-def follow_alone(reward, ref, rates, probs, value, bounds) -> qra.Branch:
+def follow_alone(reward, ref, rates, probs, value, bounds) -> qra.dynamics.Branch:
     """A branch over log beta under one reward: less to compile than `curve` where derivatives or
     another precision ask for a compilation of their own."""
     policy, problem = qra.two_stage(ref, rates)
@@ -234,8 +234,8 @@ def follow_alone(reward, ref, rates, probs, value, bounds) -> qra.Branch:
     def family(log_beta):
         return qra.GradientFlow(qra.RLIF(reward, jnp.exp(log_beta)), problem)
 
-    return qra.continue_fixed_point(
-        family, policy, probs, value, bounds=bounds, step=0.5, max_steps=ROWS, max_special=1
+    return qra.dynamics.continue_fixed_point(
+        policy, family, probs, value, bounds=bounds, step=0.5, max_steps=ROWS, max_special=1
     )
 
 
@@ -246,7 +246,7 @@ def test_fold_derivatives():
 
     def fold(inputs):
         ref = jnp.stack([inputs[0], 1 - inputs[0]])
-        reward = qra.Mixture((qra.SequenceProbability(),), inputs[3:])
+        reward = qra.objectives.Mixture((qra.objectives.SequenceProbability(),), inputs[3:])
         branch = follow_alone(reward, ref, inputs[1:3], start, np.log(0.08), bounds)
         probs = branch.special_probs[0]
         return jnp.stack([branch.special_value[0], jnp.log(probs[0] / probs[1])])
@@ -306,13 +306,13 @@ def test_hopf():
         return qra.GradientFlow(qra.RLIF(pays, beta), problem, geometry="natural")
 
     options = {"bounds": (0.01, 0.2), "step": 0.5, "max_steps": ROWS}
-    branch = qra.continue_fixed_point(family, policy, thirds, 0.2, direction=-1, **options)
+    branch = qra.dynamics.continue_fixed_point(policy, family, thirds, 0.2, direction=-1, **options)
     values, probs, spectrum = listed(branch)
     np.testing.assert_allclose(probs, 1 / 3, rtol=1e-12)
     root = np.exp(2j * np.pi / 3)
     pair = (np.array([wins * root - 1 / root, wins / root - root]) / 3)[None] - values[:, None]
     np.testing.assert_allclose(np.sort_complex(spectrum), np.sort_complex(pair), atol=1e-9)
-    assert list(branch.special) == [qra.Special.HOPF, -1, -1, -1]
+    assert list(branch.special) == [qra.dynamics.Special.HOPF, -1, -1, -1]
     assert not branch.located[0]
     # Interpolated in a test that is linear here.
     np.testing.assert_allclose(branch.special_value[0], (1 - wins) / 6, rtol=1e-9)
@@ -329,7 +329,7 @@ def test_lanes_in_single_precision():
     rates = jnp.asarray(UNEQUAL_RATES, single)
 
     def lane(ref, probs, value, bounds):
-        own = qra.SequenceProbability()
+        own = qra.objectives.SequenceProbability()
         return follow_alone(own, ref, rates, probs, value, tuple(bounds))
 
     branch = jax.jit(jax.vmap(lane))(refs, probs, values, bounds)
@@ -351,8 +351,8 @@ def test_rows_run_out():
     """A step too short for the rows given is a status."""
     branch = by_own_probability()
     policy, family = branch.family()
-    short = qra.continue_fixed_point(
-        family, policy, branch.probs, branch.value, bounds=tuple(branch.bounds), step=0.01,
+    short = qra.dynamics.continue_fixed_point(
+        policy, family, branch.probs, branch.value, bounds=tuple(branch.bounds), step=0.01,
         max_steps=ROWS,
     )  # fmt: skip
     assert short.status == qra.Status.MAX_STEPS
@@ -365,8 +365,8 @@ def test_all_branches_at_once():
     policy, problem = qra.two_stage(UNEQUAL, UNEQUAL_RATES)
 
     def at(beta):
-        flow = qra.GradientFlow(qra.RLIF(qra.SequenceProbability(), beta), problem)
-        return qra.fixed_points(flow, policy, faces="interior", starts=8).valid.sum()
+        flow = qra.GradientFlow(qra.RLIF(qra.objectives.SequenceProbability(), beta), problem)
+        return qra.fixed_points(policy, flow, faces="interior", starts=8).valid.sum()
 
     ((_, log_beta),) = fold_by_scan(UNEQUAL, UNEQUAL_RATES)
     beta = np.exp(log_beta)
@@ -379,7 +379,7 @@ def own(**changes):
     policy, family = by_own_probability().family()
     given = {"family": family, "policy": policy, "pattern_probs": jnp.asarray([0.5, 0.5, 0.0])}
     given |= {"value": -1.0, "bounds": (-2.0, 0.0)} | changes
-    return qra.continue_fixed_point(**given)
+    return qra.dynamics.continue_fixed_point(**given)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import qra_jax as qra
-from qra_jax._design import _design
-from qra_jax._fine_tuning import as_task, design_score
+from qra_jax.fine_tuning._design import _design
+from qra_jax.fine_tuning._total_time import as_task, design_score
 from qra_jax.sweep import map_chunks
 
 PATTERNS = 4
@@ -41,7 +41,7 @@ def columns(draws, budget, floor, cost):
 
 
 @functools.cache
-def design(name: str, seed: int = 0) -> qra.SFTDesign:
+def design(name: str, seed: int = 0) -> qra.fine_tuning.SFTDesign:
     """The design of a case; all cases share one compilation."""
     probs, rates, budget, floor, cost = columns(*CASES[name])
     settings = {"budget": budget, "floor": floor, "cost": cost, "eps": EPS}
@@ -284,9 +284,9 @@ def test_bad_mixture():
     """Of the wrong length, and no shares."""
     start = jnp.array(CHECK[0]), jnp.array(CHECK[1])
     with pytest.raises(ValueError, match=r"mixture must have shape \(3,\)"):
-        qra.log_total_time(*start, jnp.ones(2) / 2, 1.0)
+        qra.fine_tuning.log_total_time(*start, jnp.ones(2) / 2, 1.0)
     with pytest.raises(ValueError, match="mixture"):
-        qra.log_total_time(*start, jnp.ones(3), 1.0)
+        qra.fine_tuning.log_total_time(*start, jnp.ones(3), 1.0)
 
 
 def random_problems(number: int, patterns: int, seed: int = 7):

@@ -60,7 +60,7 @@ def test_point_mass_is_the_exact_solver():
     assert np.isnan(found.log_convergence_if_strong.median).all()
     np.testing.assert_array_equal(found.best_probs, [[1, 0, 0]])
     np.testing.assert_array_equal(found.misleading_probs, [[0, 1, 0]])
-    path = qra.solve_flow(problem, policy, log_times=found.forecast.log_times)
+    path = qra.solve_flow(policy, problem, log_times=found.forecast.log_times)
     np.testing.assert_allclose(found.forecast.accuracy.median, path.accuracy, atol=1e-4)
     np.testing.assert_allclose(
         found.forecast.pattern_shares.high, path.pattern_probs[:, 0], atol=1e-4
@@ -79,7 +79,7 @@ def test_steps_at_a_known_learning_rate():
     found = certain().step_forecast
     assert found is not None
     policy, problem = qra.two_stage(PROBS, RATES)
-    exact = qra.solve_flow(problem, policy, log_times=np.log(0.5 * found.steps[1:]))
+    exact = qra.solve_flow(policy, problem, log_times=np.log(0.5 * found.steps[1:]))
     np.testing.assert_allclose(found.accuracy.median[1:], exact.accuracy, atol=2e-3)
     assert found.accuracy.median[0] == pytest.approx(PROBS @ RATES, abs=1e-5)
     assert np.exp(found.log_scale.low) == pytest.approx(0.5)
@@ -148,7 +148,7 @@ def test_more_data_settles():
 def test_expected_regime_by_nested_simulation():
     """The expected largest regime probability after more rollouts, all of it in NumPy."""
     samples, correct = counts_of([0.15, 0.5, 0.35], [0.8, 0.6, 0.3], 100)
-    posterior = qra.pooled_posterior(samples, correct)
+    posterior = qra.posteriors.pooled_posterior(samples, correct)
     probs, rates = (np.asarray(x) for x in posterior.draw(jax.random.key(0), 32))
     truths = Tables(probs, rates)
     found = future_posteriors(posterior, qra.RLVR(), truths, np.array([300.0]), (0, 0)).settled
@@ -172,10 +172,10 @@ def test_time_scale_is_recovered():
     """Logs of the exact flow at a rate of 0.3: the rate, and the rest of the run."""
     policy, problem = qra.two_stage(PROBS, RATES)
     steps = np.array([20, 60, 100])
-    exact = qra.solve_flow(problem, policy, log_times=np.log(0.3 * np.append(steps, 500)))
+    exact = qra.solve_flow(policy, problem, log_times=np.log(0.3 * np.append(steps, 500)))
     right = np.asarray(exact.accuracy[:3]) * 20_000
     logged = np.stack([steps, right, np.full(3, 20_000)], axis=1)
-    posterior = qra.pooled_posterior(*counts_of(PROBS, RATES, 1e8))
+    posterior = qra.posteriors.pooled_posterior(*counts_of(PROBS, RATES, 1e8))
     found = forecast_run(posterior, TrainingRun(500, logged=logged), draws=99)
     low, high = np.exp(found.log_scale.low), np.exp(found.log_scale.high)
     assert low < 0.3 < high < 1.5 * low
@@ -239,7 +239,7 @@ def test_noise_has_these_moments():
 
 def test_training_noise_fades_with_the_batch():
     """Trained in huge batches, draws follow the flow; in small ones the band is wider."""
-    posterior = qra.pooled_posterior(*counts_of(PROBS, RATES, 1e8))
+    posterior = qra.posteriors.pooled_posterior(*counts_of(PROBS, RATES, 1e8))
 
     def foretold(batch):
         sampler = qra.SampledGroups(4, batch=batch)
@@ -250,7 +250,7 @@ def test_training_noise_fades_with_the_batch():
     policy, problem = qra.two_stage(PROBS, RATES)
     objective = qra.Objective(qra.Verifiable(), utility=qra.GRPO(4))
     flow = qra.GradientFlow(objective, problem)
-    exact = qra.solve_flow(flow, policy, log_times=np.log(0.1 * quiet.steps[1:]))
+    exact = qra.solve_flow(policy, flow, log_times=np.log(0.1 * quiet.steps[1:]))
     np.testing.assert_allclose(quiet.accuracy.median[1:], exact.accuracy, atol=2e-3)
     assert np.max(quiet.accuracy.high - quiet.accuracy.low) < 1e-3
     assert np.max(noisy.accuracy.high - noisy.accuracy.low) > 0.02
@@ -259,11 +259,11 @@ def test_training_noise_fades_with_the_batch():
 
 def test_logs_move_a_noisy_forecast():
     """With a sampler too, logs find the scale."""
-    posterior = qra.pooled_posterior(*counts_of(PROBS, RATES, 1e8))
+    posterior = qra.posteriors.pooled_posterior(*counts_of(PROBS, RATES, 1e8))
     policy, problem = qra.two_stage(PROBS, RATES)
     objective = qra.Objective(qra.Verifiable(), utility=qra.GRPO(4))
     flow = qra.GradientFlow(objective, problem)
-    exact = qra.solve_flow(flow, policy, log_times=np.log(0.1 * np.array([30.0, 60.0])))
+    exact = qra.solve_flow(policy, flow, log_times=np.log(0.1 * np.array([30.0, 60.0])))
     logged = [[30, 50_000 * float(exact.accuracy[0]), 50_000]]
     sampler = qra.SampledGroups(4, batch=10**6)
     run = TrainingRun(60, logged=np.array(logged), sampler=sampler, particles=100)
@@ -276,13 +276,13 @@ def test_logs_move_a_noisy_forecast():
 def test_logged_patterns_find_the_scale_of_an_entangled_start(sampler):
     """On the plateau the accuracy says little of the scale, the patterns of the same samples do."""
     probs, rates = np.array([0.001, 0.2, 0.799]), np.array([0.9, 0.5, 0.48])
-    posterior = qra.pooled_posterior(*counts_of(probs, rates, 1e8))
+    posterior = qra.posteriors.pooled_posterior(*counts_of(probs, rates, 1e8))
     policy, problem = qra.two_stage(probs, rates)
     objective = qra.RLVR() if sampler is None else qra.Objective(
         qra.Verifiable(), utility=sampler.utility
     )  # fmt: skip
     flow = qra.GradientFlow(objective, problem)
-    exact = qra.solve_flow(flow, policy, log_times=np.log([200.0, 4000.0]))
+    exact = qra.solve_flow(policy, flow, log_times=np.log([200.0, 4000.0]))
     right, samples = 500 * float(exact.accuracy[0]), 500.0
     logged = np.array([[20, right, samples]])
     used = samples * np.asarray(exact.pattern_probs[:1, 0])
@@ -301,7 +301,9 @@ def test_logged_patterns_find_the_scale_of_an_entangled_start(sampler):
 def test_logged_patterns_of_rates_one_and_zero(sampler):
     """Where one pattern is always right and the other never, logs of patterns are logs of right
     answers: the same forecast."""
-    posterior = qra.pooled_posterior(*counts_of(np.array([0.3, 0.7]), np.array([1.0, 0.0]), 1e9))
+    posterior = qra.posteriors.pooled_posterior(
+        *counts_of(np.array([0.3, 0.7]), np.array([1.0, 0.0]), 1e9)
+    )
     logged = np.array([[10, 40.0, 100], [20, 60, 100]])
     used = np.stack([logged[:, 1], 100 - logged[:, 1]], axis=1)
     one, other = (
@@ -452,7 +454,7 @@ def test_logged_patterns_fit_the_posterior():
     """As many columns as it has patterns."""
     run = TrainingRun(60, logged=np.array([[3.0, 1, 4]]), logged_patterns=np.ones((1, 2)))
     with pytest.raises(ValueError, match="logged_patterns must have 3 columns, got 2"):
-        forecast_run(qra.pooled_posterior(*counts_of(PROBS, RATES, 100)), run)
+        forecast_run(qra.posteriors.pooled_posterior(*counts_of(PROBS, RATES, 100)), run)
 
 
 @pytest.mark.parametrize(

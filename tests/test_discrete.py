@@ -28,13 +28,13 @@ ESTIMATORS = {
     "GRPO, sample deviation, redrawn": qra.SampledGRPO(ddof=1, redraw=True),
     "rejection": "rejection",
     "MaxRL": "maxrl",
-    "MaxRL, centred": qra.SampledMaxRL(centred=True),
-    "pass@2": qra.SampledPassAtK(2),
-    "pass@1": qra.SampledPassAtK(1),
+    "MaxRL, centred": qra.training.SampledMaxRL(centred=True),
+    "pass@2": qra.training.SampledPassAtK(2),
+    "pass@1": qra.training.SampledPassAtK(1),
 }
 
 
-class Shared(qra.AbstractTwoStagePolicy):
+class Shared(qra.policies.AbstractTwoStagePolicy):
     """Two questions of two patterns whose logits are multiples of the same parameters."""
 
     theta: jax.Array
@@ -94,7 +94,7 @@ def test_steps_follow_the_flow():
     end, numbers = 20.0, np.array([20, 40, 80, 160])
 
     def run(rate):
-        found = qra.train(PROBLEM, POLICY, optax.sgd(rate), 160, rows=161)
+        found = qra.train(POLICY, PROBLEM, optax.sgd(rate), 160, rows=161)
         return found.pattern_probs[:, 0], found.status
 
     probs, status = jax.jit(jax.vmap(run))(end / numbers)
@@ -116,7 +116,7 @@ def test_natural_steps_are_exact():
 def test_exact_steps():
     """A step is the learning rate times the velocity; rows are those of shorter runs."""
     flow = qra.GradientFlow(qra.RLVR(0.1), PROBLEM)
-    run = qra.train(flow, POLICY, SGD, 10, rows=4)
+    run = qra.train(POLICY, flow, SGD, 10, rows=4)
     np.testing.assert_array_equal(run.steps, [0, 3, 7, 10])
     params, frozen = flow.split(POLICY)
     velocity = jax.jit(lambda params: flow.velocity(params, frozen, POLICY))
@@ -156,7 +156,7 @@ def test_expectation(estimator, group_size):
     drawn = np.full(len(outcomes), True)
     if getattr(sampler.estimator, "redraw", False):
         drawn = (successes > 0) & (successes < group_size)
-    if isinstance(sampler.estimator, qra.RejectionFineTuning):
+    if isinstance(sampler.estimator, qra.training.RejectionFineTuning):
         drawn = successes > 0
     chances = chances * drawn / np.sum(chances * drawn)
 
@@ -170,8 +170,8 @@ def test_expectation(estimator, group_size):
 def test_unbiased_or_not():
     """What is unbiased says that it is, and Dr. GRPO by how much it is not."""
     sampler = functools.partial(qra.SampledGroups, 4)
-    assert sampler(estimator="reinforce").utility == qra.Mean()
-    assert sampler(estimator="rloo").utility == qra.Mean()
+    assert sampler(estimator="reinforce").utility == qra.objectives.Mean()
+    assert sampler(estimator="rloo").utility == qra.objectives.Mean()
     value = jnp.array([0.3])
     assert sampler(estimator="dr_grpo").utility.slope(value, 1 - value) == 0.75
 
@@ -188,11 +188,11 @@ def one_step(name, batch, group_size):
     exact = qra.GradientFlow(objective, flow.problem, "all")
 
     def step(key):
-        run = qra.train(flow, policy, SGD, 1, sampler=sampler, key=key)
+        run = qra.train(policy, flow, SGD, 1, sampler=sampler, key=key)
         return run.final_policy
 
     each = jax.jit(jax.vmap(step))(KEYS)
-    target = qra.train(exact, policy, SGD, 1).final_policy
+    target = qra.train(policy, exact, SGD, 1).final_policy
     return flat(each) - flat(policy), flat(target) - flat(policy)
 
 
@@ -228,7 +228,7 @@ def test_mean_over_seeds_converges():
     assert slope(numbers, errors) == pytest.approx(-0.5, abs=0.1)
 
 
-GROUPS = [(qra.SampledGRPO(redraw=True), 2.0), (qra.RejectionFineTuning(), 0.0)]
+GROUPS = [(qra.SampledGRPO(redraw=True), 2.0), (qra.training.RejectionFineTuning(), 0.0)]
 
 
 @functools.cache
@@ -297,7 +297,7 @@ def test_clipping_in_training():
 
     def moved(**options):
         sampler = qra.SampledGroups(size, **options)
-        run = qra.train(problem, policy, optax.sgd(rate), 1, sampler=sampler, key=jax.random.key(1))
+        run = qra.train(policy, problem, optax.sgd(rate), 1, sampler=sampler, key=jax.random.key(1))
         assert run.status == qra.Status.COMPLETED
         return float((run.final_policy.pattern_logits - policy.pattern_logits)[0, 0])
 
@@ -363,7 +363,7 @@ def test_start_that_is_not_finite():
 
     def status(logit):
         policy = qra.TabularPolicy(jnp.stack([logit, 0.0])[None], jnp.zeros((1, 2, 2)))
-        run = qra.train(qra.Problem(np.zeros(1, int)), policy, SGD, 2)
+        run = qra.train(policy, qra.Problem(np.zeros(1, int)), SGD, 2)
         return run.status, run.num_steps
 
     assert jax.jit(status)(jnp.nan) == (qra.Status.INVALID_INPUT, 0)
@@ -376,7 +376,7 @@ def test_padded_patterns_and_frozen_answers(sampler):
     frozen = qra.GradientFlow(qra.RLVR(0.1), moving.problem)
     optimiser = optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(0.05, weight_decay=0.1))
     key = None if sampler is None else KEYS[0]
-    run = qra.train(frozen, policy, optimiser, STEPS, sampler=sampler, key=key)
+    run = qra.train(policy, frozen, optimiser, STEPS, sampler=sampler, key=key)
     assert run.status == qra.Status.COMPLETED
     gone = np.isneginf(policy.pattern_logits)
     rows = np.asarray(run.policy.pattern_logits)
@@ -396,7 +396,7 @@ def test_float32():
     same(run.accuracy, run_exactly(PROBLEM, POLICY).accuracy, 1e-6)
     flow = qra.GradientFlow(qra.RLVR(0.1), problem)
     sampler = qra.SampledGroups(4, 2, qra.SampledGRPO(redraw=True), clip=0.2, epochs=2)
-    sampled = qra.train(flow, policy, optax.adam(0.1), 50, sampler=sampler, key=KEYS[0])
+    sampled = qra.train(policy, flow, optax.adam(0.1), 50, sampler=sampler, key=KEYS[0])
     assert sampled.final_policy.pattern_logits.dtype == np.float32
     assert sampled.status == qra.Status.COMPLETED
     assert sampled.accuracy[-1] > sampled.accuracy[0]
@@ -422,7 +422,7 @@ def test_batches_and_gradients():
 
     def accuracy(logit, rate):
         policy = qra.TabularPolicy(POLICY.pattern_logits.at[0, 0].add(logit), POLICY.answer_logits)
-        return qra.train(PROBLEM, policy, optax.sgd(rate), STEPS, rows=4).accuracy[-1]
+        return qra.train(policy, PROBLEM, optax.sgd(rate), STEPS, rows=4).accuracy[-1]
 
     step = 1e-5
     logits, rates = jnp.array([0.0, step, -step, 0.0]), jnp.array([0.5, 0.5, 0.5, 1.0])
@@ -439,7 +439,7 @@ def groups(*args, **options):
 
 def train(flow=PROBLEM, optimiser=SGD, num_steps=5, **options):
     """A call of `train` on the check case."""
-    return lambda: qra.train(flow, POLICY, optimiser, num_steps, **options)
+    return lambda: qra.train(POLICY, flow, optimiser, num_steps, **options)
 
 
 def objective(*args, **options):
@@ -457,8 +457,8 @@ BAD = {
     "negative clip": (groups(4, clip=(0.2, -0.1)), "clip", "above 0", "-0.1"),
     "group of one": (groups(1), "group_size", "at least 2 for SampledGRPO", "1"),
     "one for a mean": (groups(1, estimator="rloo"), "group_size", "at least 2", "1"),
-    "group below k": (groups(3, estimator=qra.SampledPassAtK(4)), "group_size", "4", "3"),
-    "k of 0": (lambda: qra.SampledPassAtK(0), "k", "at least 1", "0"),
+    "group below k": (groups(3, estimator=qra.training.SampledPassAtK(4)), "group_size", "4", "3"),
+    "k of 0": (lambda: qra.training.SampledPassAtK(0), "k", "at least 1", "0"),
     "ddof": (lambda: qra.SampledGRPO(ddof=2), "ddof", "0 or 1", "2"),
     "no steps": (train(num_steps=0), "num_steps", "at least 1", "0"),
     "one row": (train(rows=1), "rows", "at least 2", "1"),
@@ -473,7 +473,7 @@ BAD = {
         "none",
     ),
     "utility": (
-        train(objective(qra.Verifiable(), utility=qra.LogLikelihood()), **WITH),
+        train(objective(qra.Verifiable(), utility=qra.objectives.LogLikelihood()), **WITH),
         "utility",
         "mean or that of the estimator, GRPO(group=4",
         "LogLikelihood()",

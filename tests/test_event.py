@@ -119,9 +119,9 @@ def test_accuracy_rises_then_falls_under_self_certainty():
         qra.AccuracyReaches(rising, direction="rising"),
         qra.AccuracyReaches(falling, direction="falling"),
     )
-    up = qra.event_time(flow, policy, both)
+    up = qra.event_time(policy, flow, both)
     assert up.event == 0
-    down = qra.event_time(flow, policy, (qra.AccuracyReaches(1.0, direction="rising"), both[1]))
+    down = qra.event_time(policy, flow, (qra.AccuracyReaches(1.0, direction="rising"), both[1]))
     assert down.event == 1
     assert down.log_time > up.log_time
     for found, level in ((up, rising), (down, falling)):
@@ -143,7 +143,7 @@ def test_questions_have_their_own_events():
             qra.ValueReaches(level if i == which else 2.0, question)
             for i, (level, question) in enumerate(zip(levels, questions, strict=True))
         ]
-        return qra.event_time(problem, policy, events)
+        return qra.event_time(policy, problem, events)
 
     for which, level in enumerate(levels):
         found = first(which)

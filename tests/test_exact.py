@@ -39,9 +39,9 @@ def solve_all(problems, method):
 
     def solve(logits, rates, log_times):
         policy, flow = start(logits, rates)
-        first = qra.entanglement(policy, flow, method=method)
-        found = jax.vmap(lambda eps: qra.convergence(policy, flow, eps, method=method))(EPS)
-        traj = qra.solve_flow(flow, policy, log_times=log_times, method=method)
+        first = qra.times.entanglement(policy, flow, method=method)
+        found = jax.vmap(lambda eps: qra.times.convergence(policy, flow, eps, method=method))(EPS)
+        traj = qra.solve_flow(policy, flow, log_times=log_times, method=method)
         status = jnp.stack([first.status[0], *found.status[:, 0], traj.status])
         times = jnp.append(first.log_time, found.log_time[:, 0])
         return times, traj.policy.pattern_logits[:, 0], traj.pattern_probs[:, 0], status
@@ -150,7 +150,7 @@ def test_trajectories_agree_with_the_ode():
     log_times = compiled.log_time_rows(1e-2, 1e3)
     event = qra.PatternReaches(int(np.argmax(rates[0])), 0.5)
     exact, ode = (
-        qra.solve_flow(problem, policy, log_times=log_times, until=event, method=method)
+        qra.solve_flow(policy, problem, log_times=log_times, until=event, method=method)
         for method in (EXACT, compiled.TIGHT)
     )
     assert exact.status == ode.status == qra.Status.EVENT
@@ -165,7 +165,7 @@ def test_a_thousand_patterns():
     policy, problem = qra.two_stage(rng.dirichlet(np.ones(1024)), rng.random(1024))
     log_times = np.log([0.1, 1e2, 1e4, 1e6])
     exact, ode = (
-        qra.solve_flow(problem, policy, log_times=log_times, method=method)
+        qra.solve_flow(policy, problem, log_times=log_times, method=method)
         for method in (EXACT, qra.ODE())
     )
     assert exact.status == ode.status == qra.Status.COMPLETED
@@ -177,7 +177,7 @@ def test_rows_without_requested_times():
     """Rows go from the start to the stop, in order."""
     policy, problem = qra.two_stage(np.array(systems.CHECK_PROBS), np.array(systems.CHECK_RATES))
     event = qra.PatternReaches(0, 0.99)
-    traj = qra.solve_flow(problem, policy, until=event, method=EXACT)
+    traj = qra.solve_flow(policy, problem, until=event, method=EXACT)
     assert traj.log_times[0] == -np.inf
     assert np.all(np.diff(traj.log_times[1:]) > 0)
     np.testing.assert_allclose(traj.pattern_probs[0, 0], systems.CHECK_PROBS, rtol=1e-14)
@@ -189,16 +189,16 @@ def test_hand_over_of_nearly_equal_rewards():
     rng = np.random.default_rng(64)
     probs, rates = rng.dirichlet(np.ones(64), 1024)[755], rng.uniform(size=(1024, 64))[755]
     times = np.geomspace(1, 1e3, 7)
-    logits = systems.integrate(systems.policy_gradient(rates), np.log(probs), times)
+    logits = systems.integrate(np.log(probs), systems.policy_gradient(rates), times)
     policy, flow = start(jnp.log(probs), jnp.array(rates))
-    found = qra.solve_flow(flow, policy, log_times=np.log(times), method=EXACT)
+    found = qra.solve_flow(policy, flow, log_times=np.log(times), method=EXACT)
     np.testing.assert_allclose(found.policy.pattern_logits[:, 0], logits, rtol=0, atol=1e-9)
 
 
 def test_nothing_moves():
     """Equal rewards: time passes, the policy stays."""
     policy, problem = qra.two_stage(np.array([0.2, 0.8]), np.array([0.5, 0.5]))
-    traj = qra.solve_flow(problem, policy, log_times=np.array([0.0, 5.0]), method=EXACT)
+    traj = qra.solve_flow(policy, problem, log_times=np.array([0.0, 5.0]), method=EXACT)
     assert traj.status == qra.Status.COMPLETED
     np.testing.assert_allclose(traj.pattern_probs[:, 0], [[0.2, 0.8]] * 2, rtol=1e-15)
 
@@ -209,7 +209,7 @@ def test_nothing_moves():
         (lambda p: qra.GradientFlow(qra.RLVR(0.1), p), "regularisers"),
         (lambda p: qra.GradientFlow(qra.RLVR(), p, "all"), "patterns"),
         (lambda p: qra.GradientFlow(qra.RLVR(), p, geometry="natural"), "Natural"),
-        (lambda p: qra.GradientFlow(qra.RLIF(qra.MajorityVote()), p), "constant"),
+        (lambda p: qra.GradientFlow(qra.RLIF(qra.objectives.MajorityVote()), p), "constant"),
         (lambda p: qra.GradientFlow(qra.SFT(np.array([0.5, 0.5])), p), "SFT"),
     ],
 )
@@ -217,7 +217,7 @@ def test_flows_that_are_not_integrable(flow, reason):
     """Asking for the exact method where there is none is an error that says why."""
     policy, problem = qra.two_stage(np.array([0.4, 0.6]), np.array([0.9, 0.1]))
     with pytest.raises(ValueError, match=reason):
-        qra.solve_flow(flow(problem), policy, log_times=np.array([0.0]), method=EXACT)
+        qra.solve_flow(policy, flow(problem), log_times=np.array([0.0]), method=EXACT)
 
 
 @pytest.mark.parametrize("arguments", [{"tol": 1e-20}, {"max_pieces": 0}])

@@ -81,7 +81,7 @@ def test_bad_pattern_files(tmp_path, capsys, text, message):
     file = tmp_path / "patterns.csv"
     file.write_text(text)
     with pytest.raises(ValueError, match=r"patterns|line|sum") as error:
-        qra.read_pattern_table(file)
+        qra.rollouts.read_pattern_table(file)
     assert message in str(error.value)
     out = tmp_path / "out"
     assert main(["regimes", "--quiet", "--patterns", str(file), "--out", str(out)]) == 2
@@ -93,7 +93,7 @@ def test_renormalised_patterns(tmp_path):
     """A sum within 0.01 of 1 is renormalised, and said."""
     file = tmp_path / "patterns.csv"
     file.write_text("# a comment\n" + SHARES + "a,0.5,0.9\nb,0.495,0.2\n")
-    table = qra.read_pattern_table(file)
+    table = qra.rollouts.read_pattern_table(file)
     assert table.probs.sum() == pytest.approx(1, abs=1e-15)
     assert "0.995" in table.note
 

@@ -26,7 +26,9 @@ EXISTS = np.array([[True, True, True], [True, False, True]])
 
 def network(exists=None, key=1):
     """Four tanh units."""
-    return qra.network_policy(FEATURES, R, ANSWERS, 4, 1, jax.random.key(key), exists=exists)
+    return qra.policies.network_policy(
+        FEATURES, R, ANSWERS, 4, 1, jax.random.key(key), exists=exists
+    )
 
 
 def leaves(tree):
@@ -39,7 +41,7 @@ def test_one_hot_features_are_a_table():
     that is the default."""
     policy = qra.linear_policy(np.eye(Q), R, ANSWERS, np.log(PROBS).T)
     times = np.array([1.0, 10.0, 100.0])
-    found = qra.solve_flow(PROBLEM, policy, log_times=np.log(times))
+    found = qra.solve_flow(policy, PROBLEM, log_times=np.log(times))
     assert isinstance(found.method, qra.ODE)
     for q in range(Q):
         expected = systems.euclidean_probs(PROBS[q], RATES[q], WEIGHTS[q] * times)
@@ -47,7 +49,7 @@ def test_one_hot_features_are_a_table():
     assert found.policy.arrays.weights.shape == (3, R, Q)
     np.testing.assert_array_equal(found.policy.features, np.tile(np.eye(Q), (3, 1, 1)))
     with pytest.raises(ValueError, match=r"^method must be ODE\(\).*FeaturePolicy"):
-        qra.solve_flow(PROBLEM, policy, log_times=np.log(times), method=qra.Exact())
+        qra.solve_flow(policy, PROBLEM, log_times=np.log(times), method=qra.Exact())
 
 
 def test_linear_gradient_couples_questions():
@@ -71,7 +73,11 @@ def test_chain_rule(exists):
     """Any objective, on patterns and answers: the tabular velocity through the network's own
     derivative, and the table's for the answers."""
     policy, reference = network(exists), network(exists, key=2)
-    penalties = (qra.ReverseKL(0.2), qra.EntropyBonus(0.1), qra.KLEstimator(0.3, "k3", "loss"))
+    penalties = (
+        qra.ReverseKL(0.2),
+        qra.EntropyBonus(0.1),
+        qra.objectives.KLEstimator(0.3, "k3", "loss"),
+    )
     objective = qra.Objective(qra.Verifiable(), qra.GRPO(), penalties)
     flow = qra.GradientFlow(objective, PROBLEM, "all")
     there = np.ones((Q, R), bool) if exists is None else exists
@@ -134,7 +140,7 @@ def test_convergence_time_and_its_derivative():
     velocity = jax.jit(jax.grad(lambda v: jnp.asarray(WEIGHTS) @ jnp.sum(probs(v) * RATES, -1)))
     for q in range(Q):
         best, time = int(np.argmax(RATES[q])), np.exp(found[0, q])
-        end = systems.integrate(lambda v: np.asarray(velocity(v)), np.asarray(flat), [0.0, time])
+        end = systems.integrate(np.asarray(flat), lambda v: np.asarray(velocity(v)), [0.0, time])
         np.testing.assert_allclose(probs(jnp.asarray(end[-1]))[q, best], 1 - eps, atol=1e-8)
 
 
@@ -153,7 +159,7 @@ def test_networks_of_one_shape_are_one_structure():
 
 def test_float32_stays():
     """Features and answers of float32: parameters, probabilities and velocity are."""
-    policy = qra.network_policy(
+    policy = qra.policies.network_policy(
         FEATURES.astype(np.float32), R, ANSWERS.astype(np.float32), 4, 1, jax.random.key(0)
     )
     flow = qra.GradientFlow(qra.RLVR(), PROBLEM)
@@ -167,7 +173,7 @@ def test_no_natural_gradient():
     policy = network()
     flow = qra.GradientFlow(qra.RLVR(), PROBLEM, geometry="natural")
     with pytest.raises(ValueError, match=r"^geometry must be 'euclidean' for a FeaturePolicy"):
-        qra.solve_flow(flow, policy, log_times=np.zeros(1))
+        qra.solve_flow(policy, flow, log_times=np.zeros(1))
 
 
 def linear(features=FEATURES, answers=ANSWERS, **options):
@@ -178,7 +184,7 @@ def linear(features=FEATURES, answers=ANSWERS, **options):
 def mlp(patterns=R, width=4, depth=1):
     """A call of `network_policy`."""
     key = jax.random.key(0)
-    return lambda: qra.network_policy(FEATURES, patterns, ANSWERS, width, depth, key)
+    return lambda: qra.policies.network_policy(FEATURES, patterns, ANSWERS, width, depth, key)
 
 
 NARROW = eqx.nn.Linear(3, R, key=jax.random.key(0))
@@ -186,7 +192,7 @@ NARROW = eqx.nn.Linear(3, R, key=jax.random.key(0))
 CASES = {
     "one row of features": (linear(np.ones(F)), "features", "(Q, F)", "(4,)"),
     "a cube of features": (
-        lambda: qra.FeaturePolicy(NARROW, np.ones((Q, F, 1)), ANSWERS),
+        lambda: qra.policies.FeaturePolicy(NARROW, np.ones((Q, F, 1)), ANSWERS),
         *("features", "(Q, F)", "(2, 4, 1)"),
     ),
     "features of other questions": (linear(np.ones((3, F))), "features", "Q = 2", "(3, 4)"),
@@ -196,11 +202,11 @@ CASES = {
     "NaN weight": (linear(weights=np.full((R, F), np.nan)), "weights", "finite", "nan"),
     "output of the network": (mlp(patterns=5), "network", "(R,) = (3,)", "(5,)"),
     "input of the network": (
-        lambda: qra.FeaturePolicy(NARROW, FEATURES, ANSWERS),
+        lambda: qra.policies.FeaturePolicy(NARROW, FEATURES, ANSWERS),
         *("network", "(F,) = (4,)", "error"),
     ),
     "network without parameters": (
-        lambda: qra.FeaturePolicy(jnp.tanh, FEATURES, ANSWERS),
+        lambda: qra.policies.FeaturePolicy(jnp.tanh, FEATURES, ANSWERS),
         *("network", "floating-point array"),
     ),
     "no units": (mlp(width=0), "width", "at least 1", "0"),

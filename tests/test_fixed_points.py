@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 import qra_jax as qra
-from qra_jax import Stability
+from qra_jax.dynamics import Stability
 
 PROBS, RATES = np.array([0.05, 0.70, 0.25]), np.array([0.9, 0.7, 0.1])
 POLICY, PROBLEM = qra.two_stage(PROBS, RATES)
@@ -38,7 +38,7 @@ def tilted(mask, beta):
 def test_vertices_of_a_plain_flow(geometry):
     """Nothing else rests where rewards differ. The advantage of an absent pattern is its growth
     rate in the natural geometry; in the Euclidean one that is 0 and only its sign counts."""
-    found = qra.fixed_points(qra.GradientFlow(qra.RLVR(), PROBLEM, geometry=geometry), POLICY)
+    found = qra.fixed_points(POLICY, qra.GradientFlow(qra.RLVR(), PROBLEM, geometry=geometry))
     points = found.listed()
     np.testing.assert_array_equal(points.pattern_probs, np.eye(3)[::-1])
     gaps = RATES - RATES[::-1, None]
@@ -57,7 +57,7 @@ def test_optima_of_every_face_under_a_kl_penalty(geometry):
     r"""$\pi \propto \pi_{ref} e^{R/\beta}$ on each face, with the eigenvalues $-\beta$, or those of
     $-\beta (\mathrm{diag}\,\pi - \pi\pi^T)$; every pattern that is not there would come back."""
     beta = 0.1
-    found = qra.fixed_points(kl_flow(beta, geometry=geometry), POLICY)
+    found = qra.fixed_points(POLICY, kl_flow(beta, geometry=geometry))
     points = found.listed()
     assert len(points.valid) == 7
     for i, mask in enumerate(points.face):
@@ -83,7 +83,7 @@ def test_optima_of_every_face_under_a_kl_penalty(geometry):
 def test_a_penalty_that_is_infinite_on_faces():
     """ForwardKL forbids the absence of a pattern: one point, beta pi_ref / (beta + V - R)."""
     beta = 0.1
-    found = qra.fixed_points(penalised(qra.ForwardKL(beta)), POLICY)
+    found = qra.fixed_points(POLICY, penalised(qra.objectives.ForwardKL(beta)))
     points = found.listed()
 
     def excess(value):
@@ -101,8 +101,8 @@ def test_positive_feedback():
     one pattern grows at the expense of others at the rate S / size^2."""
     policy, problem = qra.two_stage(np.ones(3) / 3, np.full(3, 0.8))
     worth = 0.8**2 + 0.2**2
-    flow = qra.GradientFlow(qra.RLIF(qra.SequenceProbability()), problem)
-    found = qra.fixed_points(flow, policy)
+    flow = qra.GradientFlow(qra.RLIF(qra.objectives.SequenceProbability()), problem)
+    found = qra.fixed_points(policy, flow)
     points = found.listed()
     assert len(points.valid) == 7
     sizes = np.asarray(points.face.sum(axis=1))
@@ -132,12 +132,12 @@ def test_complex_spectrum_against_differences():
     """A point spiralled away from: eigenvalues against those of a matrix of differences of the
     vector field on the simplex."""
     flow = qra.GradientFlow(qra.Objective(beats_the_next), PROBLEM)
-    interior = qra.fixed_points(flow, POLICY, faces="interior", starts=4).listed()
+    interior = qra.fixed_points(POLICY, flow, faces="interior", starts=4).listed()
     np.testing.assert_allclose(interior.pattern_probs, np.full((1, 3), 1 / 3), rtol=1e-12)
     basis = np.array([[1.0, 0, -1], [0, 1, -1]])
     step = 1e-5
     ends = jnp.asarray(1 / 3 + step * np.concatenate([basis, -basis]))
-    moved = np.asarray(qra.simplex_velocity(flow, POLICY, ends))
+    moved = np.asarray(qra.dynamics.simplex_velocity(POLICY, flow, ends))
     matrix = (moved[:2] - moved[2:])[:, :2].T / (2 * step)
     expected = np.linalg.eigvals(matrix)
     assert np.abs(expected.imag).min() > 0.1
@@ -151,7 +151,7 @@ def test_tied_patterns_and_patterns_that_do_not_exist():
     """Tied patterns share a whole face of points of rest, of which the middle is listed; what
     does not exist is on no face and has no eigenvalue."""
     policy, problem = qra.two_stage(np.array([0.3, 0.7, 0.0]), np.array([0.8, 0.8, 0.5]))
-    found = qra.fixed_points(qra.GradientFlow(qra.RLVR(), problem), policy)
+    found = qra.fixed_points(policy, qra.GradientFlow(qra.RLVR(), problem))
     points = found.listed()
     expected = [[0, 1, 0], [1, 0, 0], [0.5, 0.5, 0]]
     np.testing.assert_allclose(points.pattern_probs, expected, rtol=1e-15)
@@ -169,9 +169,9 @@ def test_indices_add_up(rates, beta, seed):
     """Hofbauer's theorem, and Proposition 5.2 at the one saturated point."""
     probs = np.random.default_rng(seed).dirichlet(np.ones(3))
     policy, problem = qra.two_stage(probs, np.array(rates))
-    found = qra.fixed_points(kl_flow(beta, problem), policy)
+    found = qra.fixed_points(policy, kl_flow(beta, problem))
     assert found.index_sum == 1
-    best = qra.optimal_policy(policy, kl_flow(beta, problem))
+    best = qra.laws.optimal_policy(policy, kl_flow(beta, problem))
     expected, _ = best.pattern_table(problem)
     np.testing.assert_allclose(found.pattern_probs[found.saturated], expected, rtol=1e-9)
 
@@ -181,7 +181,7 @@ def test_derivatives_and_batches():
     a batch of betas under `jit` and `vmap`."""
 
     def looked_for(beta):
-        found = qra.fixed_points(kl_flow(beta), POLICY, faces="interior", starts=1)
+        found = qra.fixed_points(POLICY, kl_flow(beta), faces="interior", starts=1)
         return found.pattern_probs[0, 0], found.eigenvalues[0, -1].real
 
     def known(beta):
@@ -210,8 +210,8 @@ def test_questions_and_weights():
     problem = qra.Problem(problem.correct, jnp.array([0.25, 0.75]))
     for question, weight in enumerate((0.25, 0.75)):
         found = qra.fixed_points(
-            qra.GradientFlow(qra.RLVR(), problem, geometry="natural"),
             policy,
+            qra.GradientFlow(qra.RLVR(), problem, geometry="natural"),
             faces="vertices",
             question=question,
             starts=1,
@@ -223,7 +223,7 @@ def test_questions_and_weights():
 def test_single_precision():
     """The interior point in float32."""
     policy, problem = qra.two_stage(PROBS.astype(np.float32), RATES.astype(np.float32))
-    found = qra.fixed_points(kl_flow(np.float32(0.1), problem), policy, faces="interior", starts=1)
+    found = qra.fixed_points(policy, kl_flow(np.float32(0.1), problem), faces="interior", starts=1)
     assert found.pattern_probs.dtype == jnp.float32
     np.testing.assert_allclose(found.pattern_probs[0], tilted(np.ones(3, bool), 0.1), rtol=2e-5)
     assert found.valid[0]
@@ -235,14 +235,14 @@ def test_simplex_velocity():
     points = np.array([[0.2, 0.3, 0.5], [0.0, 0.4, 0.6], [0.0, 0.0, 1.0]])
     gaps = RATES - points @ RATES[:, None]
     expected = points * (points * gaps - np.sum(points**2 * gaps, axis=1, keepdims=True))
-    found = qra.simplex_velocity(PROBLEM, POLICY, jnp.asarray(points))
+    found = qra.dynamics.simplex_velocity(POLICY, PROBLEM, jnp.asarray(points))
     np.testing.assert_allclose(found, expected, atol=1e-15)
     np.testing.assert_allclose(found.sum(axis=1), 0, atol=1e-16)
 
 
 def test_simplex_grid():
     """All points, each once."""
-    grid = qra.simplex_grid(3, 4)
+    grid = qra.dynamics.simplex_grid(3, 4)
     assert grid.shape == (15, 3)
     np.testing.assert_array_equal(grid.sum(axis=1), 1)
     assert len({tuple(row) for row in grid}) == 15
@@ -254,38 +254,38 @@ def test_bad_input():
     trained = qra.GradientFlow(qra.RLVR(), PROBLEM, "all")
     features = qra.linear_policy(jnp.ones((1, 2)), 3, jnp.zeros((1, 3, 2)))
     for call, error, message in (
-        (lambda: qra.fixed_points(PROBLEM, POLICY, faces="edges"), ValueError, "faces must be one"),
-        (lambda: qra.fixed_points(problem, many), ValueError, "faces must be a mask where"),
+        (lambda: qra.fixed_points(POLICY, PROBLEM, faces="edges"), ValueError, "faces must be one"),
+        (lambda: qra.fixed_points(many, problem), ValueError, "faces must be a mask where"),
         (
-            lambda: qra.fixed_points(PROBLEM, POLICY, faces=np.ones((1, 2), bool)),
+            lambda: qra.fixed_points(POLICY, PROBLEM, faces=np.ones((1, 2), bool)),
             ValueError,
             r"faces must have shape \(F, 3\)",
         ),
         (
-            lambda: qra.fixed_points(PROBLEM, POLICY, faces=np.zeros((1, 3), bool)),
+            lambda: qra.fixed_points(POLICY, PROBLEM, faces=np.zeros((1, 3), bool)),
             ValueError,
             "faces must hold a pattern in each row",
         ),
         (
-            lambda: qra.fixed_points(PROBLEM, POLICY, starts=0),
+            lambda: qra.fixed_points(POLICY, PROBLEM, starts=0),
             ValueError,
             "starts must be at least",
         ),
-        (lambda: qra.fixed_points(PROBLEM, POLICY, question=1), ValueError, "question must be at"),
-        (lambda: qra.fixed_points(trained, POLICY), ValueError, "flow.trainable must be"),
-        (lambda: qra.fixed_points(PROBLEM, features), TypeError, "policy must be a TabularPolicy"),
+        (lambda: qra.fixed_points(POLICY, PROBLEM, question=1), ValueError, "question must be at"),
+        (lambda: qra.fixed_points(POLICY, trained), ValueError, "flow.trainable must be"),
+        (lambda: qra.fixed_points(features, PROBLEM), TypeError, "policy must be a TabularPolicy"),
         (
-            lambda: qra.simplex_velocity(PROBLEM, POLICY, jnp.full(2, 0.5)),
+            lambda: qra.dynamics.simplex_velocity(POLICY, PROBLEM, jnp.full(2, 0.5)),
             ValueError,
             r"pattern_probs must have shape \(\.\.\., 3\)",
         ),
         (
-            lambda: qra.simplex_velocity(PROBLEM, POLICY, jnp.full(3, 0.5)),
+            lambda: qra.dynamics.simplex_velocity(POLICY, PROBLEM, jnp.full(3, 0.5)),
             ValueError,
             "sum of pattern_probs",
         ),
-        (lambda: qra.simplex_grid(1, 3), ValueError, "patterns must be at least 2"),
-        (lambda: qra.simplex_grid(3, 0), ValueError, "resolution must be at least 1"),
+        (lambda: qra.dynamics.simplex_grid(1, 3), ValueError, "patterns must be at least 2"),
+        (lambda: qra.dynamics.simplex_grid(3, 0), ValueError, "resolution must be at least 1"),
     ):
         with pytest.raises(error, match=message):
             call()

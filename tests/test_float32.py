@@ -36,7 +36,7 @@ def entanglement():
 
     def function(probs, rates):
         policy, problem = qra.two_stage(probs, rates)
-        found = qra.entanglement(policy, problem)
+        found = qra.times.entanglement(policy, problem)
         return found.log_time[0], (found.status[0], qra.regime(policy, problem)[0])
 
     with_gradient = jax.value_and_grad(function, argnums=(0, 1), has_aux=True)
@@ -54,9 +54,9 @@ def test_policies_and_metrics():
         policy.entropy(),
         qra.accuracy(policy, problem),
         qra.mean_accuracy(policy, problem),
-        qra.pass_at_k(policy, problem, 4),
+        qra.objectives.pass_at_k(policy, problem, 4),
         qra.entanglement_ratio(policy, problem),
-        qra.optimal_policy(policy, flow),
+        qra.laws.optimal_policy(policy, flow),
         qra.Objective(qra.SelfCertainty()).surrogate(policy, problem, policy),
     )
     assert floats(results) == {np.dtype(SINGLE)}
@@ -115,7 +115,7 @@ def test_rest():
     """A KL flow stops at its optimum, at the resolution of float32."""
     policy, problem = check_case()
     flow = qra.GradientFlow(qra.RLVR(0.1), problem)
-    traj = qra.solve_flow(flow, policy, log_times=np.linspace(-2, 60, 5))
+    traj = qra.solve_flow(policy, flow, log_times=np.linspace(-2, 60, 5))
     assert traj.status == qra.Status.STATIONARY
     assert floats((traj.pattern_probs, traj.accuracy, traj.log_times)) == {np.dtype(SINGLE)}
     weights = np.array(systems.CHECK_PROBS) * np.exp(np.array(systems.CHECK_RATES) / 0.1)

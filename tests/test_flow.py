@@ -199,7 +199,7 @@ def test_optimal_policy_of_rlif():
     problem = qra.Problem(CORRECT, WEIGHTS)
     for beta in (0.5, 1e-6):
         flow = qra.GradientFlow(qra.RLIF(beta=beta), problem)
-        found = np.exp(qra.optimal_policy(policy, flow).log_probs()[0])
+        found = np.exp(qra.laws.optimal_policy(policy, flow).log_probs()[0])
         expected = scipy.special.softmax(LOGITS + CERTAINTY / beta, axis=-1)
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-300)
     np.testing.assert_allclose(found[range(Q), CERTAINTY.argmax(axis=-1)], 1, rtol=1e-9)

@@ -17,7 +17,7 @@ METHODS = {"exact": qra.Exact(), "ode": qra.ODE()}
 
 
 @functools.cache
-def entanglement_gradient(method: qra.AbstractMethod = METHODS["exact"]):
+def entanglement_gradient(method: qra.solvers.AbstractMethod = METHODS["exact"]):
     """Engine `(probs, rates, weight)`: log T0 and its reverse-mode gradient in the first two."""
 
     def function(probs, rates, weight):
@@ -213,7 +213,7 @@ def test_trajectory_reverse_mode_through_reference_and_beta():
         policy, problem = qra.two_stage(start, rates)
         flow = qra.GradientFlow(qra.RLVR(beta), problem, geometry="natural")
         reference, _ = qra.two_stage(reference, rates)
-        rows = qra.solve_flow(flow, policy, log_times=np.log(times), reference=reference)
+        rows = qra.solve_flow(policy, flow, log_times=np.log(times), reference=reference)
         return jnp.sum(rows.pattern_probs[:, 0] * weights)
 
     def closed(start, rates, reference, beta):
@@ -242,7 +242,7 @@ def test_trajectory_forward_mode():
     def odds(start, rates):
         logits = jnp.stack([start, jnp.zeros_like(start)])
         policy, problem = qra.two_stage(jax.nn.softmax(logits), rates)
-        rows = qra.solve_flow(problem, policy, log_times=log_times, method=FORWARD)
+        rows = qra.solve_flow(policy, problem, log_times=log_times, method=FORWARD)
         final = rows.policy.pattern_logits[:, 0]
         return final[:, 0] - final[:, 1]
 

@@ -13,7 +13,7 @@ import systems
 import qra_jax as qra
 
 START, RATES = np.array(systems.CHECK_PROBS), np.array(systems.CHECK_RATES)
-UTILITIES = {"mean": qra.Mean(), "GRPO": qra.GRPO()}
+UTILITIES = {"mean": qra.objectives.Mean(), "GRPO": qra.GRPO()}
 SLOPES = {"mean": lambda a: 1.0, "GRPO": lambda a: 1 / np.sqrt(a * (1 - a))}
 GEOMETRIES = ("euclidean", "natural")
 
@@ -23,7 +23,7 @@ def trained():
     """The check case with trainable answers until V passes .7, and its problem."""
     policy, problem = qra.two_stage(START, RATES)
     flow = qra.GradientFlow(qra.RLVR(), problem, "all")
-    return qra.solve_flow(flow, policy, until=qra.AccuracyReaches(0.7)), policy, problem
+    return qra.solve_flow(policy, flow, until=qra.AccuracyReaches(0.7)), policy, problem
 
 
 @functools.cache
@@ -117,7 +117,9 @@ def test_trainable_answers():
     assert trajectory.status == qra.Status.EVENT
     assert f"{np.exp(trajectory.final_log_time):.2f}" == "2.43"
     drift = np.array(
-        jax.vmap(lambda policy: qra.success_rate_drift(policy, start, problem))(trajectory.policy)
+        jax.vmap(lambda policy: qra.objectives.success_rate_drift(policy, start, problem))(
+            trajectory.policy
+        )
     )[:, 0]
     assert drift[0] == 0
     assert np.all(np.diff(drift) > 0)
@@ -129,7 +131,7 @@ def test_trainable_answers():
 
     times = np.exp(trajectory.log_times[1:])
     states = systems.integrate(
-        velocity, np.stack([np.log(START), np.log(RATES / (1 - RATES))]), times
+        np.stack([np.log(START), np.log(RATES / (1 - RATES))]), velocity, times
     )
     probs, rates = scipy.special.softmax(states[:, 0], axis=-1), scipy.special.expit(states[:, 1])
     np.testing.assert_allclose(trajectory.accuracy[1:], np.sum(probs * rates, axis=1), rtol=1e-7)
@@ -141,31 +143,35 @@ def test_drift_under_the_assumption():
     """Patterns alone move: no drift, however far; other shapes are an error, padding is not."""
     start, problem = qra.two_stage(START, RATES)
     moved = qra.TabularPolicy(start.pattern_logits + np.array([[3.0, 0, -2]]), start.answer_logits)
-    assert qra.success_rate_drift(moved, start, problem) == 0
+    assert qra.objectives.success_rate_drift(moved, start, problem) == 0
     other, _ = qra.two_stage(np.array([0.5, 0.5]), np.array([0.9, 0.1]))
     with pytest.raises(ValueError, match=r"start must have shape \(1, 3\), got \(1, 2\)"):
-        qra.success_rate_drift(moved, other, problem)
+        qra.objectives.success_rate_drift(moved, other, problem)
     gap, _ = qra.two_stage(np.array([0.4, 0.6, 0.0]), np.array([0.5, 0.7, 0.99]))
-    found = qra.success_rate_drift(gap, start, problem)
+    found = qra.objectives.success_rate_drift(gap, start, problem)
     np.testing.assert_allclose(found, 0.4 * 0.4, rtol=1e-12)
 
 
 def test_advantage():
     """R_r - V by the formula, for two rewards; digits kept at 1e-200 from a vertex; padding 0."""
     policy, problem = qra.two_stage(START, RATES)
-    np.testing.assert_allclose(qra.advantage(policy, problem)[0], RATES - START @ RATES, rtol=1e-13)
+    np.testing.assert_allclose(
+        qra.objectives.advantage(policy, problem)[0], RATES - START @ RATES, rtol=1e-13
+    )
     values = np.array([2.0, -1.0, 0.5])
-    found = qra.advantage(policy, problem, qra.PatternReward(values))[0]
+    found = qra.objectives.advantage(policy, problem, qra.PatternReward(values))[0]
     np.testing.assert_allclose(found, values - START @ values, rtol=1e-13)
 
     near, _ = qra.two_stage(np.array([1e-200, 1.0, 3e-200]), RATES)
-    found = qra.advantage(near, problem)[0]
+    found = qra.objectives.advantage(near, problem)[0]
     with mpmath.workdps(250):
         leading = -(1e-200 * mpmath.mpf(0.9 - 0.7) + 3e-200 * mpmath.mpf(0.1 - 0.7))
     np.testing.assert_allclose(found, [0.2, float(leading), -0.6], rtol=1e-13)
 
     gap, _ = qra.two_stage(np.array([0.4, 0.6, 0.0]), np.array([0.9, 0.7, np.pi / 4]))
-    np.testing.assert_allclose(qra.advantage(gap, problem)[0], [0.12, -0.08, 0], atol=1e-15)
+    np.testing.assert_allclose(
+        qra.objectives.advantage(gap, problem)[0], [0.12, -0.08, 0], atol=1e-15
+    )
 
 
 def test_advantage_differentiates():
@@ -173,7 +179,7 @@ def test_advantage_differentiates():
     policy, problem = qra.two_stage(START, RATES)
 
     def found(logits):
-        return qra.advantage(qra.TabularPolicy(logits, policy.answer_logits), problem)[0]
+        return qra.objectives.advantage(qra.TabularPolicy(logits, policy.answer_logits), problem)[0]
 
     value = START @ RATES
     expected = np.tile(-START * (RATES - value), (3, 1))

@@ -34,7 +34,7 @@ def exact(start, objective=None):
     """Shares of the flow at the times that stand for evaluations, `(L, R)`."""
     policy, problem = qra.two_stage(start, RATES)
     flow = problem if objective is None else qra.GradientFlow(objective, problem)
-    rows = qra.solve_flow(flow, policy, log_times=np.log(TIMES[1:]), method=qra.Exact())
+    rows = qra.solve_flow(policy, flow, log_times=np.log(TIMES[1:]), method=qra.Exact())
     return np.concatenate([start[None], rows.pattern_probs[:, 0]])
 
 
@@ -73,7 +73,7 @@ def test_a_run_by_another_clock_keeps_to_the_orbit(blank):
     start = STARTS[qra.Regime.ENTANGLED]
     policy, problem = qra.two_stage(start, RATES)
     rows = np.linspace(-3, 9, 400)
-    path = qra.solve_flow(problem, policy, log_times=rows, method=qra.Exact())
+    path = qra.solve_flow(policy, problem, log_times=rows, method=qra.Exact())
     flow = Flow(rows, np.asarray(path.accuracy), np.asarray(path.pattern_probs[:, 0]))
     other = exact(start, qra.Objective(qra.Verifiable(), utility=qra.GRPO()))[3:20]
     accuracy = other @ RATES

@@ -29,10 +29,10 @@ def evaluate(probs, rates, weight, log_time, eps):
     policy, problem = qra.two_stage(probs, rates)
     problem = qra.Problem(problem.correct, weight[None])
     found = (
-        qra.value_tail_law(policy, problem, log_time),
-        qra.pattern_tail_law(policy, problem, log_time),
-        qra.log_convergence_time_law(policy, problem, eps),
-        qra.log_entanglement_time_law(policy, problem),
+        qra.laws.value_tail_law(policy, problem, log_time),
+        qra.laws.pattern_tail_law(policy, problem, log_time),
+        qra.laws.log_convergence_time_law(policy, problem, eps),
+        qra.laws.log_entanglement_time_law(policy, problem),
     )
     return tuple(
         jnp.stack([getattr(law, name)[0] for law in found])
@@ -202,7 +202,9 @@ def test_nothing_overflows():
     problem = qra.Problem(np.array([0]))
     for log10 in (-300, -3000):
         logits = np.append(log10 * math.log(10), np.log(shares))
-        found = qra.log_entanglement_time_law(qra.TabularPolicy(logits[None], answers), problem)
+        found = qra.laws.log_entanglement_time_law(
+            qra.TabularPolicy(logits[None], answers), problem
+        )
         with mpmath.workdps(30):
             probs = [mpmath.mpf(10) ** log10, *shares]
         exact = log_entanglement_law(probs, rates)
@@ -216,7 +218,7 @@ def test_any_constant_reward():
     probs, rates = np.array([1e-6, 0.6, 0.4 - 1e-6]), np.array([0.01, 0.9, 0.6])
     policy, problem = qra.two_stage(probs, rates)
     values = -np.log(4 * rates * (1 - rates)) / 2
-    found = qra.log_entanglement_time_law(policy, qra.GradientFlow(qra.RLIF(), problem))
+    found = qra.laws.log_entanglement_time_law(policy, qra.GradientFlow(qra.RLIF(), problem))
     assert found.valid[0]
     assert found.value[0] == pytest.approx(float(log_entanglement_law(probs, values)), rel=1e-12)
     exact = systems.exact_log_entanglement_time(probs, values)
@@ -242,7 +244,7 @@ def test_questions():
     probs = np.array([CHECK[0], (0.2, 0.3, 0.5)])
     policy, problem = qra.two_stage(probs, np.array(CHECK[1]))
     value, valid, error = laws(probs, [CHECK[1]] * 2, 0.5, [12.0, 15.0])
-    found = qra.value_tail_law(policy, problem, np.array([12.0, 15.0]))
+    found = qra.laws.value_tail_law(policy, problem, np.array([12.0, 15.0]))
     np.testing.assert_allclose(found.value, value[:, 0], rtol=1e-14)
     np.testing.assert_allclose(found.relative_error, error[:, 0], rtol=1e-12)
     assert found.valid.tolist() == valid[:, 0].tolist()
@@ -408,7 +410,7 @@ def log_odds_engine():
     """Compiled `(log odds at the start, log time)`: value, validity and error."""
 
     def call(odds, log_time):
-        found = qra.two_pattern_log_odds(*two(odds), log_time)
+        found = qra.laws.two_pattern_log_odds(*two(odds), log_time)
         return found.value[0], found.valid[0], found.relative_error[0]
 
     return jax.jit(call)
@@ -426,8 +428,8 @@ def test_two_pattern_log_odds(odds, log_time):
 
 def test_two_patterns_there_and_back():
     """The time to log odds, and the log odds at that time; against the oracle where it reaches."""
-    there = jax.jit(lambda odds, goal: qra.log_two_pattern_time(*two(odds), goal).value[0])
-    back = jax.jit(lambda odds, time: qra.two_pattern_log_odds(*two(odds), time).value[0])
+    there = jax.jit(lambda odds, goal: qra.laws.log_two_pattern_time(*two(odds), goal).value[0])
+    back = jax.jit(lambda odds, time: qra.laws.two_pattern_log_odds(*two(odds), time).value[0])
     for odds, goal in ((-3.0, 4.0), (0.0, 1e-9), (-1.0, -1.0 + 1e-9), (2.0, 900.0), (-12.0, -2.0)):
         log_time = there(odds, goal)
         assert back(odds, log_time) == pytest.approx(goal, rel=1e-9, abs=1e-13)
@@ -443,7 +445,7 @@ def derivatives():
     """Compiled: first and second derivatives of the log odds by those of the start and log time."""
 
     def found(arguments):
-        return qra.two_pattern_log_odds(*two(arguments[0]), arguments[1]).value[0]
+        return qra.laws.two_pattern_log_odds(*two(arguments[0]), arguments[1]).value[0]
 
     return jax.jit(lambda here: (jax.grad(found)(here), jax.hessian(found)(here)))
 
@@ -475,8 +477,8 @@ def test_two_patterns_only():
     rates = [CHECK[1], CHECK[1], (0.8, 0.3, 0.9), (0.4, 0.4, 0.9), (0.8, 0.3, 0.9)]
     policy, problem = qra.two_stage(np.array(probs), np.array(rates))
     problem = qra.Problem(problem.correct, np.array([0.2, 0.2, 0.0, 0.3, 0.3]))
-    odds = qra.two_pattern_log_odds(policy, problem, 5.0)
-    time = qra.log_two_pattern_time(policy, problem, 0.0)
+    odds = qra.laws.two_pattern_log_odds(policy, problem, 5.0)
+    time = qra.laws.log_two_pattern_time(policy, problem, 0.0)
     start, own_time = -math.log(9), 5 + math.log(0.3)
     moved = float(log_odds_engine()(start, own_time)[0])
     for found, values in (
@@ -518,26 +520,26 @@ def test_rlif_rise(tilt):
     ratio, by_mean, by_count = moments(tilt)
     sizes = np.array([1.0, 10.0, 100.0])
     expected = scipy.stats.norm.cdf(np.sqrt(sizes) * ratio)
-    np.testing.assert_allclose(qra.rlif_rise_probability(sizes, tilt), expected, rtol=1e-8)
+    np.testing.assert_allclose(qra.laws.rlif_rise_probability(sizes, tilt), expected, rtol=1e-8)
     if tilt == 0:
         for majority, correlation in (("mean", by_mean), ("count", by_count)):
             limit = 0.5 + math.asin(correlation) / math.pi
-            assert qra.rlif_rise_given_majority(majority) == pytest.approx(limit, rel=1e-8)
+            assert qra.laws.rlif_rise_given_majority(majority) == pytest.approx(limit, rel=1e-8)
 
 
 def test_rlif_in_theory():
     """The numbers that theory gives; gradients in the tilt."""
-    rise = qra.rlif_rise_probability(np.array([10, 100, 1000, 10_000]), 0.1)
+    rise = qra.laws.rlif_rise_probability(np.array([10, 100, 1000, 10_000]), 0.1)
     assert [f"{x:.4f}" for x in rise] == ["0.5385", "0.6199", "0.8329", "0.9989"]
-    assert f"{qra.rlif_rise_given_majority():.4f}" == "0.6768"
-    assert f"{qra.rlif_rise_given_majority('count'):.3f}" == "0.585"
-    assert qra.rlif_drop_probability(INF, 0.1) == pytest.approx(0.45, rel=1e-15)
-    assert qra.rlif_drop_probability(1, 0.3) == pytest.approx((1 - 0.15) / 2, rel=1e-15)
-    assert qra.rlif_end_above_probability(1000) == pytest.approx(0.5218, abs=5e-5)
-    assert jax.grad(lambda d: qra.rlif_drop_probability(10, d))(0.2) == pytest.approx(-5 / 11)
+    assert f"{qra.laws.rlif_rise_given_majority():.4f}" == "0.6768"
+    assert f"{qra.laws.rlif_rise_given_majority('count'):.3f}" == "0.585"
+    assert qra.laws.rlif_drop_probability(INF, 0.1) == pytest.approx(0.45, rel=1e-15)
+    assert qra.laws.rlif_drop_probability(1, 0.3) == pytest.approx((1 - 0.15) / 2, rel=1e-15)
+    assert qra.laws.rlif_end_above_probability(1000) == pytest.approx(0.5218, abs=5e-5)
+    assert jax.grad(lambda d: qra.laws.rlif_drop_probability(10, d))(0.2) == pytest.approx(-5 / 11)
     # At tilt 0: sqrt(R) (1/9) / sigma times the normal density at 0.
     slope = math.sqrt(50) / 9 / math.sqrt(11 / 27 - math.pi**2 / 36) / math.sqrt(2 * math.pi)
-    found = jax.jit(jax.grad(lambda d: qra.rlif_rise_probability(50, d)))(0.0)
+    found = jax.jit(jax.grad(lambda d: qra.laws.rlif_rise_probability(50, d)))(0.0)
     assert found == pytest.approx(slope, rel=1e-12)
 
 
@@ -547,7 +549,9 @@ def test_rlif_drop_by_sampling():
     rates = 2 * draws / (0.5 + np.sqrt(0.25 + 2 * draws))
     ends = np.take_along_axis(rates, np.argmax(np.abs(rates - 0.5), axis=1)[:, None], axis=1)[:, 0]
     share = np.mean(ends < rates.mean(axis=1))
-    assert qra.rlif_drop_probability(4, 0.5) == pytest.approx(share, abs=4 * 0.5 / math.sqrt(2e5))
+    assert qra.laws.rlif_drop_probability(4, 0.5) == pytest.approx(
+        share, abs=4 * 0.5 / math.sqrt(2e5)
+    )
     assert np.mean(ends == rates.min(axis=1)) == share
 
 
@@ -574,12 +578,12 @@ def test_flows_without_a_law(name):
         "reward": "flow.objective.reward",
     }.get(name, "flow.objective")
     calls = (
-        lambda flow: qra.value_tail_law(POLICY, flow),
-        lambda flow: qra.pattern_tail_law(POLICY, flow),
-        lambda flow: qra.log_convergence_time_law(POLICY, flow, 0.1),
-        lambda flow: qra.log_entanglement_time_law(POLICY, flow),
-        lambda flow: qra.two_pattern_log_odds(POLICY, flow, 1.0),
-        lambda flow: qra.log_two_pattern_time(POLICY, flow, 1.0),
+        lambda flow: qra.laws.value_tail_law(POLICY, flow),
+        lambda flow: qra.laws.pattern_tail_law(POLICY, flow),
+        lambda flow: qra.laws.log_convergence_time_law(POLICY, flow, 0.1),
+        lambda flow: qra.laws.log_entanglement_time_law(POLICY, flow),
+        lambda flow: qra.laws.two_pattern_log_odds(POLICY, flow, 1.0),
+        lambda flow: qra.laws.log_two_pattern_time(POLICY, flow, 1.0),
     )
     for call in calls:
         with pytest.raises(ValueError, match=rf"^{argument} must be ") as caught:
@@ -591,14 +595,14 @@ def test_flows_without_a_law(name):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: qra.value_tail_law(POLICY, PROBLEM, NAN), "log_time must be above -inf"),
-        (lambda: qra.pattern_tail_law(POLICY, PROBLEM, -INF), "log_time must be above -inf"),
-        (lambda: qra.log_convergence_time_law(POLICY, PROBLEM, 0.0), "eps must lie strictly"),
-        (lambda: qra.two_pattern_log_odds(POLICY, PROBLEM, INF), "log_time must be below inf"),
-        (lambda: qra.log_two_pattern_time(POLICY, PROBLEM, NAN), "log_odds must not be NaN"),
-        (lambda: qra.rlif_rise_probability(0), "num_patterns must be at least 1, got"),
-        (lambda: qra.rlif_drop_probability(10, 1.5), r"tilt must lie in \[-1, 1\], got"),
-        (lambda: qra.rlif_end_above_probability(NAN), "num_patterns must be at least 1, got"),
+        (lambda: qra.laws.value_tail_law(POLICY, PROBLEM, NAN), "log_time must be above -inf"),
+        (lambda: qra.laws.pattern_tail_law(POLICY, PROBLEM, -INF), "log_time must be above -inf"),
+        (lambda: qra.laws.log_convergence_time_law(POLICY, PROBLEM, 0.0), "eps must lie strictly"),
+        (lambda: qra.laws.two_pattern_log_odds(POLICY, PROBLEM, INF), "log_time must be below inf"),
+        (lambda: qra.laws.log_two_pattern_time(POLICY, PROBLEM, NAN), "log_odds must not be NaN"),
+        (lambda: qra.laws.rlif_rise_probability(0), "num_patterns must be at least 1, got"),
+        (lambda: qra.laws.rlif_drop_probability(10, 1.5), r"tilt must lie in \[-1, 1\], got"),
+        (lambda: qra.laws.rlif_end_above_probability(NAN), "num_patterns must be at least 1, got"),
     ],
 )
 def test_values_out_of_range(call, message):

@@ -24,7 +24,7 @@ def random_policy(size, seed=0):
     logits[1:][rng.uniform(size=logits[1:].shape) < 0.15] = -np.inf
     start = rng.integers(0, tokens, (2, context))
     patterns = np.arange(tokens) % 2
-    return qra.MarkovPolicy(logits, start, horizon, branch=branch, patterns=patterns)
+    return qra.policies.MarkovPolicy(logits, start, horizon, branch=branch, patterns=patterns)
 
 
 def all_sequences(policy):
@@ -53,16 +53,16 @@ def test_sums_over_all_sequences(size):
     """Sequence probabilities, answers, patterns, values by pattern, mean rewards and KL."""
     policy, other = random_policy(size), random_policy(size, 1)
     everywhere = jnp.where(jnp.isinf(other.logits), 0, other.logits)
-    other = qra.MarkovPolicy(everywhere, policy.start, policy.horizon)
+    other = qra.policies.MarkovPolicy(everywhere, policy.start, policy.horizon)
     problem = qra.Problem(np.array([0, 0]), np.array([0.3, 0.7]))
     sequences = all_sequences(policy)
     kind = np.asarray(policy.pattern_of)[sequences[:, policy.branch - 1]]
     right = sequences[:, -1] == 0
-    certainty = np.asarray(qra.MeanSelfCertainty()(policy, problem).along)
+    certainty = np.asarray(qra.objectives.MeanSelfCertainty()(policy, problem).along)
     shares, rates = policy.pattern_table(problem)
-    _, certain = policy.pattern_table(problem, qra.MeanSelfCertainty())
+    _, certain = policy.pattern_table(problem, qra.objectives.MeanSelfCertainty())
     value = policy.expectation(qra.Verifiable(), problem)
-    earned = policy.expectation(qra.MeanSelfCertainty(), problem)
+    earned = policy.expectation(qra.objectives.MeanSelfCertainty(), problem)
     ends, divergence = policy.answer_probs(), policy.kl(other)
     for question in range(2):
         probs = by_hand(policy, question)
@@ -97,7 +97,7 @@ def enumerated_value(policy, problem, reward_of):
 
 
 @pytest.mark.parametrize("size", SIZES[:3])
-@pytest.mark.parametrize("reward", [qra.Verifiable(), qra.MeanTokenEntropy()])
+@pytest.mark.parametrize("reward", [qra.Verifiable(), qra.objectives.MeanTokenEntropy()])
 def test_velocity_is_the_gradient_over_all_sequences(size, reward):
     """And that against differences along a random direction; columns move without their mean."""
     policy = random_policy(size)
@@ -114,7 +114,7 @@ def test_velocity_is_the_gradient_over_all_sequences(size, reward):
         return np.mean(along[tuple(np.moveaxis(contexts_of(policy, question), -1, 0))], axis=1)
 
     def objective(logits):
-        moved = qra.MarkovPolicy(
+        moved = qra.policies.MarkovPolicy(
             logits, policy.start, policy.horizon, branch=policy.branch, patterns=policy.pattern_of
         )
         return enumerated_value(moved, problem, reward_of)
@@ -135,12 +135,12 @@ def test_two_stages_as_tokens(freeze):
     """Accuracy, shares, success rates and velocities of the table, along the flow."""
     policy, problem = qra.two_stage(PROBS, RATES)
     problem = qra.Problem(problem.correct, jnp.array([0.4, 0.6]))
-    tokens, same = qra.as_tokens(policy, problem, freeze_answers=freeze)
+    tokens, same = qra.tokens.as_tokens(policy, problem, freeze_answers=freeze)
     log_times = jnp.log(jnp.array([1.0, 10.0, 100.0]))
     table = qra.GradientFlow(qra.RLVR(), problem, "patterns" if freeze else "all")
-    expected = qra.solve_flow(table, policy, log_times=log_times, method=TIGHT)
+    expected = qra.solve_flow(policy, table, log_times=log_times, method=TIGHT)
     flow = qra.GradientFlow(qra.RLVR(), same, "all")
-    found = qra.solve_flow(flow, tokens, log_times=log_times, method=TIGHT)
+    found = qra.solve_flow(tokens, flow, log_times=log_times, method=TIGHT)
     assert found.status == expected.status == qra.Status.COMPLETED
     np.testing.assert_allclose(found.accuracy, expected.accuracy, rtol=1e-8)
     np.testing.assert_allclose(found.pattern_probs, expected.pattern_probs, rtol=1e-8)
@@ -152,7 +152,7 @@ def test_two_stages_as_tokens(freeze):
 def test_entanglement_time_of_tokens():
     """T0 of the check case."""
     policy, problem = qra.two_stage(PROBS[0], RATES[0])
-    tokens, same = qra.as_tokens(policy, problem, freeze_answers=True)
+    tokens, same = qra.tokens.as_tokens(policy, problem, freeze_answers=True)
     flow = qra.GradientFlow(qra.RLVR(), same, "all")
     assert qra.regime(tokens, flow)[0] == qra.Regime.ENTANGLED
     found = qra.log_entanglement_time(tokens, flow, method=TIGHT)
@@ -174,10 +174,17 @@ def test_samples():
 def test_penalty_and_mixture():
     """A KL penalty pulls back by the gradient of the divergence; rewards of tokens mix."""
     policy = random_policy((4, 3, 1, 1))
-    moved = qra.MarkovPolicy(policy.logits * 0.5, policy.start, 3, patterns=policy.pattern_of)
+    moved = qra.policies.MarkovPolicy(
+        policy.logits * 0.5, policy.start, 3, patterns=policy.pattern_of
+    )
     problem = qra.Problem(np.array([0, 0]))
-    reward = qra.Mixture((qra.Verifiable(), qra.MeanSelfCertainty()), np.array([1.0, 0.1]))
-    alone = [moved.expectation(one, problem) for one in (qra.Verifiable(), qra.MeanSelfCertainty())]
+    reward = qra.objectives.Mixture(
+        (qra.Verifiable(), qra.objectives.MeanSelfCertainty()), np.array([1.0, 0.1])
+    )
+    alone = [
+        moved.expectation(one, problem)
+        for one in (qra.Verifiable(), qra.objectives.MeanSelfCertainty())
+    ]
     np.testing.assert_allclose(
         moved.expectation(reward, problem), alone[0] + 0.1 * alone[1], rtol=1e-13
     )
@@ -188,7 +195,7 @@ def test_penalty_and_mixture():
         return flow.velocity(params, frozen, policy).logits
 
     def divergence(logits):
-        own = qra.MarkovPolicy(logits, policy.start, 3, patterns=policy.pattern_of)
+        own = qra.policies.MarkovPolicy(logits, policy.start, 3, patterns=policy.pattern_of)
         return problem.mean(own.kl(policy))
 
     penalty = velocity(qra.RLVR(0.2)) - velocity(qra.RLVR())
@@ -200,7 +207,7 @@ def test_penalty_and_mixture():
 def two_tokens(logits=None, start=(0,), horizon=2, **options):
     """A call that makes a policy of two tokens."""
     logits = np.zeros((2, 2)) if logits is None else logits
-    return lambda: qra.MarkovPolicy(logits, np.array(start), horizon, **options)
+    return lambda: qra.policies.MarkovPolicy(logits, np.array(start), horizon, **options)
 
 
 @pytest.mark.parametrize(
@@ -226,24 +233,28 @@ def test_bad_policies(call, message):
 def test_bad_flows():
     """An answer out of reach, patterns alone, natural geometry, rewards of other policies."""
     never = np.array([[0.0, 0.0], [-np.inf, 0.0]])
-    policy = qra.MarkovPolicy(never, np.array([0]), 3)
+    policy = qra.policies.MarkovPolicy(never, np.array([0]), 3)
     with pytest.raises(ValueError, match="reachable answer"):
-        qra.solve_flow(qra.GradientFlow(qra.RLVR(), qra.Problem(np.array([1])), "all"), policy,
+        qra.solve_flow(policy, qra.GradientFlow(qra.RLVR(), qra.Problem(np.array([1])), "all"),
                        log_times=jnp.zeros(1))  # fmt: skip
     policy, problem = random_policy((3, 3, 1, 1)), qra.Problem(np.array([0, 0]))
     with pytest.raises(ValueError, match="trainable must be 'all' for a MarkovPolicy"):
-        qra.solve_flow(problem, policy, log_times=jnp.zeros(1))
+        qra.solve_flow(policy, problem, log_times=jnp.zeros(1))
     natural = qra.GradientFlow(qra.RLVR(), problem, "all", "natural")
     with pytest.raises(ValueError, match="geometry must be 'euclidean' for a MarkovPolicy"):
-        qra.solve_flow(natural, policy, log_times=jnp.zeros(1))
+        qra.solve_flow(policy, natural, log_times=jnp.zeros(1))
     table, one = qra.two_stage(PROBS, RATES)
     with pytest.raises(TypeError, match="policy must be a MarkovPolicy"):
         qra.solve_flow(
-            qra.GradientFlow(qra.RLIF(qra.MeanTokenEntropy()), one), table, log_times=jnp.zeros(1)
+            table,
+            qra.GradientFlow(qra.RLIF(qra.objectives.MeanTokenEntropy()), one),
+            log_times=jnp.zeros(1),
         )
     with pytest.raises(ValueError, match="tokens must have shape"):
         qra.solve_flow(
-            qra.GradientFlow(qra.Objective(qra.EndsIn(np.ones(5, bool))), problem, "all"),
             policy,
+            qra.GradientFlow(
+                qra.Objective(qra.objectives.EndsIn(np.ones(5, bool))), problem, "all"
+            ),
             log_times=jnp.zeros(1),
         )

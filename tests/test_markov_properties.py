@@ -21,7 +21,7 @@ chains = arrays(np.float64, (TOKENS, TOKENS), elements=st.floats(-6, 6))
 
 def policy_of(logits, start=START):
     """A chain of two questions whose patterns are their first tokens."""
-    return qra.MarkovPolicy(logits, start, LENGTH)
+    return qra.policies.MarkovPolicy(logits, start, LENGTH)
 
 
 @functools.cache
@@ -31,7 +31,7 @@ def follow(beta):
     def run(logits, start, correct, log_times):
         problem = qra.Problem(correct, PROBLEM.weights)
         flow = qra.GradientFlow(qra.RLVR(beta), problem, "all")
-        path = qra.solve_flow(flow, policy_of(logits, start), log_times=log_times)
+        path = qra.solve_flow(policy_of(logits, start), flow, log_times=log_times)
         rates = jax.vmap(lambda policy: policy.pattern_table(problem)[1])(path.policy)
         kl = jax.vmap(lambda policy: problem.mean(policy.kl(policy_of(logits, start))))
         return {
@@ -108,11 +108,11 @@ def test_single_precision():
     single = policy_of(jnp.asarray(logits, jnp.float32))
     problem = qra.Problem(PROBLEM.correct, jnp.asarray(PROBLEM.weights, jnp.float32))
     flow = qra.GradientFlow(qra.RLVR(), problem, "all")
-    found = qra.solve_flow(flow, single, log_times=jnp.asarray(LOG_TIMES, jnp.float32))
+    found = qra.solve_flow(single, flow, log_times=jnp.asarray(LOG_TIMES, jnp.float32))
     assert found.accuracy.dtype == found.final_policy.logits.dtype == jnp.float32
     np.testing.assert_allclose(found.accuracy, rows(logits)["accuracy"], atol=1e-4)
     sampler = qra.SampledGroups(4)
-    run = qra.train(flow, single, optax.sgd(0.5), 1, sampler=sampler, key=jax.random.key(0))
+    run = qra.train(single, flow, optax.sgd(0.5), 1, sampler=sampler, key=jax.random.key(0))
     assert run.final_policy.logits.dtype == jnp.float32
     assert run.status == qra.Status.COMPLETED
 
@@ -124,7 +124,7 @@ def test_in_a_sweep():
 
     def run(scale):
         flow = qra.GradientFlow(qra.RLVR(), PROBLEM, "all")
-        path = qra.solve_flow(flow, policy_of(scale * logits), log_times=jnp.asarray(LOG_TIMES))
+        path = qra.solve_flow(policy_of(scale * logits), flow, log_times=jnp.asarray(LOG_TIMES))
         return path.accuracy, path.status
 
     accuracy, status = map_chunks(run, sharpness, width=2)

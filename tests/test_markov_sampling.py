@@ -13,7 +13,9 @@ import qra_jax as qra
 
 PROBLEM = qra.Problem(np.array([0, 0]), np.array([0.3, 0.7]))
 KEYS = jax.random.split(jax.random.key(5), 8192)
-TOKENS_AND_END = qra.Mixture((qra.Verifiable(), qra.MeanSelfCertainty()), np.array([1.0, 0.5]))
+TOKENS_AND_END = qra.objectives.Mixture(
+    (qra.Verifiable(), qra.objectives.MeanSelfCertainty()), np.array([1.0, 0.5])
+)
 
 
 def kinds(policy):
@@ -43,7 +45,7 @@ def test_sequences_given_pattern_and_answer(size):
     places = size[0] ** np.arange(size[1] - 1, -1, -1)
     question, r, a = np.unravel_index(np.argsort(joint, axis=None)[[-1, -3]], joint.shape)
     each = [np.broadcast_to(x[:, None], (2, number)) for x in (r, a)]
-    wanted = qra.Outcomes(jnp.array(question)[:, None], *map(jnp.asarray, each))
+    wanted = qra.policies.Outcomes(jnp.array(question)[:, None], *map(jnp.asarray, each))
     drawn = policy.complete(jax.random.key(1), wanted)
     index = np.asarray(drawn.tokens) @ places
     for row in range(2):
@@ -64,7 +66,7 @@ def test_what_sequences_earn():
         jax.random.key(2), PROBLEM.weights, policy, TOKENS_AND_END(policy, PROBLEM)
     )
     tokens = np.asarray(samples.outcomes.tokens)
-    certainty = np.asarray(qra.MeanSelfCertainty()(policy, PROBLEM).along)
+    certainty = np.asarray(qra.objectives.MeanSelfCertainty()(policy, PROBLEM).along)
     places = 3 ** np.arange(3, -1, -1)
     for question in range(2):
         index = tokens[question] @ places
@@ -86,10 +88,10 @@ def steps(estimator, tokens):
 
     def step(key):
         return qra.train(
-            sampled, policy, optax.sgd(0.5), 1, sampler=sampler, key=key
+            policy, sampled, optax.sgd(0.5), 1, sampler=sampler, key=key
         ).final_policy.logits
 
-    target = qra.train(exact, policy, optax.sgd(0.5), 1).final_policy.logits
+    target = qra.train(policy, exact, optax.sgd(0.5), 1).final_policy.logits
     start = np.asarray(policy.logits)
     each = jax.jit(jax.vmap(step))(KEYS)
     there = start > -np.inf
@@ -116,7 +118,7 @@ def test_rare_successes_are_drawn():
     """Rejection finds what has a chance of 1e-200, without a second try."""
     logits = np.zeros((2, 2))
     logits[0] = -115.0  # four of these in a row
-    policy = qra.MarkovPolicy(logits, np.array([1]), 4, patterns=np.zeros(2, int))
+    policy = qra.policies.MarkovPolicy(logits, np.array([1]), 4, patterns=np.zeros(2, int))
     problem = qra.Problem(np.array([0]))
     sampler = qra.SampledGroups(8, estimator="rejection")
     values = qra.Verifiable()(policy, problem)
@@ -129,8 +131,8 @@ def test_rare_successes_are_drawn():
 def test_rewards_that_cannot_be_redrawn():
     """Rewards along the tokens are known only once these are drawn."""
     policy = random_policy((3, 3, 1, 2))
-    flow = qra.GradientFlow(qra.RLIF(qra.MeanSelfCertainty()), PROBLEM, "all")
+    flow = qra.GradientFlow(qra.RLIF(qra.objectives.MeanSelfCertainty()), PROBLEM, "all")
     for estimator in ("rejection", qra.SampledGRPO(redraw=True)):
         sampler = qra.SampledGroups(3, estimator=estimator)
         with pytest.raises(ValueError, match="reward along the tokens must be 0"):
-            qra.train(flow, policy, optax.sgd(0.1), 1, sampler=sampler, key=KEYS[0])
+            qra.train(policy, flow, optax.sgd(0.1), 1, sampler=sampler, key=KEYS[0])

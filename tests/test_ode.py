@@ -51,7 +51,7 @@ def test_many_patterns_and_weighted_questions():
     weights, times = np.array([0.25, 0.75]), np.geomspace(1e-2, 1e3, 12)
     policy, problem = qra.two_stage(probs, rates)
     problem = qra.Problem(problem.correct, weights)
-    traj = qra.solve_flow(problem, policy, log_times=np.log(times))
+    traj = qra.solve_flow(policy, problem, log_times=np.log(times))
     expected = np.stack(
         [systems.euclidean_probs(probs[q], rates[q], weights[q] * times) for q in range(2)],
         axis=1,
@@ -61,7 +61,7 @@ def test_many_patterns_and_weighted_questions():
     np.testing.assert_allclose(traj.accuracy, accuracy, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("clock", [qra.Time(), qra.LogTime()])
+@pytest.mark.parametrize("clock", [qra.flows.Time(), qra.flows.LogTime()])
 def test_other_clocks(clock):
     """Every clock follows the same trajectory; what it cannot resolve is a status, not a number."""
     engine = compiled.follow(method=qra.ODE(clock=clock, max_steps=512))
@@ -144,7 +144,7 @@ def test_stopped_by_max_steps():
     """Five steps are not enough: MAX_STEPS, the last state repeated, rows marked invalid."""
     policy, problem = qra.two_stage(np.array(systems.CHECK_PROBS), np.array(systems.CHECK_RATES))
     log_times = np.linspace(-8, 8, 6)
-    traj = qra.solve_flow(problem, policy, log_times=log_times, method=qra.ODE(max_steps=5))
+    traj = qra.solve_flow(policy, problem, log_times=log_times, method=qra.ODE(max_steps=5))
     assert traj.status == qra.Status.MAX_STEPS
     assert not qra.Status(int(traj.status)).success
     assert traj.event == -1

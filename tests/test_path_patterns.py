@@ -25,12 +25,12 @@ def by_phrases(sequence, phrases):
 def test_phrases(size, phrases):
     """Shares, success rates and mean rewards of tokens within each pattern."""
     policy = random_policy(size)
-    paths = qra.PathPatterns.by_phrase(phrases, policy.num_tokens)
+    paths = qra.tokens.PathPatterns.by_phrase(phrases, policy.num_tokens)
     sequences = all_sequences(policy)
     kind = np.array([by_phrases(sequence, phrases) for sequence in sequences])
     shares, rates = paths.table(policy, PROBLEM)
-    _, certain = paths.table(policy, PROBLEM, qra.MeanSelfCertainty())
-    along = np.asarray(qra.MeanSelfCertainty()(policy, PROBLEM).along)
+    _, certain = paths.table(policy, PROBLEM, qra.objectives.MeanSelfCertainty())
+    along = np.asarray(qra.objectives.MeanSelfCertainty()(policy, PROBLEM).along)
     assert shares.shape == (2, len(phrases) + 1)
     for question in range(2):
         probs = by_hand(policy, question)
@@ -52,9 +52,9 @@ def test_the_branch_is_a_set_of_paths():
     policy = random_policy((4, 5, 1, 2))
     kind = np.asarray(policy.pattern_of)
     moves = np.array([[1] * 4, 2 + kind, [2] * 4, [3] * 4])
-    paths = qra.PathPatterns(moves, np.array([0, 0, 0, 1]))
+    paths = qra.tokens.PathPatterns(moves, np.array([0, 0, 0, 1]))
     flow = qra.GradientFlow(qra.RLVR(), PROBLEM, "all")
-    after = qra.solve_flow(flow, policy, log_times=jnp.array([2.0])).final_policy
+    after = qra.solve_flow(policy, flow, log_times=jnp.array([2.0])).final_policy
     for now in (policy, after):
         for found, expected in zip(
             paths.table(now, PROBLEM), now.pattern_table(PROBLEM), strict=True
@@ -65,11 +65,20 @@ def test_the_branch_is_a_set_of_paths():
 def test_bad_input():
     """Each says what was wrong."""
     policy = random_policy((3, 3, 1, 1))
-    by_phrase = qra.PathPatterns.by_phrase
+    by_phrase = qra.tokens.PathPatterns.by_phrase
     for call, message in (
-        (lambda: qra.PathPatterns(np.zeros(3, int), np.zeros(3, int)), "transitions must be int"),
-        (lambda: qra.PathPatterns(np.zeros((2, 3), int), np.zeros(3, int)), "pattern_of must be"),
-        (lambda: qra.PathPatterns(np.full((1, 3), 1), np.zeros(1, int)), "be states, 0 to 0"),
+        (
+            lambda: qra.tokens.PathPatterns(np.zeros(3, int), np.zeros(3, int)),
+            "transitions must be int",
+        ),
+        (
+            lambda: qra.tokens.PathPatterns(np.zeros((2, 3), int), np.zeros(3, int)),
+            "pattern_of must be",
+        ),
+        (
+            lambda: qra.tokens.PathPatterns(np.full((1, 3), 1), np.zeros(1, int)),
+            "be states, 0 to 0",
+        ),
         (lambda: by_phrase([], 3), "phrases must hold one token each"),
         (lambda: by_phrase([[1], []], 3), "phrases must hold one token each"),
         (lambda: by_phrase([[1], [1]], 3), "phrases must be different"),

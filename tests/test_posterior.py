@@ -10,11 +10,11 @@ from scipy import integrate, stats
 from scipy.special import gammaln
 
 import qra_jax as qra
-from qra_jax._hierarchy import STRENGTHS, hierarchy, log_marginal
+from qra_jax.posteriors._hierarchy import STRENGTHS, hierarchy, log_marginal
 
 SAMPLES = np.array([[4.0, 0, 3], [2, 0, 6], [5, 0, 1], [0, 0, 7]])
 CORRECT = np.array([[4.0, 0, 1], [1, 0, 2], [3, 0, 0], [0, 0, 5]])
-PRIOR = qra.Prior(0.5, 2.0, 1.5)
+PRIOR = qra.posteriors.Prior(0.5, 2.0, 1.5)
 DRAWS = 4000
 
 
@@ -33,12 +33,14 @@ def assert_moments(draws, mean, variance):
     assert np.all(np.abs(draws.var(axis=0) - variance) <= 5 * np.sqrt(fourth / DRAWS) + 1e-12)
 
 
-@pytest.mark.parametrize("kind", [qra.pooled_posterior, qra.per_question_posterior])
+@pytest.mark.parametrize(
+    "kind", [qra.posteriors.pooled_posterior, qra.posteriors.per_question_posterior]
+)
 def test_moments(kind):
     """Means and variances of draws are those of SciPy's Dirichlet and beta."""
     posterior, probs, rates = drawn(kind)
     samples, correct = SAMPLES, CORRECT
-    if kind is qra.pooled_posterior:
+    if kind is qra.posteriors.pooled_posterior:
         samples, correct = samples.sum(0, keepdims=True), correct.sum(0, keepdims=True)
     shares, success = (np.asarray(x) for x in posterior.mean())
     for q, (n, k) in enumerate(zip(samples, correct, strict=True)):
@@ -55,7 +57,7 @@ def test_moments(kind):
 
 def test_whole_distribution():
     """Not the moments alone: Kolmogorov and Smirnov find no difference."""
-    _, probs, rates = drawn(qra.pooled_posterior)
+    _, probs, rates = drawn(qra.posteriors.pooled_posterior)
     n, k = SAMPLES.sum(0), CORRECT.sum(0)
     for r in range(3):
         share = stats.beta(0.5 + n[r], 1.0 + n.sum() - n[r])
@@ -66,7 +68,7 @@ def test_whole_distribution():
 
 def test_draw_depends_on_its_index_alone():
     """Draw i is that of fold_in(key, i), whatever their number."""
-    posterior, probs, _ = drawn(qra.pooled_posterior)
+    posterior, probs, _ = drawn(qra.posteriors.pooled_posterior)
     few, _ = posterior.draw(jax.random.key(0), 3)
     np.testing.assert_allclose(few, probs[:3], rtol=1e-12)
 
@@ -74,7 +76,7 @@ def test_draw_depends_on_its_index_alone():
 def test_columns_that_only_pad():
     """They get no probability, and change nothing else."""
     exists = np.array([True, False, True])
-    posterior = qra.pooled_posterior(SAMPLES, CORRECT, exists=exists)
+    posterior = qra.posteriors.pooled_posterior(SAMPLES, CORRECT, exists=exists)
     probs, _ = posterior.draw(jax.random.key(1), DRAWS)
     assert np.all(np.asarray(probs)[..., 1] == 0)
     mean, _ = posterior.mean()
@@ -83,8 +85,10 @@ def test_columns_that_only_pad():
 
 def test_update_is_a_posterior_of_all_counts():
     """Further counts, or the same at once."""
-    first = qra.per_question_posterior(SAMPLES[:2], CORRECT[:2], PRIOR)
-    both = qra.per_question_posterior(SAMPLES[:2] + SAMPLES[2:], CORRECT[:2] + CORRECT[2:], PRIOR)
+    first = qra.posteriors.per_question_posterior(SAMPLES[:2], CORRECT[:2], PRIOR)
+    both = qra.posteriors.per_question_posterior(
+        SAMPLES[:2] + SAMPLES[2:], CORRECT[:2] + CORRECT[2:], PRIOR
+    )
     later = first.updated(SAMPLES[2:], CORRECT[2:])
     for one, other in zip(jax.tree.leaves(later), jax.tree.leaves(both), strict=True):
         np.testing.assert_allclose(one, other)
@@ -139,8 +143,10 @@ def test_hierarchy_against_quadrature():
 
 @functools.cache
 def partial():
-    """`qra.partial_posterior` compiled for 12 questions of three patterns."""
-    return jax.jit(lambda n, k: qra.partial_posterior(jax.random.key(3), n, k, particles=256))
+    """`qra.posteriors.partial_posterior` compiled for 12 questions of three patterns."""
+    return jax.jit(
+        lambda n, k: qra.posteriors.partial_posterior(jax.random.key(3), n, k, particles=256)
+    )
 
 
 def test_partial_pooling_of_equal_questions():
@@ -148,7 +154,8 @@ def test_partial_pooling_of_equal_questions():
     samples = np.tile([[9.0, 6, 1]], (12, 1))
     correct = np.tile([[7.0, 2, 1]], (12, 1))
     pooled, alone = (
-        kind(samples, correct).mean() for kind in (qra.pooled_posterior, qra.per_question_posterior)
+        kind(samples, correct).mean()
+        for kind in (qra.posteriors.pooled_posterior, qra.posteriors.per_question_posterior)
     )
     for found, all_in_one, each in zip(
         partial()(samples, correct).mean(), pooled, alone, strict=True
@@ -201,12 +208,12 @@ def test_partial_pooling_is_calibrated():
 def test_bad_counts(samples, correct, message):
     """One clear line each."""
     with pytest.raises(ValueError, match=r"samples|correct") as error:
-        qra.pooled_posterior(np.array(samples), np.array(correct))
+        qra.posteriors.pooled_posterior(np.array(samples), np.array(correct))
     assert message in str(error.value)
 
 
 def test_bad_prior():
     """So with priors."""
     with pytest.raises(ValueError, match="concentration must be above 0 and finite, got 0"):
-        qra.Prior(0.0)
-    assert str(qra.Prior()) == "Dirichlet(1) over patterns, Beta(1, 1) for success rates"
+        qra.posteriors.Prior(0.0)
+    assert str(qra.posteriors.Prior()) == "Dirichlet(1) over patterns, Beta(1, 1) for success rates"

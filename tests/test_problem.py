@@ -65,18 +65,22 @@ def test_pattern_table_and_accuracy(policy, problem):
     np.testing.assert_allclose(qra.mean_accuracy(policy, problem), each @ [0.3, 0.7], rtol=1e-14)
     for k in (1, 2, 8):
         expected = 1 - (1 - each) ** k
-        np.testing.assert_allclose(qra.pass_at_k(policy, problem, k), expected, rtol=1e-13)
+        np.testing.assert_allclose(
+            qra.objectives.pass_at_k(policy, problem, k), expected, rtol=1e-13
+        )
 
 
 @pytest.mark.parametrize(("rate", "expected"), [(0.0, 0.0), (1.0, 1.0), (1e-18, 1e-15)])
 def test_pass_at_k_at_the_edges(rate, expected):
     """pass@1000 does not lose a tiny accuracy, and is exact at 0 and 1, gradients included."""
     policy, problem = qra.two_stage(np.array([0.5, 0.5]), np.array([rate, rate]))
-    found = qra.pass_at_k(policy, problem, 1000)
+    found = qra.objectives.pass_at_k(policy, problem, 1000)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
     def of_logits(logits):
-        return qra.pass_at_k(qra.TabularPolicy(logits, policy.answer_logits), problem, 3).sum()
+        return qra.objectives.pass_at_k(
+            qra.TabularPolicy(logits, policy.answer_logits), problem, 3
+        ).sum()
 
     assert np.isfinite(jax.grad(of_logits)(policy.pattern_logits)).all()
 

@@ -159,7 +159,7 @@ def pair():
         policy, problem = qra.two_stage(probs, rates)
         problem = qra.Problem(problem.correct, weights)
         log_times = jnp.asarray(LOG_TIMES)
-        rows = qra.solve_flow(problem, policy, log_times=log_times, method=compiled.TIGHT)
+        rows = qra.solve_flow(policy, problem, log_times=log_times, method=compiled.TIGHT)
         return rows.pattern_probs, rows.accuracy
 
     return compiled.batched(function)

@@ -39,9 +39,9 @@ ESTIMATORS = {
     ("k3", "loss"): lambda x: 1 - jnp.exp(-x),
 }
 PENALTIES = {
-    **{"-".join(key): qra.KLEstimator(BETA, *key) for key in ESTIMATORS},
+    **{"-".join(key): qra.objectives.KLEstimator(BETA, *key) for key in ESTIMATORS},
     "reverse": qra.ReverseKL(BETA),
-    "forward": qra.ForwardKL(BETA),
+    "forward": qra.objectives.ForwardKL(BETA),
     "entropy": qra.EntropyBonus(BETA),
 }
 
@@ -223,21 +223,21 @@ class Lane(NamedTuple):
     natural: float = 0.0
 
 
-class Blend(qra.AbstractUtility):
+class Blend(qra.objectives.AbstractUtility):
     """The mean at share 0 and GRPO at 1, so that both are one compilation."""
 
     share: jax.Array
 
     def value(self, value, shortfall):
-        mean, grpo = (f.value(value, shortfall) for f in (qra.Mean(), qra.GRPO()))
+        mean, grpo = (f.value(value, shortfall) for f in (qra.objectives.Mean(), qra.GRPO()))
         return (1 - self.share) * mean + self.share * grpo
 
     def slope(self, value, shortfall):
-        mean, grpo = (f.slope(value, shortfall) for f in (qra.Mean(), qra.GRPO()))
+        mean, grpo = (f.slope(value, shortfall) for f in (qra.objectives.Mean(), qra.GRPO()))
         return (1 - self.share) * mean + self.share * grpo
 
 
-class BlendedGeometry(qra.AbstractGeometry):
+class BlendedGeometry(qra.flows.AbstractGeometry):
     """Euclidean at share 0 and natural at 1."""
 
     share: jax.Array
@@ -257,14 +257,14 @@ def _rest(start, ref, lane):
     reference = qra.TabularPolicy(like.pattern_logits, policy.answer_logits)
     penalties = (
         qra.ReverseKL(lane.reverse),
-        qra.ForwardKL(lane.forward),
+        qra.objectives.ForwardKL(lane.forward),
         qra.EntropyBonus(lane.entropy),
-        qra.KLEstimator(lane.k3_loss, "k3", "loss"),
-        qra.KLEstimator(lane.k1_loss, "k1", "loss"),
+        qra.objectives.KLEstimator(lane.k3_loss, "k3", "loss"),
+        qra.objectives.KLEstimator(lane.k1_loss, "k1", "loss"),
     )
     objective = qra.Objective(qra.Verifiable(), Blend(lane.grpo), penalties)
     flow = qra.GradientFlow(objective, problem, geometry=BlendedGeometry(lane.natural))
-    found = qra.solve_flow(flow, policy, reference=reference, method=compiled.TIGHT)
+    found = qra.solve_flow(policy, flow, reference=reference, method=compiled.TIGHT)
     return found.log_times, found.pattern_probs[:, 0], found.status
 
 
@@ -356,9 +356,9 @@ def test_natural_gradient_with_kl():
 @pytest.mark.parametrize(
     ("make", "name"),
     [
-        (qra.ForwardKL, "beta"),
+        (qra.objectives.ForwardKL, "beta"),
         (qra.EntropyBonus, "tau"),
-        (lambda beta: qra.KLEstimator(beta, "k3", "loss"), "beta"),
+        (lambda beta: qra.objectives.KLEstimator(beta, "k3", "loss"), "beta"),
     ],
 )
 def test_bad_strength(make, name):
@@ -375,7 +375,7 @@ UNKNOWN = """
 import qra_jax as qra
 for arguments in ((0.1, "k4", "loss"), (0.1, "k1", "metric")):
     try:
-        qra.KLEstimator(*arguments)
+        qra.objectives.KLEstimator(*arguments)
     except ValueError as error:
         print(error)
 """
@@ -401,15 +401,15 @@ def test_divergence_that_is_infinite():
 
     def solve(penalty, policy, reference):
         flow = qra.GradientFlow(only(penalty), problem)
-        qra.solve_flow(flow, policy, reference=reference)
+        qra.solve_flow(policy, flow, reference=reference)
 
-    for penalty in (qra.ReverseKL(0.1), qra.KLEstimator(0.1, "k2", "reward")):
+    for penalty in (qra.ReverseKL(0.1), qra.objectives.KLEstimator(0.1, "k2", "reward")):
         with pytest.raises(ValueError, match=r"^reference must give every pattern .* policy"):
             solve(penalty, whole, gap)
         penalty.validate(gap, whole)
     with pytest.raises(ValueError, match=r"^policy must give every pattern .* reference"):
-        solve(qra.ForwardKL(0.1), gap, whole)
-    qra.ForwardKL(0.1).validate(whole, gap)
+        solve(qra.objectives.ForwardKL(0.1), gap, whole)
+    qra.objectives.ForwardKL(0.1).validate(whole, gap)
 
 
 class _OnlyDivergence(eqx.Module):

@@ -19,17 +19,19 @@ LANES = 12
 PATTERN_REWARD = qra.PatternReward(np.array([0.3, 1.2, -0.5]))
 EVERYTHING = (
     qra.SelfCertainty(),
-    qra.TrajectoryEntropy(),
-    qra.TokenEntropy(),
-    qra.TopTwoMargin(),
-    qra.SequenceProbability(),
-    qra.SelfConsistency(),
-    qra.MajorityVote(),
-    qra.ReferenceProbability(),
+    qra.objectives.TrajectoryEntropy(),
+    qra.objectives.TokenEntropy(),
+    qra.objectives.TopTwoMargin(),
+    qra.objectives.SequenceProbability(),
+    qra.objectives.SelfConsistency(),
+    qra.objectives.MajorityVote(),
+    qra.objectives.ReferenceProbability(),
     qra.Verifiable(),
-    qra.NoisyVerifier(0.8, 0.3),
+    qra.objectives.NoisyVerifier(0.8, 0.3),
     PATTERN_REWARD,
-    qra.Mixture((qra.Verifiable(), qra.SequenceProbability()), np.array([0.5, -2.0])),
+    qra.objectives.Mixture(
+        (qra.Verifiable(), qra.objectives.SequenceProbability()), np.array([0.5, -2.0])
+    ),
 )
 
 
@@ -160,13 +162,13 @@ def reference_probability(case):
 
 TABLE = {
     qra.SelfCertainty: self_certainty,
-    qra.TrajectoryEntropy: trajectory_entropy,
-    qra.TokenEntropy: token_entropy,
-    qra.TopTwoMargin: top_two_margin,
-    qra.SequenceProbability: sequence_probability,
-    qra.SelfConsistency: self_consistency,
-    qra.MajorityVote: majority_vote,
-    qra.ReferenceProbability: reference_probability,
+    qra.objectives.TrajectoryEntropy: trajectory_entropy,
+    qra.objectives.TokenEntropy: token_entropy,
+    qra.objectives.TopTwoMargin: top_two_margin,
+    qra.objectives.SequenceProbability: sequence_probability,
+    qra.objectives.SelfConsistency: self_consistency,
+    qra.objectives.MajorityVote: majority_vote,
+    qra.objectives.ReferenceProbability: reference_probability,
 }
 
 
@@ -265,16 +267,19 @@ def test_what_is_known_of_values(reward):
 @pytest.mark.parametrize(
     ("members", "known"),
     [
-        ((qra.SelfCertainty(), qra.TopTwoMargin()), (True, True, True)),
-        ((qra.SelfCertainty(), qra.TokenEntropy()), (True, False, True)),
-        ((qra.Verifiable(), qra.NoisyVerifier(0.5, 0.1)), (True, True, False)),
-        ((qra.Verifiable(), qra.MajorityVote()), (False, False, False)),
-        ((qra.TokenEntropy(), lambda policy, problem: jnp.ones((1, 1, 1))), (False,) * 3),
+        ((qra.SelfCertainty(), qra.objectives.TopTwoMargin()), (True, True, True)),
+        ((qra.SelfCertainty(), qra.objectives.TokenEntropy()), (True, False, True)),
+        ((qra.Verifiable(), qra.objectives.NoisyVerifier(0.5, 0.1)), (True, True, False)),
+        ((qra.Verifiable(), qra.objectives.MajorityVote()), (False, False, False)),
+        (
+            (qra.objectives.TokenEntropy(), lambda policy, problem: jnp.ones((1, 1, 1))),
+            (False,) * 3,
+        ),
     ],
 )
 def test_what_is_known_of_mixtures(members, known):
     """What holds for every member."""
-    mixture = qra.Mixture(members, np.array([1.0, 2.0]))
+    mixture = qra.objectives.Mixture(members, np.array([1.0, 2.0]))
     found = mixture.keeps_pattern_values, mixture.ignores_patterns, mixture.same_for_answers
     assert found == known
 
@@ -284,11 +289,11 @@ def test_mixture_is_linear():
     members = (
         qra.Verifiable(),
         PATTERN_REWARD,
-        qra.TrajectoryEntropy(),
+        qra.objectives.TrajectoryEntropy(),
     )
     weights = np.array([0.5, 2.0, -0.25])
     columns = policies("two questions")
-    _, *found = evaluate(qra.Mixture(members, weights), *columns)
+    _, *found = evaluate(qra.objectives.Mixture(members, weights), *columns)
     parts = [evaluate(member, *columns)[1:] for member in members]
     expected = jax.tree_util.tree_map(lambda *each: np.tensordot(weights, each, 1), *parts)
     assert np.abs(expected[1].answer_logits).max() > 0.01
@@ -300,7 +305,7 @@ def test_gradient_in_weights_of_a_mixture_ignores_padding():
     policy, problem = qra.two_stage(np.array([0.4, 0.6, 0.0]), np.array([0.9, 0.6, 0.0]))
 
     def speed(weights):
-        reward = qra.Mixture((qra.SelfCertainty(), qra.Verifiable()), weights)
+        reward = qra.objectives.Mixture((qra.SelfCertainty(), qra.Verifiable()), weights)
         flow = qra.GradientFlow(qra.Objective(reward), problem)
         return flow.velocity(*flow.split(policy), policy).pattern_logits[0, 0]
 
@@ -320,7 +325,7 @@ RATES = [(0.8, 0.3), (1.0, 0.0), (0.2, 0.9), (0.4, 0.4)]
 def test_noisy_verifier(rates):
     """V = FPR + J A, and J times the clean velocity of the mean utility, with both switches."""
     youden = rates[0] - rates[1]
-    reward = qra.NoisyVerifier(*rates)
+    reward = qra.objectives.NoisyVerifier(*rates)
     assert float(reward.youden) == youden
     columns = policies("two questions")
     found, values, *velocities = evaluate(reward, *columns)
@@ -353,7 +358,7 @@ def noisy_grpo(true_positive_rate, false_positive_rate):
 
     def of_one(*columns):
         policy, problem = lane(*columns)
-        reward = qra.NoisyVerifier(true_positive_rate, false_positive_rate)
+        reward = qra.objectives.NoisyVerifier(true_positive_rate, false_positive_rate)
         flow = qra.GradientFlow(qra.Objective(reward, qra.GRPO()), problem, "all")
         return flow.velocity(*flow.split(policy), policy)
 
@@ -362,8 +367,8 @@ def noisy_grpo(true_positive_rate, false_positive_rate):
 
 def follow(rates, policy, time):
     """The flow of the patterns with a verifier of these rates, up to a time."""
-    flow = qra.GradientFlow(qra.Objective(qra.NoisyVerifier(*rates)), PROBLEM)
-    found = qra.solve_flow(flow, policy, log_times=np.log([time]))
+    flow = qra.GradientFlow(qra.Objective(qra.objectives.NoisyVerifier(*rates)), PROBLEM)
+    found = qra.solve_flow(policy, flow, log_times=np.log([time]))
     assert isinstance(found.method, qra.Exact)
     assert found.status == qra.Status.COMPLETED
     final = found.final_policy
@@ -394,7 +399,7 @@ def test_answer_of_probability_zero():
     pattern does not exist; self-certainty apart, which is infinite there."""
     # What is not finite in any member shows in the sum.
     members = tuple(kind() for kind in TABLE if kind is not qra.SelfCertainty)
-    reward = qra.Mixture(members, np.linspace(0.5, 1.5, len(members)))
+    reward = qra.objectives.Mixture(members, np.linspace(0.5, 1.5, len(members)))
     patterns, answers, *others = policies("two questions")
     answers = answers.copy()
     answers[:, 0, :, 1] = -np.inf
@@ -420,7 +425,7 @@ def test_float32():
     """A float32 policy has velocities in float32: those of float64, to its precision."""
     members = tuple(kind() for kind in TABLE)
     weights = np.linspace(0.5, 1.5, len(members))
-    single = qra.Mixture(members, weights.astype(np.float32))
+    single = qra.objectives.Mixture(members, weights.astype(np.float32))
     velocities = evaluate(single, *policies("one question", np.float32))[2:]
     parts = [evaluate(member, *policies("one question"))[2:] for member in members]
     for found, *wanted in zip(*map(jax.tree_util.tree_leaves, (velocities, *parts)), strict=True):
@@ -448,39 +453,56 @@ def test_no_cancellation_near_a_vertex(kind):
 ONE_ANSWER = qra.TabularPolicy(np.zeros((1, 3)), np.zeros((1, 3, 1)))
 SURE, _ = qra.two_stage(np.array([0.2, 0.5, 0.3]), np.array([1.0, 0.7, 0.1]))
 BAD = {
-    "TPR above 1": (lambda: qra.NoisyVerifier(1.2, 0.1), "true_positive_rate must lie in"),
-    "FPR below 0": (lambda: qra.NoisyVerifier(0.9, -0.1), "false_positive_rate must lie in"),
-    "FPR of NaN": (lambda: qra.NoisyVerifier(0.9, np.nan), "false_positive_rate .* got .* nan"),
-    "several rates": (lambda: qra.NoisyVerifier(np.ones(2), 0.0), "true_positive_rate .* scalar"),
-    "no rewards": (lambda: qra.Mixture((), np.zeros(0)), "rewards must hold at least one reward"),
+    "TPR above 1": (
+        lambda: qra.objectives.NoisyVerifier(1.2, 0.1),
+        "true_positive_rate must lie in",
+    ),
+    "FPR below 0": (
+        lambda: qra.objectives.NoisyVerifier(0.9, -0.1),
+        "false_positive_rate must lie in",
+    ),
+    "FPR of NaN": (
+        lambda: qra.objectives.NoisyVerifier(0.9, np.nan),
+        "false_positive_rate .* got .* nan",
+    ),
+    "several rates": (
+        lambda: qra.objectives.NoisyVerifier(np.ones(2), 0.0),
+        "true_positive_rate .* scalar",
+    ),
+    "no rewards": (
+        lambda: qra.objectives.Mixture((), np.zeros(0)),
+        "rewards must hold at least one reward",
+    ),
     "missing weight": (
-        lambda: qra.Mixture((qra.Verifiable(), qra.TokenEntropy()), np.ones(1)),
+        lambda: qra.objectives.Mixture(
+            (qra.Verifiable(), qra.objectives.TokenEntropy()), np.ones(1)
+        ),
         r"weights must have shape \(2,\), .* got \(1,\)",
     ),
     "infinite weight": (
-        lambda: qra.Mixture((qra.Verifiable(),), np.array([np.inf])),
+        lambda: qra.objectives.Mixture((qra.Verifiable(),), np.array([np.inf])),
         r"weights must be finite, got weights\[0\] = inf",
     ),
     "NaN weight": (
-        lambda: qra.Mixture((qra.Verifiable(),), np.array([np.nan])),
+        lambda: qra.objectives.Mixture((qra.Verifiable(),), np.array([np.nan])),
         "weights must be finite",
     ),
     "margin of one answer": (
-        lambda: qra.TopTwoMargin().validate(ONE_ANSWER, PROBLEM),
+        lambda: qra.objectives.TopTwoMargin().validate(ONE_ANSWER, PROBLEM),
         "policy must have at least 2 answers for TopTwoMargin, got 1",
     ),
     "margin of one answer, called": (
-        lambda: qra.TopTwoMargin()(ONE_ANSWER, PROBLEM),
+        lambda: qra.objectives.TopTwoMargin()(ONE_ANSWER, PROBLEM),
         "policy must have at least 2 answers",
     ),
     "member of a mixture": (
-        lambda: qra.Mixture((qra.Verifiable(), qra.TopTwoMargin()), np.ones(2)).validate(
-            ONE_ANSWER, PROBLEM
-        ),
+        lambda: qra.objectives.Mixture(
+            (qra.Verifiable(), qra.objectives.TopTwoMargin()), np.ones(2)
+        ).validate(ONE_ANSWER, PROBLEM),
         "policy must have at least 2 answers",
     ),
     "self-certainty in a mixture": (
-        lambda: qra.Mixture((qra.SelfCertainty(),), np.ones(1)).validate(SURE, PROBLEM),
+        lambda: qra.objectives.Mixture((qra.SelfCertainty(),), np.ones(1)).validate(SURE, PROBLEM),
         "success_rates must lie strictly between 0 and 1",
     ),
 }

@@ -100,7 +100,9 @@ def test_every_format_agrees(tmp_path_factory, rows, style):
     expected = [tuple(entry[key] for key in keys) for entry in rows]
     tally = collections.Counter((e["question"], e["pattern"]) for e in rows)
     right = collections.Counter((e["question"], e["pattern"]) for e in rows if e["correct"])
-    fields = qra.Fields(answer="answer")  # by name, as any answer may look like the reference
+    fields = qra.rollouts.Fields(
+        answer="answer"
+    )  # by name, as any answer may look like the reference
     for ending, listed in [(e, x) for e in ("csv", "tsv", "jsonl", "parquet") for x in (0, 1)]:
         if listed and ending in ("csv", "tsv"):
             continue
@@ -155,7 +157,7 @@ def test_pooled_counts(tmp_path):
     found = qra.read_rollouts(file)
     assert found.questions == ("all questions",)
     assert "no field of questions" in found.notes[0]
-    table = qra.read_pattern_table(file)
+    table = qra.rollouts.read_pattern_table(file)
     assert table.patterns == found.patterns
     assert np.array_equal(table.samples, found.counts()[0][0])
     assert np.array_equal(table.correct, found.counts()[1][0])
@@ -245,13 +247,15 @@ def test_choice_of_fields(tmp_path):
     row = {"id": "b", "idx": "a", "pattern": "p", "kind": "k", "score": 1, "ok": "no"}
     with pytest.raises(ValueError, match=r"field must not be given where rules .*, got 'kind'"):
         qra.read_rollouts(
-            write(tmp_path / "x.jsonl", [row]), fields=qra.Fields(pattern="kind"), rules="x.toml"
+            write(tmp_path / "x.jsonl", [row]),
+            fields=qra.rollouts.Fields(pattern="kind"),
+            rules="x.toml",
         )
     file = write(tmp_path / "x.jsonl", [row])
     found = qra.read_rollouts(file)
     assert spelled(found) == [("a", "p", True)]
     assert found.notes == ("read question from idx; correct from score",)
-    fields = qra.Fields(question="id", pattern="kind", correct="ok")
+    fields = qra.rollouts.Fields(question="id", pattern="kind", correct="ok")
     found = qra.read_rollouts(file, fields=fields)
     assert spelled(found) == [("b", "k", False)]
     assert found.notes == ()
@@ -434,7 +438,7 @@ def test_bad_file(tmp_path, monkeypatch, case):
     if content is not None:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(ValueError, match=rf"x\.{ending}") as caught:
-        qra.read_rollouts(file.name, fields=qra.Fields(**fields))
+        qra.read_rollouts(file.name, fields=qra.rollouts.Fields(**fields))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -534,9 +538,9 @@ def test_reference_answer_is_not_an_answer(tmp_path):
     found = qra.read_rollouts(write(tmp_path / "x.csv", rows))
     assert found.answer is None
     assert "the reference" in found.notes[0]
-    named = qra.read_rollouts(tmp_path / "x.csv", fields=qra.Fields(answer="answer"))
+    named = qra.read_rollouts(tmp_path / "x.csv", fields=qra.rollouts.Fields(answer="answer"))
     assert named.answers == ("4",)
-    without = qra.read_rollouts(tmp_path / "x.csv", fields=qra.Fields(answer=""))
+    without = qra.read_rollouts(tmp_path / "x.csv", fields=qra.rollouts.Fields(answer=""))
     assert without.answer is None
     assert without.notes == ()
 

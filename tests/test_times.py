@@ -192,7 +192,7 @@ def test_weights_and_padding():
     weights = np.array([0.5, 0.3, 0.2, 0.0])
     policy, problem = qra.two_stage(probs, rates)
     problem = qra.Problem(problem.correct, weights)
-    found = qra.entanglement(policy, problem)
+    found = qra.times.entanglement(policy, problem)
     alone = compiled.entanglement()(probs[:3], rates[:3])["log_time"]
     np.testing.assert_allclose(found.log_time[:3], alone - np.log(weights[:3]), rtol=0, atol=1e-8)
     assert found.log_time[3] == np.inf

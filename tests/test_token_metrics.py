@@ -14,7 +14,7 @@ SIZES = [(4, 5, 1, 1), (3, 4, 2, 1)]
 def trained(policy, seed=5):
     """The policy with its logits moved, the impossible staying so."""
     moved = policy.logits + np.random.default_rng(seed).normal(size=policy.logits.shape)
-    return qra.MarkovPolicy(moved, policy.start, policy.horizon, branch=policy.branch,
+    return qra.policies.MarkovPolicy(moved, policy.start, policy.horizon, branch=policy.branch,
                             patterns=policy.pattern_of)  # fmt: skip
 
 
@@ -23,8 +23,11 @@ def test_positions(size):
     """Entropy and change of each position; over all positions, those of sequences."""
     before = random_policy(size)
     policy = trained(before)
-    entropy, change = qra.position_entropy(policy), qra.position_change(policy, before)
-    moved = qra.position_change(policy, before, "variation")
+    entropy, change = (
+        qra.tokens.position_entropy(policy),
+        qra.tokens.position_change(policy, before),
+    )
+    moved = qra.tokens.position_change(policy, before, "variation")
     np.testing.assert_allclose(change.sum(axis=1), policy.kl(before), rtol=1e-12)
     now, then = (np.exp(np.asarray(one.log_columns())) for one in (policy, before))
     for question in range(2):
@@ -60,34 +63,34 @@ def test_ranking_changes(size, kind):
             mine = np.any(now != then, axis=-1)
         expected += weight * by_hand(policy, question) @ mine.mean(axis=1)
     assert 0 < expected < 1
-    found = qra.ranking_change_ratio(policy, before, problem, kind)
+    found = qra.tokens.ranking_change_ratio(policy, before, problem, kind)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     drawn = jnp.stack([policy.sample(jax.random.key(q), 4_000, q) for q in range(2)])
-    sampled = qra.ranking_change_ratio(policy, before, problem, kind, drawn)
+    sampled = qra.tokens.ranking_change_ratio(policy, before, problem, kind, drawn)
     np.testing.assert_allclose(sampled, expected, atol=5 * 0.5 / np.sqrt(4_000))
-    assert qra.ranking_change_ratio(before, before, problem, kind) == 0
+    assert qra.tokens.ranking_change_ratio(before, before, problem, kind) == 0
 
 
 def test_critical_tokens():
     """A chain whose change sits in one column out of four; nothing where nothing changed."""
-    before = qra.MarkovPolicy(np.zeros((4, 4)), np.array([0]), 6)
+    before = qra.policies.MarkovPolicy(np.zeros((4, 4)), np.array([0]), 6)
     moved = np.zeros((4, 4))
     moved[:, 2] = [3.0, 0.0, 0.0, 0.0]
     moved[:, 1] = [0.1, 0.0, 0.0, 0.0]
-    policy, problem = qra.MarkovPolicy(moved, np.array([0]), 6), qra.Problem(np.array([0]))
-    found = qra.critical_tokens(policy, before, problem)
+    policy, problem = qra.policies.MarkovPolicy(moved, np.array([0]), 6), qra.Problem(np.array([0]))
+    found = qra.tokens.critical_tokens(policy, before, problem)
     assert found.critical.tolist() == [False, False, True, False]
     np.testing.assert_allclose(found.carried.sum(), 1, rtol=1e-14)
     np.testing.assert_allclose(found.curve[-1], 1, rtol=1e-14)
     assert found.critical_share == 0.25
-    everything = qra.critical_tokens(policy, before, problem, 1.0)
+    everything = qra.tokens.critical_tokens(policy, before, problem, 1.0)
     assert everything.critical.tolist() == [False, True, True, False]
-    total = qra.position_change(policy, before).sum()
+    total = qra.tokens.position_change(policy, before).sum()
     visits = policy.visits()[:, 0].sum(axis=0)
     columns = np.exp(np.asarray(policy.log_columns()))
     each = np.sum(columns * np.log(columns / 0.25), axis=-1)
     np.testing.assert_allclose(found.carried, visits * each / total, rtol=1e-12, atol=1e-16)
-    assert not qra.critical_tokens(before, before, problem).critical.any()
+    assert not qra.tokens.critical_tokens(before, before, problem).critical.any()
 
 
 def test_bad_input():
@@ -95,15 +98,21 @@ def test_bad_input():
     policy, problem = random_policy((3, 3, 1, 1)), qra.Problem(np.array([0, 0]))
     other = random_policy((4, 3, 1, 1))
     for call, message in (
-        (lambda: qra.ranking_change_ratio(policy, other, problem), "before must have logits"),
-        (lambda: qra.position_change(policy, other), "before must have logits of shape"),
         (
-            lambda: qra.ranking_change_ratio(
+            lambda: qra.tokens.ranking_change_ratio(policy, other, problem),
+            "before must have logits",
+        ),
+        (lambda: qra.tokens.position_change(policy, other), "before must have logits of shape"),
+        (
+            lambda: qra.tokens.ranking_change_ratio(
                 policy, policy, problem, sequences=jnp.zeros((2, 5, 2), int)
             ),
             "sequences must have shape",
         ),
-        (lambda: qra.critical_tokens(policy, policy, problem, 1.5), r"share must lie in \[0, 1\]"),
+        (
+            lambda: qra.tokens.critical_tokens(policy, policy, problem, 1.5),
+            r"share must lie in \[0, 1\]",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             call()

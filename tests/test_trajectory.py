@@ -17,14 +17,14 @@ LOG_TIMES = np.concatenate([[-np.inf], np.linspace(-3, 5, 9)])
 def stopped():
     """A trajectory that is asked for rows up to e^5 and stops at accuracy 0.7."""
     policy, problem = qra.two_stage(PROBS, RATES)
-    return qra.solve_flow(problem, policy, log_times=LOG_TIMES, until=qra.AccuracyReaches(0.7))
+    return qra.solve_flow(policy, problem, log_times=LOG_TIMES, until=qra.AccuracyReaches(0.7))
 
 
 @pytest.fixture(scope="module")
 def free():
     """A trajectory without requested times."""
     policy, problem = qra.two_stage(PROBS, RATES)
-    return qra.solve_flow(problem, policy, until=qra.PatternReaches(0, 0.99))
+    return qra.solve_flow(policy, problem, until=qra.PatternReaches(0, 0.99))
 
 
 def states(log_times):
@@ -94,7 +94,7 @@ def test_rows_without_requested_times(free):
 def test_already_stopped(stopped):
     """An event at the start: every row is the start, and only that at t = 0 is valid."""
     policy, problem = qra.two_stage(PROBS, RATES)
-    traj = qra.solve_flow(problem, policy, log_times=LOG_TIMES, until=qra.AccuracyReaches(0.1))
+    traj = qra.solve_flow(policy, problem, log_times=LOG_TIMES, until=qra.AccuracyReaches(0.1))
     assert traj.status == qra.Status.EVENT
     assert traj.final_log_time == -np.inf
     np.testing.assert_array_equal(traj.valid, -np.inf == LOG_TIMES)
@@ -105,7 +105,7 @@ def test_at_rest_for_ever():
     """On a vertex nothing moves: valid rows without an event, and an event never happens."""
     vertex = np.array([0.0, 1.0, 0.0])
     policy, problem = qra.two_stage(vertex, RATES)
-    traj = qra.solve_flow(problem, policy, log_times=LOG_TIMES, until=qra.AccuracyReaches(0.7))
+    traj = qra.solve_flow(policy, problem, log_times=LOG_TIMES, until=qra.AccuracyReaches(0.7))
     assert traj.status == qra.Status.STATIONARY
     assert traj.event == -1
     found = one(compiled.follow(), vertex, RATES, compiled.log_time_rows(1, 1e9))
@@ -137,7 +137,7 @@ def test_rest_with_a_reference_other_than_the_start():
     reference, _ = qra.two_stage(np.array([0.6, 0.1, 0.3]), RATES)
     flow = qra.GradientFlow(qra.RLVR(jnp.asarray(0.2)), problem)
     log_times = np.array([-3.0, 1.0, 40.0, 60.0])
-    traj = qra.solve_flow(flow, policy, log_times=log_times, reference=reference)
+    traj = qra.solve_flow(policy, flow, log_times=log_times, reference=reference)
     assert traj.status == qra.Status.STATIONARY
     assert traj.valid.tolist() == [True, True, False, False]
     weights = np.array([0.6, 0.1, 0.3]) * np.exp(RATES / 0.2)

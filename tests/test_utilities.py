@@ -14,21 +14,26 @@ import qra_jax as qra
 
 PASSED = (0.036568, 0.951242, 0.012189)
 T0 = (
-    (qra.Mean(), "94.30486"),
+    (qra.objectives.Mean(), "94.30486"),
     (qra.GRPO(), "43.78606"),
     (qra.GRPO(4), "57.786"),
     (qra.GRPO(8), "48.433"),
     (qra.GRPO(16), "45.597"),
-    (qra.LogLikelihood(), "64.48575"),
-    (qra.MaxRL(8), "64.4936"),
-    (qra.Tsallis(0.5), "77.970"),
-    (qra.PassAtK(8), "41299.22"),
+    (qra.objectives.LogLikelihood(), "64.48575"),
+    (qra.objectives.MaxRL(8), "64.4936"),
+    (qra.objectives.Tsallis(0.5), "77.970"),
+    (qra.objectives.PassAtK(8), "41299.22"),
 )
-OTHERS = (qra.GRPO(5, ddof=1), qra.GRPO(4, redraw=True), qra.DrGRPO(4), qra.Tsallis(1.0))
+OTHERS = (
+    qra.GRPO(5, ddof=1),
+    qra.GRPO(4, redraw=True),
+    qra.objectives.DrGRPO(4),
+    qra.objectives.Tsallis(1.0),
+)
 UTILITIES = (*(utility for utility, _ in T0), *OTHERS)
 
 
-class AnyOf(qra.AbstractUtility):
+class AnyOf(qra.objectives.AbstractUtility):
     """One of the utilities above, chosen by a number: one compilation for all of them."""
 
     which: jax.Array
@@ -49,8 +54,8 @@ def _flow(problem, which, utility=AnyOf):
 def _times(method, probs, rates, which):
     policy, problem = qra.two_stage(probs, rates)
     flow = _flow(problem, which)
-    found = qra.entanglement(policy, flow, method=method)
-    last = qra.convergence(policy, flow, 1e-3, method=method)
+    found = qra.times.entanglement(policy, flow, method=method)
+    last = qra.times.convergence(policy, flow, 1e-3, method=method)
     final = jax.vmap(lambda p: p.pattern_table(problem)[0])(found.policy)[0, 0]
     return found.log_time[0], last.log_time[0], final
 
@@ -132,12 +137,12 @@ def test_questions_share_nothing_but_weights():
     flow = _flow(problem, 0, lambda _: qra.GRPO())
     log_times = np.linspace(-2, 7, 12)
     exact, ode = (
-        qra.solve_flow(flow, policy, log_times=log_times, method=method) for method in (None, TIGHT)
+        qra.solve_flow(policy, flow, log_times=log_times, method=method) for method in (None, TIGHT)
     )
     assert isinstance(exact.method, qra.Exact)
     np.testing.assert_allclose(exact.pattern_probs, ode.pattern_probs, atol=1e-8)
     # Of a best rate of 1, GRPO's tail is of second order: t^2 (1 - V) -> 4 ((K - 1) / K)^2.
-    late = qra.solve_flow(flow, policy, log_times=np.array([30.0])).final_policy
+    late = qra.solve_flow(policy, flow, log_times=np.array([30.0])).final_policy
     log_probs, _ = late.log_probs()
     shortfall = np.exp(np.asarray(log_probs[1, :2])) @ np.array([0.8, 0.5])
     np.testing.assert_allclose(0.49 * np.exp(60.0) * shortfall, 4 * (2 / 3) ** 2, rtol=1e-3)
@@ -149,7 +154,7 @@ def test_derivative_in_a_parameter_of_the_utility():
 
     @jax.jit
     def log_t0(q):
-        return qra.log_entanglement_time(policy, _flow(problem, q, qra.Tsallis))[0]
+        return qra.log_entanglement_time(policy, _flow(problem, q, qra.objectives.Tsallis))[0]
 
     step = 1e-4
     difference = (log_t0(0.5 + step) - log_t0(0.5 - step)) / (2 * step)
@@ -162,7 +167,7 @@ def test_nothing_to_learn(rate):
     policy, problem = qra.two_stage(np.array([0.2, 0.8]), np.array([rate, rate]))
     flow = _flow(problem, 0, lambda _: qra.GRPO())
     for method in (qra.Exact(), qra.ODE()):
-        traj = qra.solve_flow(flow, policy, log_times=np.array([0.0, 3.0]), method=method)
+        traj = qra.solve_flow(policy, flow, log_times=np.array([0.0, 3.0]), method=method)
         assert traj.status == qra.Status.COMPLETED
         np.testing.assert_allclose(traj.pattern_probs[:, 0], [[0.2, 0.8]] * 2, rtol=1e-14)
 
@@ -182,10 +187,10 @@ def test_float32():
     [
         (lambda: qra.GRPO(1), "group must be at least 2, got 1"),
         (lambda: qra.GRPO(8, ddof=2), "ddof must be 0 or 1, got 2"),
-        (lambda: qra.DrGRPO(1), "group must be at least 2, got 1"),
-        (lambda: qra.PassAtK(0), "k must be at least 1, got 0"),
-        (lambda: qra.MaxRL(0), "samples must be at least 1, got 0"),
-        (lambda: qra.Tsallis(1.5), r"q must lie in \[0, 1\], got q = 1.5"),
+        (lambda: qra.objectives.DrGRPO(1), "group must be at least 2, got 1"),
+        (lambda: qra.objectives.PassAtK(0), "k must be at least 1, got 0"),
+        (lambda: qra.objectives.MaxRL(0), "samples must be at least 1, got 0"),
+        (lambda: qra.objectives.Tsallis(1.5), r"q must lie in \[0, 1\], got q = 1.5"),
     ],
 )
 def test_bad_settings(make, message):
@@ -201,5 +206,5 @@ def test_utilities_of_probabilities_only():
         qra.Objective(qra.PatternReward(np.array([2.0, 1.0])), qra.GRPO()), problem
     )
     with pytest.raises(ValueError, match=r"reward must be the probability .* for GRPO, got"):
-        qra.solve_flow(flow, policy, log_times=np.array([0.0]))
+        qra.solve_flow(policy, flow, log_times=np.array([0.0]))
     assert compiled.log_likelihood(problem).objective.validate(policy, problem, policy) is None

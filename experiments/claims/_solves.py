@@ -20,15 +20,15 @@ from .. import _start
 
 CHECK_PROBS, CHECK_RATES = (np.array(row) for row in (_start.CHECK_PROBS, _start.CHECK_RATES))
 UTILITIES = {
-    "mean": qra.Mean(),
+    "mean": qra.objectives.Mean(),
     "grpo": qra.GRPO(),
     "grpo-4": qra.GRPO(4),
     "grpo-8": qra.GRPO(8),
     "grpo-16": qra.GRPO(16),
-    "log-likelihood": qra.LogLikelihood(),
-    "maxrl-8": qra.MaxRL(8),
-    "tsallis-0.5": qra.Tsallis(0.5),
-    "pass@8": qra.PassAtK(8),
+    "log-likelihood": qra.objectives.LogLikelihood(),
+    "maxrl-8": qra.objectives.MaxRL(8),
+    "tsallis-0.5": qra.objectives.Tsallis(0.5),
+    "pass@8": qra.objectives.PassAtK(8),
 }
 ROWS = 48
 """Times of a trajectory of `follow`."""
@@ -37,7 +37,7 @@ Rows = Sequence[Any] | np.ndarray
 _PATTERNS, _LANES = 16, 16
 
 
-class _AnyOf(qra.AbstractUtility):
+class _AnyOf(qra.objectives.AbstractUtility):
     """One of the utilities, chosen by a number."""
 
     which: Array
@@ -106,14 +106,14 @@ class Entangled(NamedTuple):
 def _entangle(probs, rates, which):
     policy, problem = qra.two_stage(probs, rates)
     flow = qra.GradientFlow(qra.Objective(qra.Verifiable(), _AnyOf(which)), problem)
-    found = qra.entanglement(policy, flow)
+    found = qra.times.entanglement(policy, flow)
     then = jax.vmap(lambda row: row.pattern_table(problem)[0])(found.policy)[0, 0]
     regime, gamma = qra.regime(policy, flow)[0], qra.entanglement_ratio(policy, flow)[0]
     return found.log_time[0], then, regime, gamma
 
 
 def _law(probs, rates):
-    law = qra.log_entanglement_time_law(*qra.two_stage(probs, rates))
+    law = qra.laws.log_entanglement_time_law(*qra.two_stage(probs, rates))
     return law.value[0], law.valid[0]
 
 
@@ -126,9 +126,9 @@ class Followed(NamedTuple):
 
 def _follow(probs, rates, log_times, which, true_positive, false_positive):
     policy, problem = qra.two_stage(probs, rates)
-    reward = qra.NoisyVerifier(true_positive, false_positive)
+    reward = qra.objectives.NoisyVerifier(true_positive, false_positive)
     flow = qra.GradientFlow(qra.Objective(reward, _AnyOf(which)), problem)
-    found = qra.solve_flow(flow, policy, log_times=log_times)
+    found = qra.solve_flow(policy, flow, log_times=log_times)
     row = found.policy
     assert isinstance(row, qra.TabularPolicy)
     return jax.nn.log_softmax(row.pattern_logits[:, 0]), found.accuracy
@@ -180,7 +180,7 @@ class Settings(NamedTuple):
     log_time: ArrayLike = 40.0
 
 
-class _Speed(qra.AbstractUtility):
+class _Speed(qra.objectives.AbstractUtility):
     """The mean, or GRPO's utility."""
 
     grpo: ArrayLike
@@ -194,7 +194,7 @@ class _Speed(qra.AbstractUtility):
         return jnp.where(self.grpo, qra.GRPO().slope(value, shortfall), 1)
 
 
-class _Geometry(qra.AbstractGeometry):
+class _Geometry(qra.flows.AbstractGeometry):
     """Euclidean or natural, with or without answers."""
 
     natural: ArrayLike
@@ -228,21 +228,21 @@ def _stop(probs, rates, ref_probs, ref_rates, settings):
     reference, _ = qra.two_stage(ref_probs, ref_rates)
     penalties = (
         qra.ReverseKL(settings.reverse_kl),
-        qra.KLEstimator(settings.k3_loss, "k3", "loss"),
+        qra.objectives.KLEstimator(settings.k3_loss, "k3", "loss"),
     )
     objective = qra.Objective(qra.Verifiable(), _Speed(settings.grpo), penalties)
     geometry = _Geometry(settings.natural, settings.answers)
     flow = qra.GradientFlow(objective, problem, "all", geometry)
     until = (
         qra.ValueReaches(settings.level),
-        qra.TimeReached(settings.log_time),
-        qra.Stationary(1e-9),
+        qra.flows.TimeReached(settings.log_time),
+        qra.flows.Stationary(1e-9),
     )
     method = qra.ODE(rtol=1e-9, atol=1e-11)
-    end = qra.event_time(flow, policy, until, reference=reference, method=method)
+    end = qra.event_time(policy, flow, until, reference=reference, method=method)
     last = end.policy
     assert isinstance(last, qra.TabularPolicy)
-    drift = qra.success_rate_drift(last, policy, problem)[0]
+    drift = qra.objectives.success_rate_drift(last, policy, problem)[0]
     return end.log_time, last.pattern_logits[0], last.pattern_table(problem)[0][0], drift
 
 

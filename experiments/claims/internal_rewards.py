@@ -341,20 +341,20 @@ def _(context: Context) -> Outcome:
 
 def _pattern_values(
     policy: qra.TabularPolicy,
-) -> list[tuple[qra.AbstractReward, np.ndarray]]:
+) -> list[tuple[qra.objectives.AbstractReward, np.ndarray]]:
     """What each reward is worth to a pattern, up to a constant."""
     pi, q = _tables(policy)
     entropy = -np.sum(q * np.log(q), axis=1)
     ordered, share_of = np.sort(q, axis=1), pi @ q
     return [
         (qra.SelfCertainty(), -np.mean(np.log(q), axis=1)),
-        (qra.TrajectoryEntropy(), (np.log(pi) - entropy) / 2),
-        (qra.TokenEntropy(), -entropy / 2),
-        (qra.TopTwoMargin(), ordered[:, -1] - ordered[:, -2]),
-        (qra.SequenceProbability(), pi * np.sum(q**2, axis=1)),
-        (qra.SelfConsistency(), q @ share_of),
-        (qra.MajorityVote(), q[:, np.argmax(share_of)]),
-        (qra.ReferenceProbability(), q[:, 0]),
+        (qra.objectives.TrajectoryEntropy(), (np.log(pi) - entropy) / 2),
+        (qra.objectives.TokenEntropy(), -entropy / 2),
+        (qra.objectives.TopTwoMargin(), ordered[:, -1] - ordered[:, -2]),
+        (qra.objectives.SequenceProbability(), pi * np.sum(q**2, axis=1)),
+        (qra.objectives.SelfConsistency(), q @ share_of),
+        (qra.objectives.MajorityVote(), q[:, np.argmax(share_of)]),
+        (qra.objectives.ReferenceProbability(), q[:, 0]),
     ]
 
 
@@ -388,9 +388,9 @@ def _(context: Context) -> Outcome:
 def _(context: Context) -> Outcome:
     at, worst = _random_policy(context), 0.0
     for reward, factor in (
-        (qra.SequenceProbability(), 2),
-        (qra.SelfConsistency(), 2),
-        (qra.TrajectoryEntropy(), 1),
+        (qra.objectives.SequenceProbability(), 2),
+        (qra.objectives.SelfConsistency(), 2),
+        (qra.objectives.TrajectoryEntropy(), 1),
     ):
         held, through = (
             velocity(qra.Objective(reward, differentiate_reward=whether), *at)
@@ -413,7 +413,7 @@ def _(context: Context) -> Outcome:
 )
 def _(context: Context) -> Outcome:
     policy, problem = _random_policy(context)
-    objectives = qra.Objective(qra.ReferenceProbability()), qra.RLVR()
+    objectives = qra.Objective(qra.objectives.ReferenceProbability()), qra.RLVR()
     found = [velocity(one, policy, problem).pattern_logits for one in objectives]
     return close(0.0, float(abs(found[0] - found[1]).max()), atol=1e-15)
 
@@ -429,14 +429,14 @@ def _votes(right: int) -> tuple[np.ndarray, np.ndarray]:
     problem = qra.Problem(np.array([right]))
     shares, accuracies, first = [], [], None
     for _ in range(41):
-        vote = int(np.argmax(qra.MajorityVote()(policy, problem)[0, 0]))
+        vote = int(np.argmax(qra.objectives.MajorityVote()(policy, problem)[0, 0]))
         first = vote if first is None else first
         chosen = qra.Problem(np.array([first]))
         shares.append(float(qra.mean_accuracy(policy, chosen)))
         accuracies.append(float(qra.mean_accuracy(policy, problem)))
         # The vote rewards one answer: RLVR, as if that were the right one.
         flow = qra.GradientFlow(qra.RLVR(1.0), qra.Problem(np.array([vote])), "all")
-        policy = qra.optimal_policy(policy, flow)
+        policy = qra.laws.optimal_policy(policy, flow)
     return np.array(shares), np.array(accuracies)
 
 
@@ -478,5 +478,7 @@ def _(context: Context) -> Outcome:
     policy, problem = _random_policy(context)
     pi, q = _tables(policy)
     vote = int(np.argmax(pi @ q))
-    found = velocity(qra.Objective(qra.MajorityVote()), policy, problem).answer_logits[0, :, vote]
+    found = velocity(qra.Objective(qra.objectives.MajorityVote()), policy, problem).answer_logits[
+        0, :, vote
+    ]
     return close(0.0, np.abs(found - pi * q[:, vote] * (1 - q[:, vote])).max(), atol=1e-15)

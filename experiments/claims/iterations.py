@@ -34,7 +34,7 @@ def _logit(p: float) -> float:
 
 def _best_response(reference: qra.TabularPolicy, problem: qra.Problem, beta: float):
     """The policy of largest reward less beta KL to a reference, patterns and answers free."""
-    return qra.optimal_policy(reference, qra.GradientFlow(qra.RLVR(beta), problem, "all"))
+    return qra.laws.optimal_policy(reference, qra.GradientFlow(qra.RLVR(beta), problem, "all"))
 
 
 @once
@@ -127,7 +127,9 @@ def _rates_of_change() -> np.ndarray:
             return patterns + own[..., answer]
 
         probs = jnp.exp(policy.log_probs()[0][0])
-        moved = qra.advantage(policy, problem)[0] * (probs if geometry == "euclidean" else 1)
+        moved = qra.objectives.advantage(policy, problem)[0] * (
+            probs if geometry == "euclidean" else 1
+        )
         surprise = jnp.log(probs) - jnp.sum(probs * jnp.log(probs))
         covariance = jnp.sum(probs * surprise * moved)
         return jnp.stack([*changes, mean_score(0) - mean_score(1), -covariance])

@@ -47,7 +47,7 @@ def _root(function, low: float, high: float) -> float:
     return low
 
 
-def _penalty_field(penalty: qra.AbstractRegulariser, policy=None) -> np.ndarray:
+def _penalty_field(penalty: qra.objectives.AbstractRegulariser, policy=None) -> np.ndarray:
     """The velocity that a penalty alone adds, patterns and answers in a row."""
     own, reference, problem = random_pair()
     objective = qra.Objective(qra.PatternReward(np.zeros(3)), regularisers=(penalty,))
@@ -55,7 +55,9 @@ def _penalty_field(penalty: qra.AbstractRegulariser, policy=None) -> np.ndarray:
     return np.concatenate([np.ravel(found.pattern_logits), np.ravel(found.answer_logits)])
 
 
-def _apart(one: qra.AbstractRegulariser, other: qra.AbstractRegulariser) -> float:
+def _apart(
+    one: qra.objectives.AbstractRegulariser, other: qra.objectives.AbstractRegulariser
+) -> float:
     """The largest difference of two penalties' velocities."""
     return float(np.abs(_penalty_field(one) - _penalty_field(other)).max())
 
@@ -71,7 +73,7 @@ _PAIR = "a random policy and reference, K = 3, two answers"
 )
 def _(context: Context) -> Outcome:
     policy, reference, _ = random_pair()
-    kinds = [qra.KLEstimator(1.0, kind, "reward") for kind in ("k1", "k3")]
+    kinds = [qra.objectives.KLEstimator(1.0, kind, "reward") for kind in ("k1", "k3")]
     values = np.array([kind(policy, reference, policy)[0] for kind in kinds])
     return farthest(float(policy.kl(reference)[0]), values)
 
@@ -87,7 +89,7 @@ def _(context: Context) -> Outcome:
     _, reference, _ = random_pair()
     shift = 1e-3 * jnp.asarray(context.rng.normal(size=(1, 3)))
     near = qra.TabularPolicy(reference.pattern_logits + shift, reference.answer_logits)
-    value = qra.KLEstimator(1.0, "k2", "reward")(near, reference, near)[0]
+    value = qra.objectives.KLEstimator(1.0, "k2", "reward")(near, reference, near)[0]
     return close(1.0, float(value / near.kl(reference)[0]), atol=1e-3)
 
 
@@ -100,7 +102,10 @@ def _(context: Context) -> Outcome:
 )
 def _(context: Context) -> Outcome:
     exact = qra.ReverseKL(0.3)
-    others = [qra.KLEstimator(0.3, "k2", "loss"), qra.KLEstimator(0.3, "k1", "reward")]
+    others = [
+        qra.objectives.KLEstimator(0.3, "k2", "loss"),
+        qra.objectives.KLEstimator(0.3, "k1", "reward"),
+    ]
     return close(0.0, max(_apart(exact, other) for other in others), atol=1e-12)
 
 
@@ -111,7 +116,9 @@ def _(context: Context) -> Outcome:
     setting=f"{_PAIR}: largest velocity",
 )
 def _(context: Context) -> Outcome:
-    return close(0.0, np.abs(_penalty_field(qra.KLEstimator(0.3, "k1", "loss"))).max(), atol=1e-14)
+    return close(
+        0.0, np.abs(_penalty_field(qra.objectives.KLEstimator(0.3, "k1", "loss"))).max(), atol=1e-14
+    )
 
 
 @claim(
@@ -124,7 +131,7 @@ def _(context: Context) -> Outcome:
     _, reference, _ = random_pair()
     shift = 1e-4 * jnp.asarray(context.rng.normal(size=(1, 3)))
     near = qra.TabularPolicy(reference.pattern_logits + shift, reference.answer_logits)
-    loss = _penalty_field(qra.KLEstimator(0.3, "k3", "loss"), near)
+    loss = _penalty_field(qra.objectives.KLEstimator(0.3, "k3", "loss"), near)
     exact = _penalty_field(qra.ReverseKL(0.3), near)
     return close(1.0, np.linalg.norm(loss) / np.linalg.norm(exact), atol=1e-3)
 
@@ -152,10 +159,10 @@ def _(context: Context) -> Outcome:
     ours=True,
 )
 def _(context: Context) -> Outcome:
-    loss = qra.KLEstimator(0.3, "k3", "loss")
+    loss = qra.objectives.KLEstimator(0.3, "k3", "loss")
     own, reference = (np.exp(one.log_probs()[0][0]) for one in random_pair()[:2])
     formula = np.abs(_penalty_field(loss)[:3] - 0.3 * (reference - own)).max()
-    return close(0.0, max(_apart(loss, qra.ForwardKL(0.3)), formula), atol=1e-12)
+    return close(0.0, max(_apart(loss, qra.objectives.ForwardKL(0.3)), formula), atol=1e-12)
 
 
 @claim(
@@ -184,9 +191,9 @@ def _(context: Context) -> Outcome:
 )
 def _(context: Context) -> Outcome:
     least = min(
-        _apart(qra.KLEstimator(0.3, kind, "reward"), divergence(0.3))
+        _apart(qra.objectives.KLEstimator(0.3, kind, "reward"), divergence(0.3))
         for kind in ("k2", "k3")
-        for divergence in (qra.ReverseKL, qra.ForwardKL)
+        for divergence in (qra.ReverseKL, qra.objectives.ForwardKL)
     )
     return computed(1e-3, least, least > 1e-3)
 

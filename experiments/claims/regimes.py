@@ -317,8 +317,8 @@ def _fine_tuned() -> np.ndarray:
     def tune(quality, duration):
         policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
         flow = qra.GradientFlow(qra.SFT(jnp.stack([quality, 1 - quality, 0 * quality])), problem)
-        until = qra.TimeReached(jnp.log(duration))
-        end = qra.event_time(flow, policy, until).policy
+        until = qra.flows.TimeReached(jnp.log(duration))
+        end = qra.event_time(policy, flow, until).policy
         assert isinstance(end, qra.TabularPolicy)
         return jax.nn.softmax(end.pattern_logits[0])
 

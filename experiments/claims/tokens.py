@@ -31,11 +31,11 @@ def _ends(quick: bool, seed: int) -> dict[str, np.ndarray]:
 
 
 @once
-def _chain() -> tuple[qra.MarkovPolicy, qra.MarkovPolicy, qra.Problem]:
+def _chain() -> tuple[qra.policies.MarkovPolicy, qra.policies.MarkovPolicy, qra.Problem]:
     """A random policy of three tokens, another one, and a problem."""
     rng = Context(False, 0, "tokens").rng
     logits = rng.normal(size=(2, 3, 3))
-    policy, other = (qra.MarkovPolicy(x, np.array([0]), 5) for x in logits)
+    policy, other = (qra.policies.MarkovPolicy(x, np.array([0]), 5) for x in logits)
     return policy, other, qra.Problem(np.array([1]))
 
 
@@ -49,7 +49,7 @@ def _chain() -> tuple[qra.MarkovPolicy, qra.MarkovPolicy, qra.Problem]:
 )
 def _(context: Context) -> Outcome:
     policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
-    tokens, same = qra.as_tokens(policy, problem)
+    tokens, same = qra.tokens.as_tokens(policy, problem)
     flow = qra.GradientFlow(qra.RLVR(), same, "all")
     params, frozen = flow.split(tokens)
     found = np.asarray(flow.velocity(params, frozen, tokens).logits)
@@ -94,7 +94,7 @@ def _(context: Context) -> Outcome:
     sequences = jnp.asarray(list(itertools.product(range(3), repeat=5)))
     now, then = (np.asarray(one.log_prob(sequences)) for one in (policy, other))
     expected = np.sum(np.exp(now) * (now - then))
-    return close(expected, float(qra.position_change(policy, other).sum()), rtol=1e-12)
+    return close(expected, float(qra.tokens.position_change(policy, other).sum()), rtol=1e-12)
 
 
 @claim(

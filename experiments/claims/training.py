@@ -26,7 +26,7 @@ def _exact_steps() -> np.ndarray:
     policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
 
     def run(size):
-        return qra.train(problem, policy, optax.sgd(size), 160, rows=161).pattern_probs[:, 0]
+        return qra.train(policy, problem, optax.sgd(size), 160, rows=161).pattern_probs[:, 0]
 
     return np.asarray(jax.jit(jax.vmap(run))(_SIZES))
 
@@ -58,7 +58,7 @@ def _(context: Context) -> Outcome:
 def _(context: Context) -> Outcome:
     policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
     flow = qra.GradientFlow(qra.RLVR(), problem, geometry="natural")
-    found = qra.train(flow, policy, optax.sgd(2.0), 8).pattern_probs[:, 0]
+    found = qra.train(policy, flow, optax.sgd(2.0), 8).pattern_probs[:, 0]
     weights = CHECK_PROBS * np.exp(2.0 * np.arange(9)[:, None] * CHECK_RATES)
     expected = weights / weights.sum(axis=1, keepdims=True)
     return close(0.0, np.abs(np.asarray(found) - expected).max(), atol=1e-12)
@@ -79,7 +79,7 @@ def _spreads(seed: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
 
         def run(key):
             end = qra.train(
-                problem, policy, optax.sgd(0.1), _STEPS, sampler=sampler, key=key, rows=2
+                policy, problem, optax.sgd(0.1), _STEPS, sampler=sampler, key=key, rows=2
             )
             return end.accuracy[-1]
 

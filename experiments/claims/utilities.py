@@ -31,7 +31,7 @@ _LEVELS = np.array([0.1, 0.3, 0.6389, 0.9])
 
 
 def _sampled_clock(
-    estimator: qra.AbstractEstimator,
+    estimator: qra.training.AbstractEstimator,
     group: int,
     drawn: Callable[[np.ndarray], np.ndarray] = lambda successes: successes >= 0,
 ) -> np.ndarray:
@@ -100,7 +100,7 @@ def _(context: Context) -> Outcome:
     rewards = jnp.asarray(context.rng.normal(size=(8, 4)))
     scaled = 0.75 * qra.RLOO().advantages(rewards)
     return close(
-        0.0, float(abs(qra.SampledDrGRPO().advantages(rewards) - scaled).max()), atol=1e-14
+        0.0, float(abs(qra.training.SampledDrGRPO().advantages(rewards) - scaled).max()), atol=1e-14
     )
 
 
@@ -123,7 +123,7 @@ def _(context: Context) -> Outcome:
     setting=f"groups of 8, redrawn if nothing is kept; {_EVERY_GROUP}",
 )
 def _(context: Context) -> Outcome:
-    clocks = _sampled_clock(qra.RejectionFineTuning(), 8, lambda successes: successes > 0)
+    clocks = _sampled_clock(qra.training.RejectionFineTuning(), 8, lambda successes: successes > 0)
     return farthest(1 / _LEVELS, clocks)
 
 
@@ -186,7 +186,7 @@ def _(context: Context) -> Outcome:
 )
 def _(context: Context) -> Outcome:
     expected = (1 - (1 - _LEVELS) ** 8) / _LEVELS
-    return farthest(expected, _sampled_clock(qra.SampledMaxRL(), 8))
+    return farthest(expected, _sampled_clock(qra.training.SampledMaxRL(), 8))
 
 
 @claim(
@@ -198,7 +198,7 @@ def _(context: Context) -> Outcome:
 )
 def _(context: Context) -> Outcome:
     expected = (1 - (1 - _LEVELS) ** 7) / _LEVELS
-    return farthest(expected, _sampled_clock(qra.SampledMaxRL(centred=True), 8))
+    return farthest(expected, _sampled_clock(qra.training.SampledMaxRL(centred=True), 8))
 
 
 @claim(
@@ -220,7 +220,7 @@ def _(context: Context) -> Outcome:
     setting=f"k = 3 in groups of 8; {_EVERY_GROUP}",
 )
 def _(context: Context) -> Outcome:
-    return farthest(3 * (1 - _LEVELS) ** 2, _sampled_clock(qra.SampledPassAtK(3), 8))
+    return farthest(3 * (1 - _LEVELS) ** 2, _sampled_clock(qra.training.SampledPassAtK(3), 8))
 
 
 # Clocks
@@ -356,7 +356,7 @@ def _(context: Context) -> Outcome:
 )
 def _(context: Context) -> Outcome:
     policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
-    noisy = qra.Objective(qra.NoisyVerifier(0.8, 0.3), qra.GRPO())
+    noisy = qra.Objective(qra.objectives.NoisyVerifier(0.8, 0.3), qra.GRPO())
     found, clean = (velocity(o, policy, problem).pattern_logits for o in (noisy, qra.RLVR()))
     seen = 0.3 + 0.5 * np.dot(CHECK_PROBS, CHECK_RATES)
     return farthest(0.5 / math.sqrt(seen * (1 - seen)), np.asarray(found / clean), rtol=1e-9)

@@ -154,7 +154,7 @@ def forecast(
         scale_range=(1e-3, 10.0),
         particles=particles,
     )
-    posterior = qra.pooled_posterior(*rollouts.counts())
+    posterior = qra.posteriors.pooled_posterior(*rollouts.counts())
     return forecast_run(posterior, run, objective=objective_of(how), draws=draws)
 
 

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
 
-from .._checks import require, require_all, whole
-from .._objective import Objective
-from .._posterior import (
+from .._core.checks import require, require_all, whole
+from ..flows._status import Status
+from ..objectives._objective import Objective
+from ..posteriors._posteriors import (
     AbstractPosterior,
     PartialPosterior,
     Prior,
@@ -19,9 +20,8 @@ from .._posterior import (
     per_question_posterior,
     pooled_posterior,
 )
-from .._regime import Regime
-from .._rollouts import Rollouts
-from .._status import Status
+from ..rollouts._rollouts import Rollouts
+from ..times._regime import Regime
 from ._limits import limits_of
 from ._result import Band, Diagnosis, Forecast, TimeBand, band
 from ._rlif import Rewards, internal_rewards, risk

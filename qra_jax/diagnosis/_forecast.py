@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import require, require_all
-from .._groups import SampledGroups
+from .._core.checks import require, require_all
+from ..training._groups import SampledGroups
 from ._noise import StepNoise
 from ._result import LEVELS, Band, StepForecast, weighted_band
 from ._solve import ROWS, Solver, Tables

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from .._posterior import AbstractPosterior, PartialPosterior
-from .._rollouts import Rollouts
-from .._status import Status
+from ..flows._status import Status
+from ..posteriors._posteriors import AbstractPosterior, PartialPosterior
+from ..rollouts._rollouts import Rollouts
 from ._result import Diagnosis
 
 _FEW = 10

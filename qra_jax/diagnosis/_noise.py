@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._checks import require
-from .._estimator import RejectionFineTuning, SampledGRPO
-from .._groups import SampledGroups
+from .._core.checks import require
+from ..training._estimators import RejectionFineTuning, SampledGRPO
+from ..training._groups import SampledGroups
 
 
 class StepNoise(eqx.Module):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from .._posterior import Prior
+from ..posteriors._posteriors import Prior
 
 _Numbers = Float[np.ndarray, "..."]
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from .._rollouts import Rollouts
+from ..rollouts._rollouts import Rollouts
 from ._result import RLIFRisk, band
 from ._solve import Tables
 

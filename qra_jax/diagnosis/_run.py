@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from .._checks import require, whole
-from .._groups import SampledGroups
-from .._objective import RLVR, Objective
-from .._posterior import AbstractPosterior
-from .._reward import Verifiable
+from .._core.checks import require, whole
+from ..objectives._objective import RLVR, Objective
+from ..objectives._rewards import Verifiable
+from ..posteriors._posteriors import AbstractPosterior
+from ..training._groups import SampledGroups
 from ._forecast import Plan, check_logs, check_patterns, forecast_steps, forecast_training
 from ._result import StepForecast
 from ._solve import Solver, Tables, check_objective

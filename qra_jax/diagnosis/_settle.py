@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from .._objective import Objective
-from .._posterior import AbstractPosterior
+from ..objectives._objective import Objective
+from ..posteriors._posteriors import AbstractPosterior
 from ._result import OpenPoint, band
 from ._solve import Solver, Tables, regime_counts, regimes_of
 

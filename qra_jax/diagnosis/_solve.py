@@ -10,16 +10,16 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Float, Int
 
-from .._checks import require
-from .._exact import Exact
-from .._flow import GradientFlow
-from .._objective import Objective
-from .._regime import entanglement_ratio, regime
-from .._reward import Verifiable
-from .._tabular_policy import two_stage
-from .._times import convergence, entanglement
-from .._trajectory import solve_flow
+from .._core.checks import require
+from ..flows._flow import GradientFlow
+from ..objectives._objective import Objective
+from ..objectives._rewards import Verifiable
+from ..policies._tabular import two_stage
+from ..solvers._solve import solve_flow
+from ..solvers.exact._exact import Exact
 from ..sweep import Chunked
+from ..times._passage import convergence, entanglement
+from ..times._regime import entanglement_ratio, regime
 
 ROWS = 96
 """Rows of a trajectory; every forecast has as many, so that one program serves them all."""
@@ -62,7 +62,7 @@ def check_objective(objective: Objective) -> None:
     is_rlvr = isinstance(objective.reward, Verifiable)
     require(is_rlvr, "objective.reward", "be Verifiable()", repr(objective.reward))
     policy, problem = two_stage(np.full(2, 0.5), np.array([0.4, 0.6]))
-    missing = _METHOD.why_not(GradientFlow(objective, problem), policy, ())
+    missing = _METHOD.why_not(policy, GradientFlow(objective, problem), ())
     require(missing is None, "objective", "be one that Exact() solves", missing)
 
 
@@ -98,7 +98,7 @@ class Solver:
             probs, rates, log_times = task
             policy, problem = two_stage(probs, rates)
             flow = GradientFlow(objective, problem)
-            path = solve_flow(flow, policy, log_times=log_times, method=_METHOD)
+            path = solve_flow(policy, flow, log_times=log_times, method=_METHOD)
             return path.accuracy, path.pattern_probs[:, 0], path.status
 
         self._times, self._rows = Chunked(times, _WIDTH), Chunked(rows, _WIDTH)

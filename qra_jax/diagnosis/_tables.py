@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from .._posterior import Prior
+from ..posteriors._posteriors import Prior
 from ._result import PassAtK, StuckQuestion, band
 from ._solve import Tables
 

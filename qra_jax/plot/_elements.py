@@ -47,7 +47,7 @@ def heatmap(
     )
     ax.set_facecolor(NO_POLICY)
     if status is not None:
-        from .._status import Status
+        from ..flows._status import Status
 
         failed = np.where(status.values > Status.STATIONARY, 1.0, np.nan)
         if np.isfinite(failed).any():

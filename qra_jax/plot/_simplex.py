@@ -15,18 +15,18 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
 
-from .._attractors import Attractors, known_attractors
-from .._basins import basins
-from .._checks import require, whole
-from .._event import Approaches, TimeReached
-from .._fixed_points import FixedPoints, Stability, fixed_points
-from .._flow import GradientFlow
-from .._method import AbstractMethod
-from .._ode import ODE
-from .._policy import AbstractPolicy
-from .._problem import Problem
-from .._simplex import PatternField, log_probs_of, pattern_field, simplex_velocity
-from .._trajectory import solve_flow
+from .._core.checks import require, whole
+from ..dynamics._attractors import Attractors, known_attractors
+from ..dynamics._basins import basins
+from ..dynamics._field import PatternField, log_probs_of, pattern_field, simplex_velocity
+from ..dynamics._fixed_points import FixedPoints, Stability, fixed_points
+from ..flows._events import Approaches, TimeReached
+from ..flows._flow import GradientFlow
+from ..policies._policy import AbstractPolicy
+from ..policies._problem import Problem
+from ..solvers._method import AbstractMethod
+from ..solvers._solve import solve_flow
+from ..solvers.ode._ode import ODE
 from ._elements import BEST, LN10, MISLEADING, NO_POLICY, REST
 
 # Lower left, lower right, top.
@@ -75,8 +75,8 @@ def simplex_triangles(resolution: int) -> np.ndarray:
 
 
 def portrait(
-    flow: GradientFlow | Problem,
     policy: AbstractPolicy,
+    flow: GradientFlow | Problem,
     *,
     names: Sequence[str] = ("1", "2", "3"),
     starts: ArrayLike | None = None,
@@ -115,17 +115,17 @@ def portrait(
         import qra_jax as qra
         from qra_jax import plot
         policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
-        data = plot.portrait(problem, policy, names=("right", "misleading", "bad"))
+        data = plot.portrait(policy, problem, names=("right", "misleading", "bad"))
         with plot.style():
             plot.draw_portrait(plt.gca(), data)
         ```
     """
-    field = pattern_field(flow, policy, 0, reference)
+    field = pattern_field(policy, flow, 0, reference)
     require(field.num_patterns == 3, "policy", "have 3 patterns", field.num_patterns)
     require(len(names) == 3, "names", "be 3", names)
     whole(resolution, "resolution", 2)
     whole(basin_resolution, "basin_resolution", 0)
-    found = fixed_points(flow, policy, reference=reference) if points is None else points
+    found = fixed_points(policy, flow, reference=reference) if points is None else points
     attractors = known_attractors(field, found, False, 32)
     found = found.listed()
     x, y, flow_x, flow_y = _lattice(field, resolution)
@@ -149,8 +149,8 @@ def portrait(
     if basin_resolution:
         corners = simplex_triangles(basin_resolution)
         fate = basins(
-            flow,
             policy,
+            flow,
             jnp.asarray(corners.mean(axis=1)),
             attractors=attractors,
             method=method,
@@ -170,8 +170,8 @@ def _paths(field: PatternField, attractors: Attractors, log_probs, log_horizon):
 
     def follow(log_probs):
         path = solve_flow(
-            field.flow,
             field.at(log_probs),
+            field.flow,
             until=(there, TimeReached(log_horizon)),
             reference=field.reference,
             method=ODE(),
@@ -191,7 +191,7 @@ def _lattice(field: PatternField, resolution: int):
     # Just off the boundary, where some flows are not defined.
     probs = np.where(inside[..., None], np.clip(probs, 1e-4, None), 1 / 3)
     probs = jnp.asarray(probs / probs.sum(axis=-1, keepdims=True))
-    velocity = simplex_velocity(field.flow, field.policy, probs, reference=field.reference)
+    velocity = simplex_velocity(field.policy, field.flow, probs, reference=field.reference)
     moved = np.where(inside[..., None], np.asarray(velocity) @ _CORNERS, np.nan)
     return x, y, moved[..., 0], moved[..., 1]
 
@@ -343,8 +343,8 @@ def draw_portrait(
 
 def phase_portrait(
     ax: Axes,
-    flow: GradientFlow | Problem,
     policy: AbstractPolicy,
+    flow: GradientFlow | Problem,
     *,
     colour_bar: bool = True,
     legend: bool = True,
@@ -366,10 +366,10 @@ def phase_portrait(
         from qra_jax import plot
         policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
         with plot.style():
-            plot.phase_portrait(plt.gca(), problem, policy, basin_resolution=20)
+            plot.phase_portrait(plt.gca(), policy, problem, basin_resolution=20)
         ```
     """
-    data = portrait(flow, policy, **settings)
+    data = portrait(policy, flow, **settings)
     paths = draw_portrait(ax, data)
     if colour_bar:
         ax.figure.colorbar(paths, ax=ax, label=r"$\log_{10}$ time (1/reward)", shrink=0.8)

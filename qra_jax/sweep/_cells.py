@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._checks import require
-from .._status import Status
+from .._core.checks import require
+from ..flows._status import Status
 from ._chunks import Chunked
 from ._grid import Grid
 from ._store import Block, Blocks

@@ -13,7 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
-from .._checks import require
+from .._core.checks import require
 
 # Tracing holds the interpreter: one after the other, so that one traces while another compiles.
 _TRACING = threading.Lock()

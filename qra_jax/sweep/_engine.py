@@ -17,8 +17,8 @@ import jax
 import numpy as np
 from jaxtyping import ArrayLike
 
-from .._checks import require, whole
-from .._status import Status
+from .._core.checks import require, whole
+from ..flows._status import Status
 from ._cells import Function, Sweep
 from ._chunks import Crew, Pending
 from ._grid import Grid
@@ -94,7 +94,7 @@ def run_sweep(
 
         def function(point, key):
             probs = jnp.stack([point["pi_best"], 0.7, 0.3 - point["pi_best"]])
-            found = qra.entanglement(*qra.two_stage(probs, [0.9, 0.6, 0.1]))
+            found = qra.times.entanglement(*qra.two_stage(probs, [0.9, 0.6, 0.1]))
             return {"log_t0": found.log_time[0], "status": found.status[0]}
 
         grid = Grid({"pi_best": np.geomspace(1e-3, 1e-2, 20)})

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike
 
-from .._checks import require
+from .._core.checks import require
 
 _SAMPLE = "sample"
 

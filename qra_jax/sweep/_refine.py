@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike, Bool, Float, Int
 
-from .._checks import require, whole
+from .._core.checks import require, whole
 from ._chunks import Chunked
 
 _MOST_POINTS = 2**62  # on the finest grid: points are known by one number each

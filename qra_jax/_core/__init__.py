@@ -1,0 +1,1 @@
+"""What knows no domain: checks, trees of arrays, floating point, roots."""

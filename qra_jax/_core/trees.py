@@ -1,0 +1,54 @@
+"""PyTrees of arrays."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Bool, PyTree
+
+from ..solvers._lane import _Scalar
+
+
+def chosen(which: Bool[Array, ""], this: PyTree, other: PyTree) -> PyTree:
+    """`this` where `which` is true, otherwise `other`, of the same structure."""
+    return jtu.tree_map(lambda x, y: jnp.where(which, x, y), this, other)
+
+
+def in_groups(function: Callable[[Array], PyTree], inputs: Array, width: int) -> PyTree:
+    """`jax.vmap(function)(inputs)`, so many at a time: each waits for the slowest beside it only.
+
+    The last group is filled up, so that there is one kind of them to compile.
+    """
+    number = inputs.shape[0]
+    width = min(width, number)
+    padded = jnp.concatenate([inputs, jnp.repeat(inputs[-1:], -number % width, axis=0)])
+    groups = padded.reshape(-1, width, *inputs.shape[1:])
+    found = jax.lax.map(jax.vmap(function), groups)
+    return jtu.tree_map(lambda x: x.reshape(-1, *x.shape[2:])[:number], found)
+
+
+def where_usable(condition: Bool[Array, ""], tree: PyTree, value: float) -> PyTree:
+    """`tree` where `condition`, otherwise `value` in every inexact entry."""
+    return jtu.tree_map(
+        lambda x: jnp.where(condition, x, value) if eqx.is_inexact_array(x) else x, tree
+    )
+
+
+def all_usable(tree: PyTree) -> Bool[Array, ""]:
+    """No NaN and no +inf anywhere (-inf is a logit of probability 0)."""
+    leaves = jtu.tree_leaves(eqx.filter(tree, eqx.is_inexact_array))
+    return jnp.all(jnp.stack([jnp.all(leaf < jnp.inf) for leaf in leaves]))
+
+
+def unit_and_log_norm(tree: PyTree) -> tuple[PyTree, _Scalar]:
+    """The direction and the logarithm of the length, free of underflow in the squares."""
+    leaves = jtu.tree_leaves(tree)
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
+    tiny = jnp.finfo(largest.dtype).tiny
+    scale = jax.lax.stop_gradient(jnp.maximum(largest, tiny))
+    square = sum(jnp.sum((leaf / scale) ** 2) for leaf in leaves)
+    norm = jnp.sqrt(jnp.where(square > 0, square, 1))
+    unit = jtu.tree_map(lambda leaf: leaf / scale / norm, tree)
+    return unit, jnp.log(scale) + jnp.log(norm)

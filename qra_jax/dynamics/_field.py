@@ -1,0 +1,150 @@
+"""The flow of one question's patterns as a vector field on their probability simplex."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float
+
+from .._core.checks import as_float, check_probabilities, is_concrete, require, require_all, whole
+from ..flows._checks import check_solve
+from ..flows._flow import GradientFlow
+from ..flows._geometry import Natural
+from ..policies._policy import AbstractPolicy
+from ..policies._problem import Problem
+from ..policies._tabular import TabularPolicy, log_of_probability
+
+
+class PatternField(eqx.Module):
+    r"""The vector field of one question's patterns; the other questions stay at the policy.
+
+    Everything is a function of $\log \pi$ `(R,)`, `-inf` for patterns that do not exist.
+    """
+
+    flow: GradientFlow
+    policy: TabularPolicy
+    reference: AbstractPolicy
+    question: int = eqx.field(static=True)
+
+    @property
+    def log_probs(self) -> Float[Array, " R"]:
+        return self.policy.log_probs()[0][self.question]
+
+    @property
+    def exists(self) -> Bool[Array, " R"]:
+        return self.log_probs > -jnp.inf
+
+    @property
+    def num_patterns(self) -> int:
+        return self.policy.pattern_logits.shape[1]
+
+    def at(self, log_probs: Float[Array, " R"]) -> TabularPolicy:
+        """The policy with these pattern probabilities."""
+        logits = self.policy.pattern_logits.at[self.question].set(log_probs)
+        return eqx.tree_at(lambda p: p.pattern_logits, self.policy, logits)
+
+    def objective(self, log_probs: Float[Array, " R"]) -> Float[Array, ""]:
+        """What is maximised; infinite where a penalty is."""
+        return self.flow.objective.surrogate(self.at(log_probs), self.flow.problem, self.reference)
+
+    def logit_velocity(self, log_probs: Float[Array, " R"]) -> Float[Array, " R"]:
+        r"""$\dot\theta$, the motion of the logits."""
+        return self._velocity(self.flow, log_probs)
+
+    def pull(self, log_probs: Float[Array, " R"]) -> Float[Array, " R"]:
+        r"""$(\partial J / \partial \theta_r) / \pi_r$, the advantage of each pattern as the
+        objective sees it: 0 for all patterns that are there, at a point of rest."""
+        natural = eqx.tree_at(lambda flow: flow.geometry, self.flow, Natural())
+        return self._velocity(natural, log_probs)
+
+    def growth(self, log_probs: Float[Array, " R"]) -> Float[Array, " R"]:
+        r"""$d \log \pi_r / dt = \dot\theta_r - \sum_j \pi_j \dot\theta_j$."""
+        velocity = self.logit_velocity(log_probs)
+        return velocity - jnp.sum(jnp.exp(jax.nn.log_softmax(log_probs)) * velocity)
+
+    def _velocity(self, flow: GradientFlow, log_probs: Float[Array, " R"]) -> Float[Array, " R"]:
+        params, frozen = flow.split(self.at(log_probs))
+        moved: Any = flow.velocity(params, frozen, self.reference)
+        return moved.pattern_logits[self.question]
+
+
+def pattern_field(
+    policy: AbstractPolicy,
+    flow: GradientFlow | Problem,
+    question: int,
+    reference: AbstractPolicy | None,
+) -> PatternField:
+    """The field of one question, after all checks.
+
+    **Raises:** `ValueError` or `TypeError` unless the flow moves the patterns of a table alone.
+    """
+    flow = check_solve(policy, flow, reference)
+    if not isinstance(policy, TabularPolicy):
+        raise TypeError(f"policy must be a TabularPolicy, got {policy!r}")
+    require(flow.freezes_answers, "flow.trainable", 'be "patterns"', flow.trainable)
+    number = whole(question, "question", 0)
+    last = policy.pattern_logits.shape[0] - 1
+    require(number <= last, "question", f"be at most {last}", number)
+    return PatternField(flow, policy, policy if reference is None else reference, number)
+
+
+def log_probs_of(
+    field: PatternField, pattern_probs: ArrayLike, ndim: int | None = None
+) -> Float[Array, "*batch R"]:
+    """Logarithms of given pattern probabilities, after checks of shape and values."""
+    probs = as_float(pattern_probs).astype(field.policy.pattern_logits.dtype)
+    wanted = field.num_patterns
+    fits = probs.ndim >= 1 and probs.shape[-1] == wanted and ndim in (None, probs.ndim)
+    shape = f"({'..., ' if ndim is None else '' if ndim == 1 else 'N, '}{wanted})"
+    require(fits, "pattern_probs", f"have shape {shape}", probs.shape)
+    check_probabilities(probs, "pattern_probs", 1e-5 if probs.dtype == jnp.float32 else 1e-6)
+    if is_concrete(field.exists):
+        lacking = jnp.where(field.exists, 0, probs)
+        must = "be 0 where the pattern does not exist (policy has probability 0)"
+        require_all(lacking, lambda x: x == 0, "pattern_probs", must)
+    log_probs = jnp.where(field.exists, log_of_probability(probs), -jnp.inf)
+    return jax.nn.log_softmax(log_probs)
+
+
+@eqx.filter_jit
+def _velocities(field: PatternField, log_probs: Float[Array, "*batch R"]):
+    def one(log_probs):
+        return jnp.exp(log_probs) * field.growth(log_probs)
+
+    flat = log_probs.reshape(-1, log_probs.shape[-1])
+    return jax.vmap(one)(flat).reshape(log_probs.shape)
+
+
+def simplex_velocity(
+    policy: AbstractPolicy,
+    flow: GradientFlow | Problem,
+    pattern_probs: ArrayLike,
+    *,
+    question: int = 0,
+    reference: AbstractPolicy | None = None,
+) -> Float[Array, "*batch R"]:
+    r"""The flow on the simplex, $\dot\pi_r = \pi_r (\dot\theta_r - \sum_j \pi_j \dot\theta_j)$.
+
+    **Arguments:** `flow`: on patterns (frozen answers), or a `Problem` for Euclidean RLVR;
+    `policy`: a `TabularPolicy` that gives the answers, and the patterns of other questions;
+    `pattern_probs`: `(..., R)`, the points asked about; `question`: whose patterns; `reference`:
+    what regularisers compare with, `policy` if not given.
+
+    **Returns:** `(..., R)`, per unit of the flow's time; each sums to 0.
+
+    **Raises:** `TypeError` or `ValueError` for a policy that is no table, trained answers, or
+    probabilities that do not fit or do not sum to 1.
+
+    ??? example
+
+        ```python
+        import qra_jax as qra
+        policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
+        print(qra.dynamics.simplex_velocity(policy, problem, [0.2, 0.2, 0.6]))
+        ```
+
+    Source: arXiv 2506.04695, section 5; in these coordinates derived in docs.
+    """
+    field = pattern_field(policy, flow, question, reference)
+    return _velocities(field, log_probs_of(field, pattern_probs))

@@ -1,0 +1,338 @@
+"""Events: when to stop a solve. Each is a number that crosses 0 from below when it happens."""
+
+import abc
+from collections.abc import Callable
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+
+from .._core.checks import as_float, check_probabilities, require, require_all
+from .._core.floats import snapped_difference
+from ..objectives._rewards import AbstractReward, Verifiable
+from ..policies._policy import AbstractPolicy
+from ..policies._tabular import TabularPolicy
+from ._flow import GradientFlow
+
+_Scalar = Float[Array, ""]
+
+
+class FlowState(eqx.Module):
+    """A point of a trajectory, as an event sees it.
+
+    `velocity` is a function without arguments that returns `(direction, log_speed)`: the unit
+    vector of the motion in the structure of the trainable leaves, and the logarithm of its speed.
+    """
+
+    flow: GradientFlow
+    policy: AbstractPolicy
+    log_time: _Scalar
+    velocity: Callable[[], tuple[PyTree, _Scalar]] = eqx.field(static=True)
+
+
+class AbstractEvent(eqx.Module):
+    """A condition on which a solve stops."""
+
+    @abc.abstractmethod
+    def value(self, state: FlowState) -> _Scalar:
+        """Negative before the event, 0 at it. At least 0 at the start: it has happened already."""
+
+    def lasts(self) -> bool:
+        """Whether, in a flow of constant pattern rewards, it surely goes on once it has begun."""
+        return False
+
+
+class ValueReaches(AbstractEvent):
+    r"""The expected reward of one question, $V_q$, reaches a level.
+
+    **Arguments:** `level`: in units of the reward; `question`: its index, or None for the mean
+    over questions by weight; `direction`: `"rising"` (from below) or `"falling"`; `reward`: the
+    reward meant, that of the flow's objective if None.
+
+    **Raises:** `ValueError` if `direction` is unknown or the level NaN.
+    """
+
+    level: Float[Array, ""]
+    question: Array | int | None
+    direction: Literal["rising", "falling"] = eqx.field(static=True)
+    reward: AbstractReward | None
+
+    def __init__(
+        self,
+        level: ArrayLike,
+        question: ArrayLike | None = None,
+        direction: Literal["rising", "falling"] = "rising",
+        reward: AbstractReward | None = None,
+    ):
+        known = ("rising", "falling")
+        require(direction in known, "direction", f"be one of {known}", repr(direction))
+        self.level = as_float(level)
+        require_all(self.level, lambda x: x == x, "level", "not be NaN")
+        self.question = None if question is None else jnp.asarray(question)
+        self.direction = direction
+        self.reward = reward
+
+    def value(self, state: FlowState) -> _Scalar:
+        problem = state.flow.problem
+        reward = state.flow.objective.reward if self.reward is None else self.reward
+        level = jnp.broadcast_to(self.level, problem.correct.shape)
+        excess = state.policy.excess(reward, problem, level.astype(_float_dtype(state.policy)))
+        excess = problem.mean(excess) if self.question is None else excess[self.question]
+        return excess if self.direction == "rising" else -excess
+
+
+def _float_dtype(policy: AbstractPolicy):
+    return jnp.result_type(*jax.tree_util.tree_leaves(eqx.filter(policy, eqx.is_inexact_array)))
+
+
+def AccuracyReaches(
+    level: ArrayLike,
+    question: ArrayLike | None = None,
+    direction: Literal["rising", "falling"] = "rising",
+) -> ValueReaches:
+    r"""Accuracy, the probability of the correct answer, reaches a level, whatever is trained on.
+
+    **Arguments:** `level`: in [0, 1]; `question`: its index, or None for the mean over questions
+    by weight; `direction`: `"rising"` or `"falling"`.
+
+    **Returns:** an event.
+
+    **Raises:** `ValueError` if the level lies outside [0, 1] or `direction` is unknown.
+    """
+    require_all(jnp.asarray(level), lambda x: (x >= 0) & (x <= 1), "level", "lie in [0, 1]")
+    return ValueReaches(level, question, direction, Verifiable())
+
+
+class PatternReaches(AbstractEvent):
+    r"""The probability of a pattern (or of a set of patterns) rises to a level,
+    $\sum_{r \in S} \pi(r|q) = 1 - \epsilon$.
+
+    **Arguments:** `pattern`: an index, or a boolean mask `(R,)` of a set S; `level`: the
+    probability, strictly between 0 and 1; `question`: the question's index; `shortfall`: the
+    distance $\epsilon$ of the level from 1, in place of `level` where it is tiny; `lasting`: True
+    if it is known not to fall below the level again (so for B best patterns from B / (B + 1) on).
+
+    **Raises:** `ValueError` unless exactly one of `level` and `shortfall` is given, strictly
+    between 0 and 1.
+    """
+
+    pattern: Array
+    log_odds: Float[Array, ""]
+    question: Array
+    lasting: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        pattern: ArrayLike,
+        level: ArrayLike | None = None,
+        question: ArrayLike = 0,
+        *,
+        shortfall: ArrayLike | None = None,
+        lasting: bool = False,
+    ):
+        require(
+            (level is None) != (shortfall is None),
+            "level",
+            "be given, or shortfall, and not both",
+            f"level={level}, shortfall={shortfall}",
+        )
+        given, name = (level, "level") if level is not None else (shortfall, "shortfall")
+        assert given is not None
+        amount = as_float(given)
+        require_all(amount, lambda x: (x > 0) & (x < 1), name, "lie strictly between 0 and 1")
+        odds = jnp.log(amount) - jnp.log1p(-amount)
+        self.log_odds = odds if shortfall is None else -odds
+        self.pattern = jnp.asarray(pattern)
+        self.question = jnp.asarray(question)
+        self.lasting = lasting
+
+    def lasts(self) -> bool:
+        return self.lasting
+
+    def value(self, state: FlowState) -> _Scalar:
+        probs, _ = state.policy.pattern_table(state.flow.problem)
+        probs = probs[self.question]
+        if self.pattern.dtype == bool:
+            inside = self.pattern
+        else:
+            inside = jnp.arange(probs.shape[0]) == self.pattern
+        # Log odds, since 1 - pi cancels; tiny keeps the logarithm of an underflowed sum finite.
+        tiny = jnp.finfo(probs.dtype).tiny
+        log_in = jnp.log(jnp.maximum(jnp.sum(jnp.where(inside, probs, 0)), tiny))
+        log_out = jnp.log(jnp.maximum(jnp.sum(jnp.where(inside, 0, probs)), tiny))
+        return log_in - log_out - self.log_odds.astype(probs.dtype)
+
+
+class ValuePasses(AbstractEvent):
+    r"""V exceeds the value of a pattern, $\sum_{R_j > R_r} \pi_j (R_j - R_r) = \sum_{R_j < R_r}
+    \pi_j (R_r - R_j)$.
+
+    The logarithms of the two sides are compared: on a plateau they neither underflow nor cancel,
+    and nor do their derivatives. For a `TabularPolicy`.
+
+    **Arguments:** `pattern`: its index; `question`: the question's index; `past`: True if it is
+    known to have happened.
+    """
+
+    pattern: Array
+    question: Array
+    past: Array
+
+    def __init__(self, pattern: ArrayLike, question: ArrayLike = 0, past: ArrayLike = False):
+        self.pattern = jnp.asarray(pattern)
+        self.question = jnp.asarray(question)
+        self.past = jnp.asarray(past)
+
+    def lasts(self) -> bool:
+        return True
+
+    def value(self, state: FlowState) -> _Scalar:
+        if not isinstance(state.policy, TabularPolicy):
+            raise TypeError(f"policy must be a TabularPolicy for this event, got {state.policy!r}")
+        reward = state.flow.objective.reward
+        _, values = state.policy.pattern_table(state.flow.problem, reward)
+        logits, values = state.policy.pattern_logits[self.question], values[self.question]
+        above = jnp.where(logits > -jnp.inf, snapped_difference(values, values[self.pattern]), 0)
+        # A side without patterns counts as next to nothing.
+        nothing = jax.lax.stop_gradient(jnp.max(logits)) - 1e4
+
+        def log_side(amount):
+            there = amount > 0
+            terms = jnp.where(there, logits + jnp.log(jnp.where(there, amount, 1)), -jnp.inf)
+            return jax.nn.logsumexp(jnp.append(terms, nothing))
+
+        ahead = jnp.where(jnp.any(above > 0), log_side(above) - log_side(-above), -1)
+        return jnp.where(self.past, 1, ahead)
+
+
+class Approaches(AbstractEvent):
+    r"""The patterns come within a distance of one of several points,
+    $\min_m \max_r |\pi(r|q) - P_{mr}| = \epsilon$.
+
+    **Arguments:** `points`: `(M, R)`, each a row of pattern probabilities; `eps`: the distance in
+    probability (max norm), above 0; `question`: the question's index; `among`: `(M,)`, which of
+    the points count, all if not given.
+
+    **Raises:** `ValueError` if `points` are not rows of probabilities that sum to 1, `among` does
+    not fit, or `eps` is not above 0.
+
+    ??? example
+
+        ```python
+        import qra_jax as qra
+        policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
+        event = qra.flows.Approaches([[1.0, 0.0, 0.0]], 0.01)
+        print(qra.event_time(policy, problem, event).log_time)
+        ```
+    """
+
+    points: Float[Array, "M R"]
+    eps: Float[Array, ""]
+    question: Array
+    among: Bool[Array, " M"]
+
+    def __init__(
+        self,
+        points: ArrayLike,
+        eps: ArrayLike,
+        question: ArrayLike = 0,
+        among: ArrayLike | None = None,
+    ):
+        self.points, self.eps = as_float(points), as_float(eps)
+        require(self.points.ndim == 2, "points", "have shape (M, R)", self.points.shape)
+        check_probabilities(self.points, "points", 1e-5)
+        require_all(self.eps, lambda x: x > 0, "eps", "be above 0")
+        self.question = jnp.asarray(question)
+        number = self.points.shape[:1]
+        self.among = jnp.ones(number, bool) if among is None else jnp.asarray(among)
+        require(self.among.shape == number, "among", f"have shape {number}", self.among.shape)
+
+    def distances(self, probs: Float[Array, " R"]) -> Float[Array, " M"]:
+        """Distances (max norm) to all points, infinite for those that do not count."""
+        points = self.points.astype(probs.dtype)
+        apart = probs[None] - points
+        # The largest entry's from the others': next to a vertex 1 - pi cancels, they do not.
+        largest = jnp.arange(points.shape[1])[None] == jnp.argmax(points, axis=1)[:, None]
+        rest = jnp.sum(jnp.where(largest, 0, apart), axis=1, keepdims=True)
+        apart = jnp.abs(jnp.where(largest, -rest, apart))
+        return jnp.where(self.among, jnp.max(apart, axis=1), jnp.inf)
+
+    def value(self, state: FlowState) -> _Scalar:
+        probs, _ = state.policy.pattern_table(state.flow.problem)
+        nearest = jnp.min(self.distances(probs[self.question]))
+        # In logarithms: the distance falls by many orders of magnitude, and is 0 at a point.
+        floor = jnp.finfo(probs.dtype).tiny
+        nearest = jnp.clip(nearest, floor, 1 / floor)
+        return jnp.log(self.eps.astype(probs.dtype)) - jnp.log(nearest)
+
+
+class LogitPeaks(AbstractEvent):
+    """The logit of a pattern stops rising (its probability peaks earlier).
+
+    **Arguments:** `pattern`: its index; `question`: the question's index.
+    """
+
+    pattern: Array
+    question: Array
+
+    def __init__(self, pattern: ArrayLike, question: ArrayLike = 0):
+        self.pattern = jnp.asarray(pattern)
+        self.question = jnp.asarray(question)
+
+    def value(self, state: FlowState) -> _Scalar:
+        direction, _ = state.velocity()
+        return -direction.pattern_logits[self.question, self.pattern]
+
+
+class TimeReached(AbstractEvent):
+    """Flow time reaches `exp(log_time)`.
+
+    **Arguments:** `log_time`: the natural logarithm of the time.
+
+    **Raises:** `ValueError` if `log_time` is NaN.
+    """
+
+    log_time: Float[Array, ""]
+
+    def __init__(self, log_time: ArrayLike):
+        self.log_time = as_float(log_time)
+        require_all(self.log_time, lambda x: x == x, "log_time", "not be NaN")
+
+    def value(self, state: FlowState) -> _Scalar:
+        level = self.log_time.astype(state.log_time.dtype)
+        # Time 0 is over at the start, where the log time is -inf as well.
+        return jnp.where(
+            level > -jnp.inf, state.log_time - jnp.where(level > -jnp.inf, level, 0), 1
+        )
+
+
+class Stationary(AbstractEvent):
+    r"""The norm of the velocity falls to `tol`: $|\dot\theta| \le$ `tol`.
+
+    Added by default to flows that can come to rest inside the simplex (KL penalty, SFT). A flow
+    without one slows down for ever, and on an entangled plateau long before it has converged.
+
+    **Arguments:** `tol`: in units of the logits per unit of time, above 0; 1e-9 in float64 and
+    1e-5 in float32 if not given.
+
+    **Raises:** `ValueError` if `tol` is not above 0.
+    """
+
+    tol: Float[Array, ""] | None
+
+    def __init__(self, tol: ArrayLike | None = None):
+        if tol is None:
+            self.tol = None
+        else:
+            self.tol = as_float(tol)
+            require_all(self.tol, lambda x: x > 0, "tol", "be above 0")
+
+    def value(self, state: FlowState) -> _Scalar:
+        _, log_speed = state.velocity()
+        if self.tol is None:
+            tol = jnp.asarray(1e-9 if log_speed.dtype == jnp.float64 else 1e-5, log_speed.dtype)
+        else:
+            tol = self.tol.astype(log_speed.dtype)
+        return jnp.log(tol) - log_speed

@@ -1,0 +1,27 @@
+"""Problems and policies: questions, reasoning patterns and answers."""
+
+from ._features import FeaturePolicy as FeaturePolicy
+from ._features import linear_policy as linear_policy
+from ._features import network_policy as network_policy
+from ._markov import MarkovPolicy as MarkovPolicy
+from ._policy import AbstractPolicy as AbstractPolicy
+from ._policy import AbstractTwoStagePolicy as AbstractTwoStagePolicy
+from ._policy import Outcomes as Outcomes
+from ._problem import Problem as Problem
+from ._tabular import TabularPolicy as TabularPolicy
+from ._tabular import two_stage as two_stage
+from ._token_values import TokenValues as TokenValues
+
+__all__ = [
+    "AbstractPolicy",
+    "AbstractTwoStagePolicy",
+    "FeaturePolicy",
+    "MarkovPolicy",
+    "Outcomes",
+    "Problem",
+    "TabularPolicy",
+    "TokenValues",
+    "linear_policy",
+    "network_policy",
+    "two_stage",
+]

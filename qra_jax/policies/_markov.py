@@ -1,0 +1,421 @@
+"""Policies over tokens: each token drawn given the last few, exactly, by dynamic programming."""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from .._core.checks import as_float, is_concrete, require, require_all, whole
+from .._core.floats import snapped_difference
+from ._policy import (
+    AbstractPolicy,
+    Outcomes,
+    Part,
+    RewardFunction,
+    check_reward_shape,
+    mean_of,
+    no_natural_gradient,
+)
+from ._problem import Problem
+from ._token_values import TokenValues
+
+
+class MarkovPolicy(AbstractPolicy):
+    r"""Token columns, $\pi(y_l | y_{l-1}) = \mathrm{softmax}(\theta_{\cdot, y_{l-1}})_{y_l}$, along
+    L tokens from a start; with a context of n tokens, given the last n.
+
+    The last token $y_L$ is the answer. The pattern is the class of the token at one position, the
+    branch. Every expectation is a sum over contexts, position by position, in
+    $O(Q L V^{n+1})$, never over sequences. Questions differ in where they start; they share the
+    columns, so that they are not independent.
+
+    **Arguments:**
+
+    - `logits`: $\theta$, `(V, V)`: the next token, then the last one; for a context of n tokens
+      `(V,) * (n + 1)`, oldest first. Finite or `-inf`, at least one finite for every context.
+    - `start`: `(Q,)` tokens that the questions start from; `(Q, n)` for a context of n.
+    - `horizon`: L, the number of tokens drawn, at least 1.
+    - `branch`: the position, 1 to L, of the token that decides the pattern.
+    - `patterns`: `(V,)` integers from 0, the pattern of each token at the branch; each token is one
+      of its own if not given.
+    - `trained`: bool, `(V,) * n`, False for contexts whose column is frozen; all are trained if not
+      given.
+
+    **Raises:** `ValueError` if a shape does not fit, an entry is NaN or `+inf`, a column is all
+    `-inf`, a token or pattern is out of range, or a number is too small.
+
+    ??? example
+
+        ```python
+        import jax.numpy as jnp
+        import qra_jax as qra
+        policy = qra.policies.MarkovPolicy(jnp.zeros((4, 4)), start=[0], horizon=3)
+        flow = qra.GradientFlow(qra.RLVR(), qra.Problem([2]), "all")
+        print(qra.solve_flow(policy, flow, log_times=[0.0, 2.0]).accuracy)
+        ```
+
+    Source: arXiv 2506.04695 v2 (token columns, as summarised); the recursions are derived in docs.
+    """
+
+    logits: Float[Array, "V *context"]
+    start: Int[Array, "Q n"]
+    pattern_of: Int[Array, " V"]
+    trained: Bool[Array, "*context"] | None
+    horizon: int = eqx.field(static=True)
+    branch: int = eqx.field(static=True)
+    num_patterns: int = eqx.field(static=True)
+    independent_questions: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        logits: ArrayLike,
+        start: ArrayLike,
+        horizon: int,
+        *,
+        branch: int = 1,
+        patterns: ArrayLike | None = None,
+        trained: ArrayLike | None = None,
+    ):
+        table, begin = as_float(logits), jnp.asarray(start)
+        tokens, context = table.shape[0] if table.ndim else 0, table.ndim - 1
+        same = table.ndim >= 2 and len(set(table.shape)) == 1 and tokens > 0
+        require(same, "logits", "have shape (V,) * (n + 1), n at least 1", table.shape)
+        require_all(table, lambda x: x < jnp.inf, "logits", "be finite or -inf")
+        if is_concrete(table):
+            must = "be finite (some token must be able to follow)"
+            require_all(np.max(table, axis=0), lambda x: x > -np.inf, "logits.max(axis=0)", must)
+        begin = begin[:, None] if begin.ndim == 1 and context == 1 else begin
+        fits = begin.ndim == 2 and begin.shape[1] == context and begin.size > 0
+        shape = "(Q,)" if context == 1 else f"(Q, {context})"
+        require(fits, "start", f"have shape {shape}", np.shape(start))
+        integer = jnp.issubdtype(begin.dtype, jnp.integer)
+        require(integer, "start", "hold integers", begin.dtype.name)
+        _in_range(begin, tokens, "start")
+        self.logits, self.start = table, begin
+        self.horizon, self.branch = whole(horizon, "horizon", 1), whole(branch, "branch", 1)
+        require(branch <= horizon, "branch", f"be at most the horizon, {horizon}", branch)
+        kinds = np.arange(tokens) if patterns is None else np.asarray(patterns)
+        fits = kinds.shape == (tokens,) and np.issubdtype(kinds.dtype, np.integer)
+        require(fits, "patterns", f"be integers of shape {(tokens,)}", (kinds.dtype, kinds.shape))
+        require_all(kinds, lambda x: x >= 0, "patterns", "be at least 0")
+        self.pattern_of, self.num_patterns = jnp.asarray(kinds), int(kinds.max()) + 1
+        if trained is None:
+            self.trained = None
+        else:
+            self.trained = jnp.asarray(trained)
+            fits = self.trained.shape == table.shape[1:] and self.trained.dtype == bool
+            kind = (self.trained.dtype, self.trained.shape)
+            require(fits, "trained", f"be bool of shape {table.shape[1:]}", kind)
+
+    @property
+    def num_tokens(self) -> int:
+        """V, the size of the vocabulary."""
+        return self.logits.shape[0]
+
+    @property
+    def context(self) -> int:
+        """n, how many of the last tokens the next one depends on."""
+        return self.logits.ndim - 1
+
+    @property
+    def num_answers(self) -> int:
+        return self.num_tokens
+
+    def log_columns(self) -> Float[Array, "*context V"]:
+        r"""$\log \pi(y' | y)$ of the next token, the last axis, in nats."""
+        logits = self.logits
+        if self.trained is not None:
+            logits = jnp.where(self.trained[None], logits, jax.lax.stop_gradient(logits))
+        return jax.nn.log_softmax(jnp.moveaxis(logits, 0, -1))
+
+    def visits(self) -> Float[Array, "L Q *context"]:
+        """The probability of each context before each of the L tokens drawn."""
+        columns = jnp.exp(self.log_columns())
+
+        def draw(mass, _):
+            return _pushed(mass, columns), mass
+
+        return jax.lax.scan(draw, self._begin(), length=self.horizon)[1]
+
+    def answer_probs(self) -> Float[Array, "Q V"]:
+        """The distribution of the last token of each question."""
+        columns = jnp.exp(self.log_columns())
+        end = _pushed(self.visits()[-1], columns)
+        return jnp.sum(end, axis=tuple(range(1, end.ndim - 1)))
+
+    def log_prob(self, sequences: Int[Array, "*N L"], question: int = 0) -> Float[Array, "*N"]:
+        """The log probability of whole sequences of L tokens after a question's start, in nats.
+
+        **Arguments:** `sequences`: `(..., L)` tokens; `question`: its index.
+        """
+        return jnp.sum(self.log_columns()[self.draws(sequences, self.start[question])], axis=-1)
+
+    def draws(self, sequences: Int[Array, "*N L"], start: Int[Array, "*B n"]) -> tuple[Array, ...]:
+        """Where the columns hold the draws of whole sequences: an index of n + 1 arrays `(..., L)`,
+        the context, oldest token first, and the token drawn in it.
+
+        **Arguments:** `sequences`: `(..., L)` tokens; `start`: `(..., n)`, or `(n,)` for all.
+        """
+        last = sequences.shape[-1:]
+        require(last == (self.horizon,), "sequences", f"end in L = {self.horizon}", sequences.shape)
+        begin = jnp.broadcast_to(start, (*sequences.shape[:-1], self.context))
+        tokens = jnp.concatenate([begin, sequences], axis=-1)
+        return tuple(tokens[..., i : i + self.horizon] for i in range(self.context + 1))
+
+    def sample(self, key: PRNGKeyArray, number: int, question: int = 0) -> Int[Array, "N L"]:
+        """Draw sequences of a question.
+
+        **Arguments:** `key`; `number`: N, at least 1; `question`: its index.
+
+        **Returns:** `(N, L)` tokens, without the start.
+        """
+        whole(number, "number", 1)
+        columns = self.log_columns()
+        begin = jnp.broadcast_to(self.start[question], (number, self.context))
+
+        def draw(last, key):
+            token = jax.random.categorical(key, columns[tuple(last.T)])
+            return jnp.concatenate([last[:, 1:], token[:, None]], axis=1), token
+
+        return jax.lax.scan(draw, begin, jax.random.split(key, self.horizon))[1].T
+
+    def _begin(self) -> Float[Array, "Q *context"]:
+        shape = (self.start.shape[0], *self.logits.shape[1:])
+        at = (jnp.arange(shape[0]), *self.start.T)
+        return jnp.zeros(shape, self.logits.dtype).at[at].set(1)
+
+    @property
+    def exists(self) -> Bool[Array, "Q R"]:
+        return self._shares(self._at_branch()[0]) > 0
+
+    def _at_branch(
+        self, along: Float[Array, "*context"] | None = None
+    ) -> tuple[Float[Array, "Q *context"], Float[Array, "Q *context"]]:
+        """The mass of each context once the branch is drawn, and what it has earned on the way."""
+        columns = jnp.exp(self.log_columns())
+        along = jnp.zeros(columns.shape[:-1], columns.dtype) if along is None else along
+
+        def draw(state, _):
+            mass, earned = state
+            return (_pushed(mass, columns), _pushed(earned + mass * along[None], columns)), None
+
+        begin = self._begin()
+        return jax.lax.scan(draw, (begin, jnp.zeros_like(begin)), length=self.branch)[0]
+
+    def _by_pattern(self, mass: Float[Array, "Q *context"]) -> Float[Array, "Q R *context"]:
+        """The mass of each pattern apart; the last axis is the token at the branch."""
+        mine = self.pattern_of[None] == jnp.arange(self.num_patterns)[:, None]
+        mine = mine.reshape(self.num_patterns, *[1] * (self.context - 1), self.num_tokens)
+        return jnp.where(mine[None], mass[:, None], 0)
+
+    def _shares(self, mass: Float[Array, "Q *context"]) -> Float[Array, "Q R"]:
+        return jnp.sum(self._by_pattern(mass), axis=tuple(range(2, self.context + 2)))
+
+    def _ahead(
+        self, values: TokenValues, steps: int, after: Float[Array, "Q R *context"] | None = None
+    ) -> Float[Array, "Q R *context"]:
+        """What is still to come in each context, `steps` tokens before the end (or before `after`,
+        if that is given): by the recursion v(c) = along(c) + sum_y pi(y|c) v(c, y)."""
+        columns = jnp.exp(self.log_columns())[None, None]
+        along = jnp.broadcast_to(values.along, columns.shape[2:-1])[None, None]
+        if after is None:
+            end = values.end.reshape((1,) * (3 - values.end.ndim) + values.end.shape)
+            shape = (*end.shape[:2], *columns.shape[2:-1])
+            end = jnp.broadcast_to(end, (*end.shape[:2], self.num_tokens))
+            middle = end.reshape(*end.shape[:2], *[1] * (self.context - 1), self.num_tokens)
+            after = jnp.broadcast_to(middle, shape).astype(columns.dtype)
+
+        def back(value, _):
+            # The oldest token of a context is no part of the next one.
+            nexts = jnp.broadcast_to(value[:, :, None], (*value.shape[:2], *columns.shape[2:]))
+            return along + mean_of(jnp.broadcast_to(columns, nexts.shape), nexts), None
+
+        return jax.lax.scan(back, after, length=steps)[0]
+
+    def expectation(self, reward: RewardFunction, problem: Problem) -> Float[Array, " Q"]:
+        values = self.token_values(reward, problem)
+        later = self._ahead(values, self.horizon - self.branch)
+        at_branch = self._own(later)
+        whole_way = self._ahead(values, self.branch, at_branch)
+        at = (jnp.arange(self.start.shape[0]), jnp.zeros((), int), *self.start.T)
+        questions = self.start.shape[0]
+        return jnp.broadcast_to(whole_way, (questions, *whole_way.shape[1:]))[at]
+
+    def _own(self, values: Float[Array, "Q R *context"]) -> Float[Array, "Q 1 *context"]:
+        """Of values by pattern, those of the pattern that each context has at the branch."""
+        if values.shape[1] == 1:
+            return values
+        mine = self._by_pattern(jnp.ones((1, *values.shape[2:]), values.dtype))
+        return jnp.sum(mine * values, axis=1, keepdims=True)
+
+    def token_values(self, reward: RewardFunction | None, problem: Problem) -> TokenValues:
+        """What a reward pays, `along` for each token drawn (so that they add up to the mean).
+
+        **Arguments:** `reward`: as in `expectation`, the verifiable one if None; `problem`.
+
+        **Raises:** `ValueError` if its values do not broadcast to (Q, R, A).
+        """
+        found = problem.correctness(self.num_answers) if reward is None else reward(self, problem)
+        return self._values(found)
+
+    def _values(self, found: Any) -> TokenValues:
+        values = found if isinstance(found, TokenValues) else TokenValues(0.0, found)
+        shape = (self.start.shape[0], self.num_patterns, self.num_tokens)
+        check_reward_shape(values.end.shape, shape)
+        return TokenValues(values.along / self.horizon, values.end)
+
+    def excess(
+        self, reward: RewardFunction, problem: Problem, level: Float[Array, " Q"]
+    ) -> Float[Array, " Q"]:
+        return snapped_difference(self.expectation(reward, problem), level)
+
+    def pattern_table(
+        self, problem: Problem, reward: RewardFunction | None = None
+    ) -> tuple[Float[Array, "Q R"], Float[Array, "Q R"]]:
+        values = self.token_values(reward, problem)
+        along = jnp.broadcast_to(values.along, self.logits.shape[1:])
+        mass, earned = self._at_branch(along)
+        later = self._ahead(values, self.horizon - self.branch)
+        shares = self._shares(mass)
+        there = shares > 0
+        over = (*shares.shape, *[1] * self.context)
+        weights = self._by_pattern(mass) / jnp.where(there, shares, 1).reshape(over)
+        flat = (*shares.shape, -1)
+        later = jnp.broadcast_to(later, weights.shape).reshape(flat)
+        before = self._shares(earned) / jnp.where(there, shares, 1)
+        return shares, jnp.where(there, before + mean_of(weights.reshape(flat), later), 0)
+
+    def kl(self, reference: "MarkovPolicy") -> Float[Array, " Q"]:
+        """Of whole sequences: over positions, that of each column met."""
+        each, lacks = column_divergence(self.log_columns(), reference.log_columns())
+        met = jnp.sum(self.visits(), axis=0) > 0
+        lacking = jnp.any((met & lacks[None]).reshape(met.shape[0], -1), axis=-1)
+        total = self._ahead(TokenValues(each), self.horizon)
+        at = (jnp.zeros((), int), jnp.zeros((), int), *self.start.T)
+        return jnp.where(lacking, jnp.inf, total[at])
+
+    def entropy(self) -> Float[Array, " Q"]:
+        shares = self._shares(self._at_branch()[0])
+        there = shares > 0
+        return -jnp.sum(shares * jnp.log(jnp.where(there, shares, 1)), axis=-1)
+
+    def log_joint(self) -> Float[Array, "Q R V"]:
+        columns = jnp.exp(self.log_columns())
+        mass = self._by_pattern(self._at_branch()[0])
+        flat = mass.reshape(-1, *mass.shape[2:])
+        steps = self.horizon - self.branch
+        end = jax.lax.scan(lambda m, _: (_pushed(m, columns), None), flat, length=steps)[0]
+        probs = jnp.sum(end, axis=tuple(range(1, end.ndim - 1)))
+        return jnp.log(probs.reshape(*mass.shape[:2], self.num_tokens))
+
+    def complete(self, key: PRNGKeyArray, outcomes: Outcomes) -> Outcomes:
+        """Tokens, given pattern and answer: each weighed by the chance of these after it."""
+        columns, flat = jnp.exp(self.log_columns()), outcomes.pattern.size
+        pattern, answer = outcomes.pattern.reshape(flat), outcomes.answer.reshape(flat)
+        last = (self.num_tokens,) * (self.context - 1)
+        end = jnp.eye(self.num_tokens, dtype=columns.dtype)
+        end = end.reshape(self.num_tokens, *[1] * len(last), self.num_tokens)
+        end = jnp.broadcast_to(end, (self.num_tokens, *last, self.num_tokens))
+        # After the branch only the answer matters, before it both.
+        later = _chances(columns, end, self.horizon - self.branch)
+        mine = self.pattern_of[None] == pattern[:, None]
+        mine = mine.reshape(flat, *[1] * len(last), self.num_tokens)
+        before = _chances(columns, jnp.where(mine, later[0][answer], 0), self.branch)
+        begin = jnp.broadcast_to(
+            self.start[outcomes.question], (*outcomes.pattern.shape, self.context)
+        ).reshape(flat, self.context)
+
+        def draw(own):
+            def step(last, now):
+                key, chances = now
+                into = (own, *last[:, 1:].T)
+                weights = columns[tuple(last.T)] * chances[into]
+                token = jax.random.categorical(key, jnp.log(weights))
+                return jnp.concatenate([last[:, 1:], token[:, None]], axis=1), token
+
+            return step
+
+        early, late = jnp.split(jax.random.split(key, self.horizon), [self.branch])
+        middle, first = jax.lax.scan(draw(jnp.arange(flat)), begin, (early, before[1:]))
+        _, rest = jax.lax.scan(draw(answer), middle, (late, later[1:]))
+        tokens = jnp.concatenate([first, rest]).T.reshape(*outcomes.pattern.shape, self.horizon)
+        return Outcomes(outcomes.question, outcomes.pattern, outcomes.answer, tokens)
+
+    def log_prob_of(self, outcomes: Outcomes) -> Float[Array, "B G"]:
+        at = self._drawn(outcomes)
+        return jnp.sum(self.log_columns()[at], axis=-1)
+
+    def reward_of(self, values: Any, outcomes: Outcomes) -> Float[Array, "B G"]:
+        values = self._values(values)
+        along = jnp.broadcast_to(values.along, self.logits.shape[1:])
+        shape = (self.start.shape[0], self.num_patterns, self.num_tokens)
+        end = jnp.broadcast_to(values.end, shape)
+        earned = jnp.sum(along[self._drawn(outcomes)[:-1]], axis=-1)
+        return earned + end[outcomes.question, outcomes.pattern, outcomes.answer]
+
+    def _drawn(self, outcomes: Outcomes) -> tuple[Array, ...]:
+        if outcomes.tokens is None:
+            raise ValueError("outcomes.tokens must be there for a MarkovPolicy, got None")
+        return self.draws(outcomes.tokens, self.start[outcomes.question])
+
+    def part(self, name: Part) -> PyTree[bool]:
+        """**Raises:** `ValueError` for `"patterns"`: tokens are not divided like that."""
+        must = "be 'all' for a MarkovPolicy (freeze columns by its argument trained)"
+        require(name == "all", "trainable", must, repr(name))
+        nothing = jax.tree_util.tree_map(lambda _: False, self)
+        return eqx.tree_at(lambda p: p.logits, nothing, True)
+
+    def natural(self, gradient: Any) -> Any:
+        """**Raises:** `ValueError` always: a Fisher matrix of shared columns is no table."""
+        raise no_natural_gradient(self)
+
+    def validate(self, problem: Problem) -> None:
+        """**Raises:** `ValueError` also if a correct answer cannot be reached."""
+        super().validate(problem)
+        if is_concrete(self, problem):
+            # Under jit even what is known is traced otherwise.
+            with jax.ensure_compile_time_eval():
+                ends = np.asarray(self.answer_probs())
+            reached = ends[np.arange(len(ends)), np.asarray(problem.correct)] > 0
+            must = f"be True (the {self.horizon}th token after the start can be the correct one)"
+            require_all(reached, lambda x: x, "reachable answer", must)
+
+
+def column_divergence(
+    columns: Float[Array, "*context V"], others: Float[Array, "*context V"]
+) -> tuple[Float[Array, "*context"], Bool[Array, "*context"]]:
+    """KL divergence of columns of log probabilities from others, over the tokens that both have,
+    and whether the others lack one."""
+    here, there = columns > -jnp.inf, others > -jnp.inf
+    both = here & there
+    ratio = jnp.where(both, columns, 0) - jnp.where(both, others, 0)
+    return mean_of(jnp.exp(columns), ratio), jnp.any(here & ~there, axis=-1)
+
+
+def _in_range(tokens: Array, number: int, name: str) -> None:
+    require_all(tokens, lambda x: (x >= 0) & (x < number), name, f"be tokens, 0 to {number - 1}")
+
+
+def _pushed(
+    mass: Float[Array, "Q *context"], columns: Float[Array, "*context V"]
+) -> Float[Array, "Q *context"]:
+    """One more token drawn: the oldest leaves the context."""
+    return jnp.sum(mass[..., None] * columns[None], axis=1)
+
+
+def _chances(
+    columns: Float[Array, "*context V"], end: Float[Array, "N *context"], steps: int
+) -> Float[Array, "L N *context"]:
+    """The chance of each of N ends from every context, that with the most tokens to go first; each
+    in units of its largest, lest it underflow."""
+
+    def back(chance, _):
+        largest = jnp.max(chance, axis=tuple(range(1, chance.ndim)), keepdims=True)
+        chance = chance / jnp.where(largest > 0, largest, 1)
+        return jnp.sum(columns[None] * chance[:, None], axis=-1), chance
+
+    first, rest = jax.lax.scan(back, end, length=steps)
+    return jnp.concatenate([first[None], rest[::-1]])

@@ -1,0 +1,21 @@
+"""Which method solves a flow if none is asked for."""
+
+from ..flows._events import AbstractEvent
+from ..flows._flow import GradientFlow
+from ..policies._policy import AbstractPolicy
+from ._method import AbstractMethod
+from .exact._exact import Exact
+from .ode._ode import ODE
+
+
+def method_for(
+    policy: AbstractPolicy,
+    flow: GradientFlow,
+    until: tuple[AbstractEvent, ...],
+    method: AbstractMethod | None,
+) -> AbstractMethod:
+    """The method given, or else the exact one where the flow is integrable."""
+    if method is not None:
+        return method
+    exact = Exact()
+    return exact if exact.why_not(policy, flow, until) is None else ODE()

@@ -1,0 +1,126 @@
+"""A flow over a clock as one system of ODEs, with a benign one in place of what needs no solve."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .._core.trees import all_usable, unit_and_log_norm, where_usable
+from ..flows._clocks import AbstractClock
+from ..flows._events import AbstractEvent, FlowState
+from ..flows._flow import GradientFlow
+from ..flows._status import Status
+from ..policies._policy import AbstractPolicy
+
+_Scalar = Float[Array, ""]
+
+
+class System(eqx.Module):
+    """A flow over a clock, as one ODE on `(theta, clock state)`; travels as diffrax's args.
+
+    Entries of the parameters that are `-inf` are kept out of the state (`missing`). A lane that
+    has nothing to solve (`active` False: already at its event, at rest, invalid) is replaced by
+    constant motion on an all-zero policy, which ends at once and has benign derivatives; its
+    results are masked afterwards.
+    """
+
+    flow: GradientFlow
+    frozen: PyTree
+    reference: AbstractPolicy
+    until: tuple[AbstractEvent, ...]
+    missing: PyTree
+    start: _Scalar
+    active: Bool[Array, ""]
+    clock: AbstractClock
+
+    def params(self, theta: PyTree) -> PyTree:
+        return jtu.tree_map(lambda gone, x: jnp.where(gone, -jnp.inf, x), self.missing, theta)
+
+    def motion(self, theta: PyTree) -> tuple[PyTree, _Scalar]:
+        velocity = self.flow.velocity(self.params(theta), self.frozen, self.reference)
+        velocity = jtu.tree_map(lambda gone, v: jnp.where(gone, 0, v), self.missing, velocity)
+        return unit_and_log_norm(where_usable(self.active, velocity, 1.0))
+
+    def field(self, s: _Scalar, y: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        theta, clock_state = y
+        unit, log_speed = self.motion(theta)
+        log_rate, clock_rate = self.clock.rates(s, clock_state, log_speed, self.start)
+        return jtu.tree_map(lambda v: v * jnp.exp(log_rate), unit), clock_rate
+
+    def log_time(self, s: Float[Array, "..."], clock_state: PyTree) -> Float[Array, "..."]:
+        return self.clock.log_time(s, clock_state, self.start)
+
+    def event_values(self, s: _Scalar, y: tuple[PyTree, PyTree]) -> Float[Array, " E"]:
+        theta, clock_state = y
+        state = FlowState(
+            self.flow,
+            eqx.combine(self.params(theta), self.frozen),
+            self.log_time(s, clock_state),
+            lambda: self.motion(theta),
+        )
+        never = jnp.full_like(s, -jnp.inf)
+        return jnp.stack([*(event.value(state) for event in self.until), never])
+
+    def crossing(self, s: _Scalar, y: tuple[PyTree, PyTree]) -> _Scalar:
+        # The first of several events is where their maximum crosses 0.
+        return jnp.where(self.active, jnp.max(self.event_values(s, y)), s - 0.01)
+
+
+class Lane(eqx.Module):
+    """A system ready to be solved, and what is already known about how its solve ends."""
+
+    system: System
+    theta: PyTree
+    theta_given: PyTree
+    usable: Bool[Array, ""]
+    happened: Bool[Array, ""]
+    event: Int[Array, ""]
+
+    def idle(self, kinds: list[Status], asks_for_times: bool) -> tuple[Array, Int[Array, ""]]:
+        """The status of a lane that is never solved, and which event has happened.
+
+        `kinds`: the statuses that events stand for. At rest, a flow is so for ever.
+        """
+        only_times = Status.EVENT not in kinds and asks_for_times
+        rest = Status.COMPLETED if only_times else Status.STATIONARY
+        codes = jnp.asarray([*kinds, Status.STATIONARY], jnp.int32)
+        status = jnp.where(self.happened, codes[self.event], rest)
+        return jnp.where(self.usable, status, Status.INVALID_INPUT), self.event
+
+
+def prepare(
+    policy: AbstractPolicy,
+    flow: GradientFlow,
+    reference: AbstractPolicy,
+    until: tuple[AbstractEvent, ...],
+    clock: AbstractClock,
+) -> Lane:
+    """Look at the start, and put a benign problem in place of one that is not to be solved."""
+    params, frozen = flow.split(policy)
+    missing = jtu.tree_map(lambda x: x == -jnp.inf, params)
+    theta_given = jtu.tree_map(lambda gone, x: jnp.where(gone, 0, x), missing, params)
+    dtype = jtu.tree_leaves(params)[0].dtype
+    zero, yes = jnp.zeros((), dtype), jnp.asarray(True)
+
+    usable = all_usable((flow, policy, reference, until))
+    look = System(flow, frozen, reference, until, missing, zero, yes, clock)
+    _, log_speed = look.motion(theta_given)
+    at_rest = log_speed <= jnp.log(jnp.finfo(dtype).tiny)
+    values = look.event_values(zero, (theta_given, clock.init(zero)))
+    happened = usable & jnp.any(values >= 0)
+    active = usable & ~happened & ~at_rest
+
+    system = System(
+        where_usable(active, flow, 0.0),
+        where_usable(active, frozen, 0.0),
+        where_usable(active, reference, 0.0),
+        where_usable(active, until, 0.0),
+        jtu.tree_map(lambda gone: gone & active, missing),
+        # Any constant would do as the clock's unit, so its own derivative is 0.
+        jax.lax.stop_gradient(jnp.where(active, log_speed, 0)),
+        active,
+        clock,
+    )
+    theta = where_usable(active, theta_given, 0.0)
+    return Lane(system, theta, params, usable, happened, jnp.argmax(values))

@@ -1,0 +1,1 @@
+"""Integrable flows without time steps."""

@@ -1,0 +1,1 @@
+"""The flow as ODEs over a clock, solved by diffrax."""
