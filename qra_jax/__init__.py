@@ -5,10 +5,8 @@ The names of a first day are here, all others in the namespaces, one a floor: `q
 `import qra_jax` and the command line's `--help` do not wait for JAX.
 """
 
-import importlib.metadata
-
 import lazy_loader as lazy
 
-__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)
+from ._core.version import VERSION as __version__  # noqa: F401
 
-__version__ = importlib.metadata.version("qra-jax")
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

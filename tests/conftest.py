@@ -17,8 +17,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Compilation takes most of the suite's time, and a quarter less like this.
 jax.config.update("jax_disable_most_optimizations", True)
 
-with install_import_hook("qra_jax", "beartype.beartype"):
-    import qra_jax  # noqa: F401
+# For good, not for one import: the library loads its modules when they are first used.
+install_import_hook("qra_jax", "beartype.beartype")
 
 hypothesis.settings.register_profile(
     "qra", deadline=None, derandomize=True, database=None, max_examples=25

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, PyTree
 
-from ..solvers._lane import _Scalar
+from .types import Scalar
 
 
 def chosen(which: Bool[Array, ""], this: PyTree, other: PyTree) -> PyTree:
@@ -42,7 +42,7 @@ def all_usable(tree: PyTree) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(leaf < jnp.inf) for leaf in leaves]))
 
 
-def unit_and_log_norm(tree: PyTree) -> tuple[PyTree, _Scalar]:
+def unit_and_log_norm(tree: PyTree) -> tuple[PyTree, Scalar]:
     """The direction and the logarithm of the length, free of underflow in the squares."""
     leaves = jtu.tree_leaves(tree)
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))

@@ -10,11 +10,10 @@ import optax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._core.checks import as_float, is_concrete, require_all, whole
+from .._core.types import Scalar
 from ..flows._status import Status
 from ..objectives._utilities import AbstractUtility
 from ._total_time import Task, as_task, design_score, longest, mixture_of, tuned
-
-_Scalar = Float[Array, ""]
 
 _LEARNING_RATE = 0.3
 # Every round narrows the duration down to two of these cells.
@@ -56,39 +55,39 @@ class SFTDesign(eqx.Module):
     """
 
     mixture: Float[Array, " R"]
-    duration: _Scalar
+    duration: Scalar
     pattern_probs: Float[Array, "*draws R"]
     log_time: Float[Array, "*draws"]
     log_time_nothing: Float[Array, "*draws"]
     log_time_naive: Float[Array, "*draws"]
     log_time_naive_full: Float[Array, "*draws"]
     naive_mixture: Float[Array, " R"]
-    naive_duration: _Scalar
-    naive_full_duration: _Scalar
-    score: _Scalar
-    score_nothing: _Scalar
-    score_naive: _Scalar
-    score_naive_full: _Scalar
-    entropy: _Scalar
-    entropy_slack: _Scalar
-    duration_slack: _Scalar
+    naive_duration: Scalar
+    naive_full_duration: Scalar
+    score: Scalar
+    score_nothing: Scalar
+    score_naive: Scalar
+    score_naive_full: Scalar
+    entropy: Scalar
+    entropy_slack: Scalar
+    duration_slack: Scalar
     start_scores: Float[Array, " S"]
     converged: Bool[Array, " S"]
     start_status: Int[Array, " S"]
     status: Int[Array, ""]
 
     @property
-    def log_gain(self) -> _Scalar:
+    def log_gain(self) -> Scalar:
         """Logarithm of the factor gained over the better of both baselines: at least 0."""
         return jnp.minimum(self.log_gain_over_nothing, self.log_gain_over_naive)
 
     @property
-    def log_gain_over_nothing(self) -> _Scalar:
+    def log_gain_over_nothing(self) -> Scalar:
         """`score_nothing - score`: the logarithm of the factor gained over no fine-tuning."""
         return self.score_nothing - self.score
 
     @property
-    def log_gain_over_naive(self) -> _Scalar:
+    def log_gain_over_naive(self) -> Scalar:
         """`score_naive - score`: over all data on the best pattern, at its best duration."""
         return self.score_naive - self.score
 
@@ -145,8 +144,8 @@ def _starts(task: Task, best: Int[Array, ""], number: int, key: Array) -> _Desce
 class _Found(NamedTuple):
     """The best duration on some data."""
 
-    share: _Scalar
-    score: _Scalar
+    share: Scalar
+    score: Scalar
     log_time: Float[Array, " D"]
     logits: Float[Array, "D R"]
 

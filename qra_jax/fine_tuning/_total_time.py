@@ -11,6 +11,7 @@ import optimistix as optx
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._core.checks import as_float, as_scalar, check_probabilities, is_concrete, require
+from .._core.types import Scalar
 from ..flows._flow import GradientFlow
 from ..objectives._objective import Objective
 from ..objectives._rewards import Verifiable
@@ -18,8 +19,6 @@ from ..objectives._utilities import AbstractUtility, as_utility
 from ..policies._problem import Problem
 from ..policies._tabular import TabularPolicy, two_stage
 from ..times._passage import convergence
-
-_Scalar = Float[Array, ""]
 
 _MOST_STEPS = 4096
 _PIECES = 16  # of the way to the longest duration, looked at for the floor
@@ -33,10 +32,10 @@ class Task(eqx.Module):
     answer_logits: Float[Array, "D R A"]
     available: Bool[Array, " R"]
     utility: AbstractUtility
-    budget: _Scalar
-    floor: _Scalar
-    eps: _Scalar
-    cost: _Scalar
+    budget: Scalar
+    floor: Scalar
+    eps: Scalar
+    cost: Scalar
 
     @property
     def exists(self) -> Bool[Array, "D R"]:
@@ -52,7 +51,7 @@ class Task(eqx.Module):
         share = jnp.where(self.exists, mixture[None], 0)
         return share - jnp.sum(share, axis=-1, keepdims=True) * jax.nn.softmax(logits)
 
-    def entropy(self, logits: Float[Array, "D R"]) -> _Scalar:
+    def entropy(self, logits: Float[Array, "D R"]) -> Scalar:
         """Mean over draws."""
         log_probs = jnp.where(self.exists, jax.nn.log_softmax(logits), 0)
         each = -jnp.sum(jnp.where(self.exists, jnp.exp(log_probs), 0) * log_probs, axis=-1)
@@ -69,10 +68,10 @@ class Task(eqx.Module):
 
         return jax.vmap(one)(logits, self.answer_logits)
 
-    def score(self, duration: _Scalar, log_rl_time: Float[Array, " D"]) -> _Scalar:
+    def score(self, duration: Scalar, log_rl_time: Float[Array, " D"]) -> Scalar:
         return jnp.mean(jnp.logaddexp(jnp.log1p(self.cost * duration), log_rl_time))
 
-    def log_total(self, duration: _Scalar, log_rl_time: Float[Array, " D"]) -> Float[Array, " D"]:
+    def log_total(self, duration: Scalar, log_rl_time: Float[Array, " D"]) -> Float[Array, " D"]:
         spent = self.cost * duration
         log_spent = jnp.where(spent > 0, jnp.log(jnp.where(spent > 0, spent, 1)), -jnp.inf)
         return jnp.logaddexp(log_spent, log_rl_time)
@@ -138,7 +137,7 @@ def tuned(task: Task, mixture, start, duration) -> Float[Array, "D R"]:
 class Longest(NamedTuple):
     """The longest duration that budget and floor allow on some data."""
 
-    duration: _Scalar
+    duration: Scalar
     binding: Bool[Array, ""]  # whether the floor is met before the budget is used up
 
 
@@ -181,7 +180,7 @@ def mixture_of(task: Task, logits: Float[Array, " R"]) -> Float[Array, " R"]:
     return jax.nn.softmax(jnp.where(task.offered, logits, -jnp.inf))
 
 
-def design_score(task: Task, logits: Float[Array, " R"], log_odds: _Scalar) -> _Scalar:
+def design_score(task: Task, logits: Float[Array, " R"], log_odds: Scalar) -> Scalar:
     """The score as a function without constraints: data `softmax(logits)`, for a share
     `sigmoid(log_odds)` of the longest duration that they allow."""
     mixture, share = mixture_of(task, logits), jax.nn.sigmoid(log_odds)

@@ -12,10 +12,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from .._core.types import Scalar
+
 # Beyond exp(50) a stage is a trial step that will be rejected: it must not overflow on the way.
 _MAX_EXPONENT = 50.0
-
-_Scalar = Float[Array, ""]
 
 
 def _log_expm1(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -25,7 +25,7 @@ def _log_expm1(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(started, safe + jnp.log(-jnp.expm1(-safe)), -jnp.inf)
 
 
-def reading_at(log_time: Float[Array, "..."], start: _Scalar) -> Float[Array, "..."]:
+def reading_at(log_time: Float[Array, "..."], start: Scalar) -> Float[Array, "..."]:
     """The reading of any clock at `log_time`, `log(1 + |v0| t)`."""
     return jnp.logaddexp(log_time + start, jnp.zeros_like(log_time))
 
@@ -41,28 +41,26 @@ class AbstractClock(eqx.Module):
     """The longest step that is safe: within a longer one an event can come and go unseen."""
 
     @abc.abstractmethod
-    def init(self, start: _Scalar) -> PyTree:
+    def init(self, start: Scalar) -> PyTree:
         """The clock's own state at t = 0, integrated beside the flow."""
 
     @abc.abstractmethod
     def rates(
-        self, s: _Scalar, state: PyTree, log_speed: _Scalar, start: _Scalar
-    ) -> tuple[_Scalar, PyTree]:
+        self, s: Scalar, state: PyTree, log_speed: Scalar, start: Scalar
+    ) -> tuple[Scalar, PyTree]:
         """`(log |d theta/ds|, d state/ds)`."""
 
     @abc.abstractmethod
-    def reading(self, s: Float[Array, "..."], state: PyTree, start: _Scalar) -> Float[Array, "..."]:
+    def reading(self, s: Float[Array, "..."], state: PyTree, start: Scalar) -> Float[Array, "..."]:
         """The time read off the clock, as `log(1 + |v0| t)`."""
 
-    def log_time(
-        self, s: Float[Array, "..."], state: PyTree, start: _Scalar
-    ) -> Float[Array, "..."]:
+    def log_time(self, s: Float[Array, "..."], state: PyTree, start: Scalar) -> Float[Array, "..."]:
         """`log t`, `-inf` at t = 0."""
         return _log_expm1(self.reading(s, state, start)) - start
 
     @abc.abstractmethod
     def solver_time(
-        self, log_time: Float[Array, "..."], start: _Scalar
+        self, log_time: Float[Array, "..."], start: Scalar
     ) -> Float[Array, "..."] | None:
         """The s at which `log t` is `log_time`, or None where only the solution can tell."""
 
@@ -72,21 +70,21 @@ class Time(AbstractClock):
 
     longest_step: ClassVar[float] = math.inf
 
-    def init(self, start: _Scalar) -> PyTree:
+    def init(self, start: Scalar) -> PyTree:
         return jnp.zeros_like(start)
 
     def rates(
-        self, s: _Scalar, state: PyTree, log_speed: _Scalar, start: _Scalar
-    ) -> tuple[_Scalar, PyTree]:
+        self, s: Scalar, state: PyTree, log_speed: Scalar, start: Scalar
+    ) -> tuple[Scalar, PyTree]:
         return log_speed, jnp.zeros_like(s)
 
-    def reading(self, s: Float[Array, "..."], state: PyTree, start: _Scalar) -> Float[Array, "..."]:
+    def reading(self, s: Float[Array, "..."], state: PyTree, start: Scalar) -> Float[Array, "..."]:
         started = s > 0
         log_time = jnp.log(jnp.where(started, s, 1))
         return jnp.where(started, reading_at(log_time, start), 0)
 
     def solver_time(
-        self, log_time: Float[Array, "..."], start: _Scalar
+        self, log_time: Float[Array, "..."], start: Scalar
     ) -> Float[Array, "..."] | None:
         return jnp.exp(log_time)
 
@@ -96,19 +94,19 @@ class LogTime(AbstractClock):
 
     longest_step: ClassVar[float] = math.inf
 
-    def init(self, start: _Scalar) -> PyTree:
+    def init(self, start: Scalar) -> PyTree:
         return jnp.zeros_like(start)
 
     def rates(
-        self, s: _Scalar, state: PyTree, log_speed: _Scalar, start: _Scalar
-    ) -> tuple[_Scalar, PyTree]:
+        self, s: Scalar, state: PyTree, log_speed: Scalar, start: Scalar
+    ) -> tuple[Scalar, PyTree]:
         return jnp.minimum(log_speed + s - start, _MAX_EXPONENT), jnp.zeros_like(s)
 
-    def reading(self, s: Float[Array, "..."], state: PyTree, start: _Scalar) -> Float[Array, "..."]:
+    def reading(self, s: Float[Array, "..."], state: PyTree, start: Scalar) -> Float[Array, "..."]:
         return s
 
     def solver_time(
-        self, log_time: Float[Array, "..."], start: _Scalar
+        self, log_time: Float[Array, "..."], start: Scalar
     ) -> Float[Array, "..."] | None:
         return reading_at(log_time, start)
 
@@ -126,19 +124,19 @@ class ArcLength(AbstractClock):
     # third fewer on very long stretches, but errors of 1e-9 become 1e-6.
     longest_step: ClassVar[float] = 2.0
 
-    def init(self, start: _Scalar) -> PyTree:
+    def init(self, start: Scalar) -> PyTree:
         return jnp.zeros_like(start)
 
     def rates(
-        self, s: _Scalar, state: PyTree, log_speed: _Scalar, start: _Scalar
-    ) -> tuple[_Scalar, PyTree]:
+        self, s: Scalar, state: PyTree, log_speed: Scalar, start: Scalar
+    ) -> tuple[Scalar, PyTree]:
         rate = jnp.exp(jnp.minimum(start - state - log_speed, _MAX_EXPONENT))
         return jnp.zeros_like(log_speed), rate
 
-    def reading(self, s: Float[Array, "..."], state: PyTree, start: _Scalar) -> Float[Array, "..."]:
+    def reading(self, s: Float[Array, "..."], state: PyTree, start: Scalar) -> Float[Array, "..."]:
         return state
 
     def solver_time(
-        self, log_time: Float[Array, "..."], start: _Scalar
+        self, log_time: Float[Array, "..."], start: Scalar
     ) -> Float[Array, "..."] | None:
         return None

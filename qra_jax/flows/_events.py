@@ -11,12 +11,11 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from .._core.checks import as_float, check_probabilities, require, require_all
 from .._core.floats import snapped_difference
+from .._core.types import Scalar
 from ..objectives._rewards import AbstractReward, Verifiable
 from ..policies._policy import AbstractPolicy
 from ..policies._tabular import TabularPolicy
 from ._flow import GradientFlow
-
-_Scalar = Float[Array, ""]
 
 
 class FlowState(eqx.Module):
@@ -28,15 +27,15 @@ class FlowState(eqx.Module):
 
     flow: GradientFlow
     policy: AbstractPolicy
-    log_time: _Scalar
-    velocity: Callable[[], tuple[PyTree, _Scalar]] = eqx.field(static=True)
+    log_time: Scalar
+    velocity: Callable[[], tuple[PyTree, Scalar]] = eqx.field(static=True)
 
 
 class AbstractEvent(eqx.Module):
     """A condition on which a solve stops."""
 
     @abc.abstractmethod
-    def value(self, state: FlowState) -> _Scalar:
+    def value(self, state: FlowState) -> Scalar:
         """Negative before the event, 0 at it. At least 0 at the start: it has happened already."""
 
     def lasts(self) -> bool:
@@ -74,7 +73,7 @@ class ValueReaches(AbstractEvent):
         self.direction = direction
         self.reward = reward
 
-    def value(self, state: FlowState) -> _Scalar:
+    def value(self, state: FlowState) -> Scalar:
         problem = state.flow.problem
         reward = state.flow.objective.reward if self.reward is None else self.reward
         level = jnp.broadcast_to(self.level, problem.correct.shape)
@@ -151,7 +150,7 @@ class PatternReaches(AbstractEvent):
     def lasts(self) -> bool:
         return self.lasting
 
-    def value(self, state: FlowState) -> _Scalar:
+    def value(self, state: FlowState) -> Scalar:
         probs, _ = state.policy.pattern_table(state.flow.problem)
         probs = probs[self.question]
         if self.pattern.dtype == bool:
@@ -188,7 +187,7 @@ class ValuePasses(AbstractEvent):
     def lasts(self) -> bool:
         return True
 
-    def value(self, state: FlowState) -> _Scalar:
+    def value(self, state: FlowState) -> Scalar:
         if not isinstance(state.policy, TabularPolicy):
             raise TypeError(f"policy must be a TabularPolicy for this event, got {state.policy!r}")
         reward = state.flow.objective.reward
@@ -259,7 +258,7 @@ class Approaches(AbstractEvent):
         apart = jnp.abs(jnp.where(largest, -rest, apart))
         return jnp.where(self.among, jnp.max(apart, axis=1), jnp.inf)
 
-    def value(self, state: FlowState) -> _Scalar:
+    def value(self, state: FlowState) -> Scalar:
         probs, _ = state.policy.pattern_table(state.flow.problem)
         nearest = jnp.min(self.distances(probs[self.question]))
         # In logarithms: the distance falls by many orders of magnitude, and is 0 at a point.
@@ -281,7 +280,7 @@ class LogitPeaks(AbstractEvent):
         self.pattern = jnp.asarray(pattern)
         self.question = jnp.asarray(question)
 
-    def value(self, state: FlowState) -> _Scalar:
+    def value(self, state: FlowState) -> Scalar:
         direction, _ = state.velocity()
         return -direction.pattern_logits[self.question, self.pattern]
 
@@ -300,7 +299,7 @@ class TimeReached(AbstractEvent):
         self.log_time = as_float(log_time)
         require_all(self.log_time, lambda x: x == x, "log_time", "not be NaN")
 
-    def value(self, state: FlowState) -> _Scalar:
+    def value(self, state: FlowState) -> Scalar:
         level = self.log_time.astype(state.log_time.dtype)
         # Time 0 is over at the start, where the log time is -inf as well.
         return jnp.where(
@@ -329,7 +328,7 @@ class Stationary(AbstractEvent):
             self.tol = as_float(tol)
             require_all(self.tol, lambda x: x > 0, "tol", "be above 0")
 
-    def value(self, state: FlowState) -> _Scalar:
+    def value(self, state: FlowState) -> Scalar:
         _, log_speed = state.velocity()
         if self.tol is None:
             tol = jnp.asarray(1e-9 if log_speed.dtype == jnp.float64 else 1e-5, log_speed.dtype)

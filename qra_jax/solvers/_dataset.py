@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from .._core.version import VERSION
 from ..flows._status import Status
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 def trajectory_dataset(trajectory: "Trajectory") -> xr.Dataset:
     """See `Trajectory.to_dataset`."""
-    from . import __version__
-
     problem = trajectory.flow.problem
     rates = jax.vmap(lambda policy: policy.pattern_table(problem)[1])(trajectory.policy)
     over_time, over_patterns = ("time",), ("time", "question", "pattern")
@@ -33,6 +32,6 @@ def trajectory_dataset(trajectory: "Trajectory") -> xr.Dataset:
             "final_log_time": float(trajectory.final_log_time),
             "num_steps": int(trajectory.num_steps),
             "method": type(trajectory.method).__name__,
-            "version": __version__,
+            "version": VERSION,
         },
     )

@@ -7,13 +7,12 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._core.trees import all_usable, unit_and_log_norm, where_usable
+from .._core.types import Scalar
 from ..flows._clocks import AbstractClock
 from ..flows._events import AbstractEvent, FlowState
 from ..flows._flow import GradientFlow
 from ..flows._status import Status
 from ..policies._policy import AbstractPolicy
-
-_Scalar = Float[Array, ""]
 
 
 class System(eqx.Module):
@@ -30,19 +29,19 @@ class System(eqx.Module):
     reference: AbstractPolicy
     until: tuple[AbstractEvent, ...]
     missing: PyTree
-    start: _Scalar
+    start: Scalar
     active: Bool[Array, ""]
     clock: AbstractClock
 
     def params(self, theta: PyTree) -> PyTree:
         return jtu.tree_map(lambda gone, x: jnp.where(gone, -jnp.inf, x), self.missing, theta)
 
-    def motion(self, theta: PyTree) -> tuple[PyTree, _Scalar]:
+    def motion(self, theta: PyTree) -> tuple[PyTree, Scalar]:
         velocity = self.flow.velocity(self.params(theta), self.frozen, self.reference)
         velocity = jtu.tree_map(lambda gone, v: jnp.where(gone, 0, v), self.missing, velocity)
         return unit_and_log_norm(where_usable(self.active, velocity, 1.0))
 
-    def field(self, s: _Scalar, y: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+    def field(self, s: Scalar, y: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
         theta, clock_state = y
         unit, log_speed = self.motion(theta)
         log_rate, clock_rate = self.clock.rates(s, clock_state, log_speed, self.start)
@@ -51,7 +50,7 @@ class System(eqx.Module):
     def log_time(self, s: Float[Array, "..."], clock_state: PyTree) -> Float[Array, "..."]:
         return self.clock.log_time(s, clock_state, self.start)
 
-    def event_values(self, s: _Scalar, y: tuple[PyTree, PyTree]) -> Float[Array, " E"]:
+    def event_values(self, s: Scalar, y: tuple[PyTree, PyTree]) -> Float[Array, " E"]:
         theta, clock_state = y
         state = FlowState(
             self.flow,
@@ -62,7 +61,7 @@ class System(eqx.Module):
         never = jnp.full_like(s, -jnp.inf)
         return jnp.stack([*(event.value(state) for event in self.until), never])
 
-    def crossing(self, s: _Scalar, y: tuple[PyTree, PyTree]) -> _Scalar:
+    def crossing(self, s: Scalar, y: tuple[PyTree, PyTree]) -> Scalar:
         # The first of several events is where their maximum crosses 0.
         return jnp.where(self.active, jnp.max(self.event_values(s, y)), s - 0.01)
 

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import ArrayLike
 
 from .._core.checks import as_float, is_concrete, require, require_all
 from ..flows._checks import check_solve
@@ -24,7 +24,6 @@ from .ode._ode import ODE
 if TYPE_CHECKING:
     pass
 
-_Scalar = Float[Array, ""]
 Until = AbstractEvent | Sequence[AbstractEvent] | None
 
 

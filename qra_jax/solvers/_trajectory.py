@@ -7,10 +7,10 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._core.checks import require
 from .._core.trees import chosen
+from .._core.types import Scalar
 from ..flows._flow import GradientFlow
 from ..policies._policy import AbstractPolicy
 from ._method import AbstractMethod
-from ._solve import _Scalar
 
 
 class Trajectory(eqx.Module):
@@ -30,7 +30,7 @@ class Trajectory(eqx.Module):
     valid: Bool[Array, " T"]
     pattern_probs: Float[Array, "T Q R"]
     accuracy: Float[Array, " T"]
-    final_log_time: _Scalar
+    final_log_time: Scalar
     status: Int[Array, ""]
     event: Int[Array, ""]
     num_steps: Int[Array, ""]
@@ -92,7 +92,7 @@ class EventTime(eqx.Module):
 
 
 @eqx.filter_jit
-def _at(trajectory: Trajectory, log_time: _Scalar) -> AbstractPolicy:
+def _at(trajectory: Trajectory, log_time: Scalar) -> AbstractPolicy:
     log_time = jnp.minimum(log_time, trajectory.final_log_time)
     # Rows after the stop repeat the final state: they must not serve as "the last row before".
     usable = trajectory.valid & (trajectory.log_times <= log_time)

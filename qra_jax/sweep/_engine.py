@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from .._core.checks import require, whole
+from .._core.version import VERSION
 from ..flows._status import Status
 from ._cells import Function, Sweep
 from ._chunks import Crew, Pending
@@ -186,11 +187,9 @@ class _Run:
             return base64.b64encode(np.packbits(store.present()).tobytes()).decode()
 
     def _provenance(self) -> dict[str, str]:
-        from .. import __version__
-
         kind = self._devices[0].device_kind
         return {
-            "version": __version__,
+            "version": VERSION,
             "python": platform.python_version(),
             "device": f"{jax.default_backend()} ({kind})",
             "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from ..._core.checks import require
 from ..._core.trees import all_usable, unit_and_log_norm
+from ..._core.types import Scalar
 from ...flows._clocks import ArcLength
 from ...flows._events import AbstractEvent, FlowState, TimeReached
 from ...flows._flow import GradientFlow
@@ -25,8 +26,6 @@ from ._orbit import Cell, Orbit, State, cell_at, cells_of, safe_log, state_at
 from ._rows import states_at
 from ._search import find_event, place_of_event
 from ._walk import Place, Resolution, implicit, log_time_at, log_time_to, resolution_for
-
-_Scalar = Float[Array, ""]
 
 
 class _Orbits(eqx.Module):
@@ -120,7 +119,7 @@ class _Watch(NamedTuple):
         seen = FlowState(self.flow, policy, jnp.full((), jnp.nan, row.dtype), velocity)
         return jnp.stack([event.value(seen) for event in self.events])
 
-    def soonest(self, limit: _Scalar, wanted):
+    def soonest(self, limit: Scalar, wanted):
         """Whether one of the events happens before a log time; the log time of it, or else the
         limit; and the state at the event."""
         own = self.orbits.one(self.question)

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._core.types import Scalar
 from ...objectives._utilities import AbstractUtility, Mean
 
-_Scalar = Float[Array, ""]
 _Patterns = Float[Array, " K"]
 
 
@@ -42,7 +42,7 @@ class Orbit(eqx.Module):
     log_start: _Patterns
     rewards: _Patterns
     exists: Bool[Array, " K"]
-    log_unit: _Scalar
+    log_unit: Scalar
     utility: AbstractUtility
 
     def __init__(
@@ -61,7 +61,7 @@ class Orbit(eqx.Module):
         self.utility = utility
 
     @property
-    def log_product(self) -> _Scalar:
+    def log_product(self) -> Scalar:
         return jnp.sum(self.log_start)
 
     @property
@@ -86,12 +86,12 @@ class Cell(NamedTuple):
     to that of the one after. `log_width`: of the layer in which the hand-over happens, or in which
     another pattern's x changes as much, if that is narrower."""
 
-    origin: _Scalar
+    origin: Scalar
     before: Int[Array, ""]
     after: Int[Array, ""]
-    left: _Scalar
-    right: _Scalar
-    log_width: _Scalar
+    left: Scalar
+    right: Scalar
+    log_width: Scalar
 
 
 def cells_of(orbit: Orbit) -> tuple[Cell, Int[Array, ""]]:
@@ -180,7 +180,7 @@ def _two_body(log_gap, total):
     return jnp.where(log_gap > -jnp.inf, w, total / 2)
 
 
-def _log_lead_below(log_gap: _Patterns, total: _Scalar, exists: Bool[Array, " K"]) -> _Scalar:
+def _log_lead_below(log_gap: _Patterns, total: Scalar, exists: Bool[Array, " K"]) -> Scalar:
     """A bound from above, near enough to serve as a unit, of the logarithm of the smallest x."""
     rows = _in_groups(jnp.where(exists, log_gap, jnp.inf), jnp.inf)
     number = jnp.sum(exists).astype(total.dtype)
@@ -210,14 +210,14 @@ class Side(NamedTuple):
     """
 
     log_unit: _Patterns
-    log_lead: _Scalar
+    log_lead: Scalar
     lead: _Patterns
     gap: _Patterns
     slope: _Patterns
-    log_product: _Scalar
+    log_product: Scalar
 
 
-def side_of(orbit: Orbit, cell: Cell, side: _Scalar, log_far: _Scalar) -> Side:
+def side_of(orbit: Orbit, cell: Cell, side: Scalar, log_far: Scalar) -> Side:
     """The orbit before (`side` -1) or after (+1) a cell's origin. Units carry no derivatives."""
     leader = jnp.where(side < 0, cell.before, cell.after)
     gap = _gaps_at(orbit, cell.origin, cell.before, cell.after, leader)
@@ -246,7 +246,7 @@ def side_of(orbit: Orbit, cell: Cell, side: _Scalar, log_far: _Scalar) -> Side:
 def _solve_lead(
     lead: Float[Array, "K *M"],
     rest: Float[Array, "K *N"],
-    log_product: _Scalar,
+    log_product: Scalar,
     guess: Float[Array, "*N"],
     tol: float,
 ) -> Float[Array, "*N"]:
@@ -305,8 +305,8 @@ class State(NamedTuple):
     """A point of an orbit: logarithms of the x, of dt/dtau, and of E."""
 
     log_x: _Patterns
-    log_speed: _Scalar
-    log_lead: _Scalar
+    log_speed: Scalar
+    log_lead: Scalar
 
 
 class Seen(NamedTuple):
@@ -344,9 +344,9 @@ def see(
 def state_at(
     orbit: Orbit,
     cell: Cell,
-    side: _Scalar,
-    log_distance: _Scalar,
-    guess: _Scalar | None = None,
+    side: Scalar,
+    log_distance: Scalar,
+    guess: Scalar | None = None,
     tol: float = 0.0,
 ) -> State:
     """The orbit at a distance (in tau) before (`side` -1) or after (+1) a cell's origin; `guess`:

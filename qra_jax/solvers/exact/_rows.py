@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._core.trees import chosen
+from ..._core.types import Scalar
 from ._orbit import Cell, Orbit, cell_at, largest_log, safe_log, see, state_at
 from ._walk import (
     Ahead,
@@ -25,8 +26,6 @@ from ._walk import (
     rule_of,
     set_out,
 )
-
-_Scalar = Float[Array, ""]
 
 
 class Rows(NamedTuple):
@@ -45,8 +44,8 @@ _WINDOW = 8
 
 class _Search(NamedTuple):
     ahead: Ahead
-    log_time: _Scalar
-    length: _Scalar
+    log_time: Scalar
+    length: Scalar
     row: Int[Array, ""]
     pieces: Int[Array, ""]
     near: Bool[Array, ""]
@@ -162,7 +161,7 @@ def _when(
     stretch: Stretch,
     integral: Array,
     resolution: Resolution,
-    log_time: _Scalar,
+    log_time: Scalar,
     log_times: Float[Array, " W"],
     inside: Bool[Array, " W"],
 ) -> Float[Array, " W"]:

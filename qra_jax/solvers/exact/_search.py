@@ -6,12 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
+from ..._core.types import Scalar
 from ._orbit import Cell, Orbit, State, cell_at, largest_log, safe_log, state_at
 from ._walk import Ahead, Place, asinh_of_exp, log_sinh, set_out
-
-_Scalar = Float[Array, ""]
 
 # Where an event is looked for: shares of a side's depth, denser towards its far end, where the
 # times are; and the depth looked at in one go where a side has no end.
@@ -24,9 +23,9 @@ class Bracket(NamedTuple):
     `happens`). Depth is the asinh of the distance over the width of the layer."""
 
     cell: Int[Array, ""]
-    side: _Scalar
-    low: _Scalar
-    high: _Scalar
+    side: Scalar
+    low: Scalar
+    high: Scalar
     happens: Bool[Array, ""]
 
 
@@ -34,7 +33,7 @@ def find_event(
     orbit: Orbit,
     cells: Cell,
     count: Int[Array, ""],
-    event: Callable[[State], _Scalar],
+    event: Callable[[State], Scalar],
     wanted: Bool[Array, ""],
     lasts: bool,
     tol: float,
@@ -84,7 +83,7 @@ def find_event(
 
 
 def place_of_event(
-    orbit: Orbit, cells: Cell, bracket: Bracket, event: Callable[[State], _Scalar], tol: float
+    orbit: Orbit, cells: Cell, bracket: Bracket, event: Callable[[State], Scalar], tol: float
 ) -> Place:
     """The place within a bracket where an event's value crosses 0."""
     cell = cell_at(cells, bracket.cell)

@@ -12,10 +12,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._core.types import Scalar
 from ...objectives._utilities import AbstractUtility, Mean
 from ._orbit import Cell, Orbit, Side, cell_at, largest_log, safe_log, see, side_of, state_at
-
-_Scalar = Float[Array, ""]
 
 _MOST_PIECES = 10_000
 
@@ -87,7 +86,7 @@ def log_sinh(x: Float[Array, "*N"]) -> Float[Array, "*N"]:
     return safe + jnp.log(-jnp.expm1(-2 * safe)) - math.log(2)
 
 
-def asinh_of_exp(log_ratio: _Scalar) -> _Scalar:
+def asinh_of_exp(log_ratio: Scalar) -> Scalar:
     """`asinh(exp(log_ratio))`, without overflow."""
     small = jnp.exp(jnp.minimum(log_ratio, 0))
     large = jnp.maximum(log_ratio, 0)
@@ -99,8 +98,8 @@ class Place(NamedTuple):
     """A place on an orbit: `exp(log_distance)` before (`side` -1) or after (+1) a cell's origin."""
 
     cell: Int[Array, ""]
-    side: _Scalar
-    log_distance: _Scalar
+    side: Scalar
+    log_distance: Scalar
 
 
 class Piece(NamedTuple):
@@ -108,26 +107,26 @@ class Piece(NamedTuple):
     `exp(log_scale) sinh(zeta)` and zeta goes from `start` to `stop`."""
 
     cell: Int[Array, ""]
-    side: _Scalar
-    log_scale: _Scalar
-    start: _Scalar
-    stop: _Scalar
+    side: Scalar
+    log_scale: Scalar
+    start: Scalar
+    stop: Scalar
 
 
 class Ahead(NamedTuple):
     """Where the next piece begins; a negative `start` is the far end of a left side."""
 
     cell: Int[Array, ""]
-    side: _Scalar
-    start: _Scalar
+    side: Scalar
+    start: Scalar
 
 
 def next_piece(
     cells: Cell,
     count: Int[Array, ""],
     ahead: Ahead,
-    length: _Scalar,
-    least: _Scalar,
+    length: Scalar,
+    least: Scalar,
     place: Place | None = None,
 ) -> tuple[Piece, Ahead, Bool[Array, ""]]:
     """The next piece on the way (without its times), what follows it, and whether it ends at
@@ -173,13 +172,13 @@ class Stretch(NamedTuple):
 
     rates: Float[Array, " N"]
     log_lead: Float[Array, " N"]
-    log_unit: _Scalar
+    log_unit: Scalar
     side: Side
-    far: _Scalar
-    half: _Scalar
+    far: Scalar
+    half: Scalar
 
 
-def ratios_at(zeta: Float[Array, "*N"], far: _Scalar) -> tuple[Array, Array]:
+def ratios_at(zeta: Float[Array, "*N"], far: Scalar) -> tuple[Array, Array]:
     """`sinh zeta / sinh far` and `cosh zeta / e^far`, which overflow nowhere."""
     decay, double = jnp.exp(zeta - far), jnp.expm1(-2 * zeta)
     return decay * double / jnp.expm1(-2 * far), decay * (2 + double) / 2
@@ -205,7 +204,7 @@ def along(orbit: Orbit, cells: Cell, piece: Piece, resolution: Resolution) -> St
 
 def _taken(
     orbit: Orbit, cells: Cell, piece: Piece, resolution: Resolution
-) -> tuple[_Scalar, _Scalar]:
+) -> tuple[Scalar, Scalar]:
     """The time that a piece takes, and the logarithm of its unit."""
     stretch = along(orbit, cells, piece, resolution)
     weights = jnp.asarray(rule_of(resolution.nodes).weights, stretch.rates.dtype)
@@ -215,7 +214,7 @@ def _taken(
 
 def log_time_to(
     orbit: Orbit, cells: Cell, place: Place, resolution: Resolution, wanted: Bool[Array, ""]
-) -> _Scalar:
+) -> Scalar:
     """The logarithm of the time at a place, by quadrature."""
 
     def advance(log_time, piece):
@@ -253,8 +252,8 @@ def _all_the_way(
 
 @eqx.filter_custom_jvp
 def log_time_at(
-    orbit: Orbit, place: Place, cells: Cell, known: _Scalar, *, resolution: Resolution
-) -> _Scalar:
+    orbit: Orbit, place: Place, cells: Cell, known: Scalar, *, resolution: Resolution
+) -> Scalar:
     """The logarithm of the time at a place of an orbit, which is `known`; differentiable in the
     orbit and the place's distance, twice."""
     return known
@@ -287,7 +286,7 @@ def _of_inexact(orbit: Orbit, tangents: Orbit) -> list[Array | None]:
 
 
 def _sensitivity(
-    orbit: Orbit, place: Place, cells: Cell, log_time: _Scalar, resolution: Resolution
+    orbit: Orbit, place: Place, cells: Cell, log_time: Scalar, resolution: Resolution
 ) -> Orbit:
     """The gradient of the log time at a place whose tau is held, for each inexact leaf."""
     moving, fixed = eqx.partition(orbit, eqx.is_inexact_array)
@@ -304,7 +303,7 @@ def _sensitivity(
     return _all_the_way(cells, place, resolution, advance, nothing, wanted)
 
 
-def implicit(place: Place, residual: Callable[[Place], _Scalar], wanted: Bool[Array, ""]) -> Place:
+def implicit(place: Place, residual: Callable[[Place], Scalar], wanted: Bool[Array, ""]) -> Place:
     """A place at which `residual` is 0 already, with the derivatives that keep it so."""
 
     def invert(linear, change):

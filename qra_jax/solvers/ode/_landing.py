@@ -9,10 +9,10 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ..._core.types import Scalar
 from ...flows._clocks import reading_at
 from .._lane import System
 
-_Scalar = Float[Array, ""]
 State = tuple[PyTree, PyTree]
 
 
@@ -26,9 +26,9 @@ def tableau_of(solver: diffrax.AbstractSolver) -> diffrax.ButcherTableau:
 def _step(
     system: System,
     tableau: diffrax.ButcherTableau,
-    s: _Scalar,
+    s: Scalar,
     y: State,
-    h: _Scalar,
+    h: Scalar,
 ) -> State:
     """One Runge-Kutta step of length h, of either sign.
 
@@ -60,11 +60,11 @@ def _step(
 def land(
     system: System,
     tableau: diffrax.ButcherTableau,
-    value: Callable[[_Scalar, State], _Scalar],
-    knot: tuple[_Scalar, State],
-    bracket: tuple[_Scalar, _Scalar],
+    value: Callable[[Scalar, State], Scalar],
+    knot: tuple[Scalar, State],
+    bracket: tuple[Scalar, Scalar],
     wanted: Bool[Array, ""],
-) -> tuple[_Scalar, State, Bool[Array, ""]]:
+) -> tuple[Scalar, State, Bool[Array, ""]]:
     """Step from a knot `(s, y)` to where `value(s, y)` crosses 0 from below.
 
     Newton's iteration inside a shrinking bracket of step lengths; derivatives of any order are
@@ -113,7 +113,7 @@ def state_at(
     system: System,
     tableau: diffrax.ButcherTableau,
     knots: tuple[Float[Array, " N"], PyTree],
-    s: _Scalar,
+    s: Scalar,
 ) -> State:
     """The state at solver time s."""
     times, states = knots
@@ -126,7 +126,7 @@ def state_when(
     system: System,
     tableau: diffrax.ButcherTableau,
     knots: tuple[Float[Array, " N"], PyTree],
-    log_time: _Scalar,
+    log_time: Scalar,
     wanted: Bool[Array, ""],
 ) -> State:
     """The state when the flow's time is `exp(log_time)`."""
