@@ -200,7 +200,7 @@ def numbalsoda(method: str) -> Callable:
         def solve(probs0, rewards):
             found = np.empty((number, grid.size - 2, patterns))
             for row in numba.prange(number):
-                path, ok = integrate(probs0[row], address, grid, rewards[row], tol, tol, 100_000)
+                path, ok = integrate(address, probs0[row], grid, rewards[row], tol, tol, 100_000)
                 found[row] = path[1:-1]
                 if not ok:
                     found[row] = np.nan

@@ -107,7 +107,7 @@ def euclidean_probs(
     probs: Sequence[float], rates: Sequence[float], times: np.ndarray
 ) -> np.ndarray:
     """Pattern probabilities `(T, K)` under the plain policy gradient."""
-    logits = integrate(np.log(probs), policy_gradient(np.asarray(rates)), np.asarray(times))
+    logits = integrate(policy_gradient(np.asarray(rates)), np.log(probs), np.asarray(times))
     return scipy.special.softmax(logits, axis=-1)
 
 

@@ -189,7 +189,7 @@ def test_hand_over_of_nearly_equal_rewards():
     rng = np.random.default_rng(64)
     probs, rates = rng.dirichlet(np.ones(64), 1024)[755], rng.uniform(size=(1024, 64))[755]
     times = np.geomspace(1, 1e3, 7)
-    logits = systems.integrate(np.log(probs), systems.policy_gradient(rates), times)
+    logits = systems.integrate(systems.policy_gradient(rates), np.log(probs), times)
     policy, flow = start(jnp.log(probs), jnp.array(rates))
     found = qra.solve_flow(policy, flow, log_times=np.log(times), method=EXACT)
     np.testing.assert_allclose(found.policy.pattern_logits[:, 0], logits, rtol=0, atol=1e-9)

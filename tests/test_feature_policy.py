@@ -140,7 +140,7 @@ def test_convergence_time_and_its_derivative():
     velocity = jax.jit(jax.grad(lambda v: jnp.asarray(WEIGHTS) @ jnp.sum(probs(v) * RATES, -1)))
     for q in range(Q):
         best, time = int(np.argmax(RATES[q])), np.exp(found[0, q])
-        end = systems.integrate(np.asarray(flat), lambda v: np.asarray(velocity(v)), [0.0, time])
+        end = systems.integrate(lambda v: np.asarray(velocity(v)), np.asarray(flat), [0.0, time])
         np.testing.assert_allclose(probs(jnp.asarray(end[-1]))[q, best], 1 - eps, atol=1e-8)
 
 

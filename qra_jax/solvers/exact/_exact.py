@@ -216,7 +216,7 @@ class Exact(AbstractMethod):
         lane = prepare(policy, flow, reference, until, ArcLength())
         active, flow = lane.system.active, lane.system.flow
         live = eqx.combine(lane.system.params(lane.theta), lane.system.frozen)
-        orbits = _Orbits(flow, live, self.tol)
+        orbits = _Orbits(live, flow, self.tol)
 
         limits = [log_times[-1]] if log_times is not None else []
         limits = [*(time.astype(dtype) for time in timers), *limits, jnp.asarray(jnp.inf, dtype)]
