@@ -44,9 +44,9 @@ def first_times(
 ) -> dict[str, np.ndarray]:
     """The end of entanglement and the time to 1 - eps, with the statuses of their solves.
 
-    As `qra.times.entanglement` and `qra.times.convergence` find them, but by one program that serves all maps
-    of a run: compilation takes longer than the solves. Each solve is for one event, the other is
-    out of its reach: V never passes the best value, and passes the second best long before the
+    As `qra.times.entanglement` and `qra.times.convergence` find them, but by one program that
+    serves all maps of a run: compilation takes longer than the solves. Each solve is for one
+    event, the other is out of its reach: V never passes the best value, and passes the second best long before the
     best patterns are within 1e-30 of probability 1.
 
     **Arguments:** `probs`, `rates`: `(N, R)`, a probability of 0 stands for no pattern; `eps`: in

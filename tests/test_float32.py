@@ -2,14 +2,13 @@
 
 import functools
 
-import compiled
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import systems
 
 import qra_jax as qra
+from tests._support import compiled, systems
 
 SINGLE = np.float32
 

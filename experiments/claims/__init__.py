@@ -1,7 +1,7 @@
 """The claims ledger: published statements and our own, each put to the test as an experiment.
 
 A claim is a function with a decorator in the module of its subject, and a line in
-`tests/test_claims.py`; the command line is `python -m experiments.claims`.
+`tests/experiments/test_claims.py`; the command line is `python -m experiments.claims`.
 """
 
 from . import (

@@ -36,7 +36,7 @@ one; V (or A) the accuracy; R a pattern's reward, and in RLIF the number of patt
 entanglement ratio; T0 the end of the entangled phase; t time, learning rate times steps.
 
 To add a claim, write one function with the decorator `@claim` in the module of its subject under
-`experiments/claims/`, and one line in `tests/test_claims.py`.
+`experiments/claims/`, and one line in `tests/experiments/test_claims.py`.
 """
 
 

@@ -45,7 +45,8 @@ def rlif_rise_probability(num_patterns: ArrayLike, tilt: ArrayLike = 0.0) -> Flo
 
         ```python
         import qra_jax as qra
-        print(qra.laws.rlif_rise_probability([10, 100, 1000, 10_000], 0.1))  # .5385 .6199 .8329 .9989
+        # .5385 .6199 .8329 .9989
+        print(qra.laws.rlif_rise_probability([10, 100, 1000, 10_000], 0.1))
         ```
 
     Source: derived in docs. (Theorem 5.6 of arXiv 2506.04695 v2, as summarised, has 1 for large R.)

@@ -220,7 +220,8 @@ def network_policy(
         import qra_jax as qra
         table, problem = qra.two_stage([[0.5, 0.5]] * 2, [[0.9, 0.3], [0.6, 0.2]])
         features = jnp.asarray([[1.0, 0.2], [0.8, -0.5]])
-        policy = qra.policies.network_policy(features, 2, table.answer_logits, 8, 1, jax.random.key(0))
+        network = qra.policies.network_policy
+        policy = network(features, 2, table.answer_logits, 8, 1, jax.random.key(0))
         ```
 
     Source: derived in docs.

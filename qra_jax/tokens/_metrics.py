@@ -127,8 +127,8 @@ def ranking_change_ratio(
         ```python
         import jax.numpy as jnp
         import qra_jax as qra
-        before = qra.policies.MarkovPolicy(jnp.array([[0.5, 0.0], [0.0, 0.0]]), start=[0], horizon=2)
-        after = qra.policies.MarkovPolicy(jnp.array([[0.5, 0.0], [1.0, 0.0]]), start=[0], horizon=2)
+        chain = lambda logits: qra.policies.MarkovPolicy(jnp.array(logits), start=[0], horizon=2)
+        before, after = chain([[0.5, 0.0], [0.0, 0.0]]), chain([[0.5, 0.0], [1.0, 0.0]])
         print(qra.tokens.ranking_change_ratio(after, before, qra.Problem([1])))
         ```
 
