@@ -46,8 +46,8 @@ def first_times(
 
     As `qra.times.entanglement` and `qra.times.convergence` find them, but by one program that
     serves all maps of a run: compilation takes longer than the solves. Each solve is for one
-    event, the other is out of its reach: V never passes the best value, and passes the second best long before the
-    best patterns are within 1e-30 of probability 1.
+    event, the other is out of its reach: V never passes the best value, and passes the second best
+    long before the best patterns are within 1e-30 of probability 1.
 
     **Arguments:** `probs`, `rates`: `(N, R)`, a probability of 0 stands for no pattern; `eps`: in
     (0, 0.1]; `progress`: called with the numbers of solves done, 2 N in all.
