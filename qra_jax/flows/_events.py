@@ -13,8 +13,8 @@ from .._core.checks import as_float, check_probabilities, require, require_all
 from .._core.floats import snapped_difference
 from .._core.types import Scalar
 from ..objectives._rewards import AbstractReward, Verifiable
-from ..policies._policy import AbstractPolicy
-from ..policies._tabular import TabularPolicy
+from ..policies._policy import AbstractPolicy, having
+from ..policies._two_stage import AbstractTablePolicy
 from ._flow import GradientFlow
 
 
@@ -93,6 +93,8 @@ def AccuracyReaches(
 ) -> ValueReaches:
     r"""Accuracy, the probability of the correct answer, reaches a level, whatever is trained on.
 
+    A function, not a class: what it returns is recognised by `isinstance(x, ValueReaches)`.
+
     **Arguments:** `level`: in [0, 1]; `question`: its index, or None for the mean over questions
     by weight; `direction`: `"rising"` or `"falling"`.
 
@@ -169,7 +171,7 @@ class ValuePasses(AbstractEvent):
     \pi_j (R_r - R_j)$.
 
     The logarithms of the two sides are compared: on a plateau they neither underflow nor cancel,
-    and nor do their derivatives. For a `TabularPolicy`.
+    and nor do their derivatives.
 
     **Arguments:** `pattern`: its index; `question`: the question's index; `past`: True if it is
     known to have happened.
@@ -188,11 +190,10 @@ class ValuePasses(AbstractEvent):
         return True
 
     def value(self, state: FlowState) -> Scalar:
-        if not isinstance(state.policy, TabularPolicy):
-            raise TypeError(f"policy must be a TabularPolicy for this event, got {state.policy!r}")
         reward = state.flow.objective.reward
         _, values = state.policy.pattern_table(state.flow.problem, reward)
-        logits, values = state.policy.pattern_logits[self.question], values[self.question]
+        logits = state.policy.log_pattern_weights()[self.question]
+        values = values[self.question]
         above = jnp.where(logits > -jnp.inf, snapped_difference(values, values[self.pattern]), 0)
         # A side without patterns counts as next to nothing.
         nothing = jax.lax.stop_gradient(jnp.max(logits)) - 1e4
@@ -281,6 +282,7 @@ class LogitPeaks(AbstractEvent):
         self.question = jnp.asarray(question)
 
     def value(self, state: FlowState) -> Scalar:
+        having(state.policy, AbstractTablePolicy, "for the event LogitPeaks")
         direction, _ = state.velocity()
         return -direction.pattern_logits[self.question, self.pattern]
 

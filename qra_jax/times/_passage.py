@@ -17,7 +17,6 @@ from ..objectives._objective import Objective
 from ..objectives._rewards import Verifiable
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
-from ..policies._tabular import TabularPolicy
 from ..solvers._choose import method_for
 from ..solvers._method import AbstractMethod
 from ..solvers._solve import first_event
@@ -121,7 +120,7 @@ def entanglement(
     already = land.passed_second | (at_second & moves)
     never = ~already & ~moves
     skip = already | never
-    if _keeps_gaps(flow) and isinstance(policy, TabularPolicy):
+    if _keeps_gaps(flow) and policy.independent_questions:
         event = jax.vmap(ValuePasses)(jnp.argmax(land.second, axis=-1), questions, skip)
     else:
         event = jax.vmap(ValueReaches)(_at_once(skip, land.second_value), questions)

@@ -20,9 +20,9 @@ from ..flows._status import Status
 from ..objectives._metrics import mean_accuracy
 from ..objectives._objective import Objective
 from ..objectives._utilities import Mean
-from ..policies._policy import AbstractPolicy
+from ..policies._policy import AbstractPolicy, AbstractSampledPolicy, having
 from ..policies._problem import Problem
-from ..policies._token_values import TokenValues
+from ..policies._token_values import as_token_values
 from ._groups import SampledGroups, Samples
 
 _ROWS = 129
@@ -93,12 +93,12 @@ class _Sampled(eqx.Module):
     sampler: SampledGroups
     key: PRNGKeyArray
 
-    def draw(self, step: Int[Array, ""], policy: AbstractPolicy) -> Samples:
+    def draw(self, step: Int[Array, ""], policy: AbstractSampledPolicy) -> Samples:
         values = self.objective.reward(policy, self.problem)
         key = jax.random.fold_in(self.key, step)
         return self.sampler.draw(key, self.problem.weights, policy, values)
 
-    def velocity_at(self, step: Int[Array, ""], policy: AbstractPolicy) -> _Velocity:
+    def velocity_at(self, step: Int[Array, ""], policy: AbstractSampledPolicy) -> _Velocity:
         """Draw the samples of a step, and return the velocity that they estimate."""
         samples = self.draw(step, policy)
         regularisers = self.objective.regularisers
@@ -219,6 +219,7 @@ def _checked(
     policy: AbstractPolicy, flow: GradientFlow, sampler: SampledGroups, key: PRNGKeyArray
 ) -> _Sampled:
     """The sampled field, unless samples of this kind do not estimate this objective's gradient."""
+    drawn = having(policy, AbstractSampledPolicy, "for a sampler")
     objective, estimator = flow.objective, sampler.estimator
     if not isinstance(objective, Objective):
         raise TypeError(f"flow.objective must be an Objective to be sampled, got {objective!r}")
@@ -236,15 +237,13 @@ def _checked(
         f"be the mean or that of the estimator, {sampler.utility!r}",
         repr(objective.utility),
     )
-    values: Any = objective.reward(policy, flow.problem)
+    values = as_token_values(objective.reward(policy, flow.problem))
     name = type(estimator).__name__
-    if isinstance(values, TokenValues):
-        if estimator.of_success or estimator.redraws:
-            must = f"be 0 (a reward of pattern and answer alone) for {name}"
-            require_all(values.along, lambda x: x == 0, "reward along the tokens", must)
-        values = values.end
+    if estimator.of_success or estimator.redraws:
+        must = f"be 0 (a reward of pattern and answer alone) for {name}"
+        require_all(values.along, lambda x: x == 0, "reward along the tokens", must)
     if estimator.of_success:
-        values = jnp.where(policy.log_joint() > -jnp.inf, values, 0)
+        values = jnp.where(drawn.log_joint() > -jnp.inf, values.end, 0)
         require_all(values, lambda r: (r == 0) | (r == 1), "reward", f"be 0 or 1 for {name}")
     return _Sampled(objective, flow.problem, flow.geometry, sampler, key)
 
