@@ -19,6 +19,14 @@ from ._map import BadSetting, require_setting, require_writable
 
 Pooling = Literal["pooled", "per_question", "partial"]
 Estimator = Literal["reinforce", "rloo", "dr_grpo", "grpo", "rejection", "maxrl"]
+ESTIMATORS: dict[Estimator, qra.training.AbstractEstimator] = {
+    "reinforce": qra.training.REINFORCE(),
+    "rloo": qra.RLOO(),
+    "dr_grpo": qra.training.SampledDrGRPO(),
+    "grpo": qra.SampledGRPO(),
+    "rejection": qra.training.RejectionFineTuning(),
+    "maxrl": qra.training.SampledMaxRL(),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +91,7 @@ class Diagnose:
         """How the run estimates its steps."""
         if self.estimator is None:
             return None
-        return qra.SampledGroups(self.group_size, estimator=self.estimator)
+        return qra.SampledGroups(self.group_size, estimator=ESTIMATORS[self.estimator])
 
     def read(self) -> qra.Rollouts:
         """The rollouts."""

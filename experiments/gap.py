@@ -98,7 +98,7 @@ class Gap(Map):
         progress(1)
         rows = []
         for group in self.groups:
-            sampler = qra.SampledGroups(group, estimator="rloo")
+            sampler = qra.SampledGroups(group, estimator=qra.RLOO())
             found = jax.jit(lambda x, s=sampler: jax.lax.map(lambda size: sampled(size, s), x))
             rows.append(jax.tree_util.tree_map(np.asarray, found(sizes)))
             progress(1)

@@ -100,7 +100,7 @@ class Portraits(Map):
         }
         if not self.complete:
             return mixed
-        natural = qra.GradientFlow(qra.RLVR(), problem, geometry="natural")
+        natural = qra.GradientFlow(qra.RLVR(), problem, geometry=qra.Natural())
         penalty = (qra.ReverseKL(self.beta),)
         grpo = qra.Objective(qra.Verifiable(), qra.GRPO(), penalty)
         flows = {**mixed, "RLVR, natural": natural, "GRPO, KL": qra.GradientFlow(grpo, problem)}

@@ -115,12 +115,14 @@ class Tokens(Map):
             path = qra.solve_flow(policy, flow, log_times=jnp.asarray(log_times))
 
             def look(now):
-                found = qra.tokens.critical_tokens(now, policy, problem)
+                found = qra.tokens.critical_tokens(now, problem, reference=policy)
                 return {
-                    "ratio": qra.tokens.ranking_change_ratio(now, policy, problem),
-                    "top_ratio": qra.tokens.ranking_change_ratio(now, policy, problem, "top"),
+                    "ratio": qra.tokens.ranking_change_ratio(now, problem, reference=policy),
+                    "top_ratio": qra.tokens.ranking_change_ratio(
+                        now, problem, reference=policy, kind="top"
+                    ),
                     "critical_share": found.critical_share,
-                    "change": qra.tokens.position_change(now, policy, "variation")[0],
+                    "change": qra.tokens.position_change(now, reference=policy, kind="variation")[0],
                     "entropy": qra.tokens.position_entropy(now)[0],
                 }
 

@@ -112,7 +112,7 @@ for name, call in {
     "until": lambda: qra.event_time(policy, problem, "never"),
     "direction": lambda: qra.AccuracyReaches(0.5, direction="up"),
     "trainable": lambda: qra.GradientFlow(qra.RLVR(), problem, "x"),
-    "geometry": lambda: qra.GradientFlow(qra.RLVR(), problem, geometry="flat"),
+    "geometry": lambda: qra.GradientFlow(qra.RLVR(), problem, geometry="natural"),
 }.items():
     try:
         call()
@@ -125,7 +125,7 @@ def test_wrong_kind_of_argument():
     """Lists are arrays; an argument of another kind raises one line that names it and shows it."""
     lines = run(WRONG_KIND)
     assert len(lines) == 9
-    of_value = ("direction", "trainable", "geometry")
+    of_value = ("direction", "trainable")
     for line in lines:
         name, kind, message = line.split(" | ", maxsplit=2)
         assert kind == ("ValueError" if name in of_value else "TypeError")

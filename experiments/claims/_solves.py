@@ -242,7 +242,7 @@ def _stop(probs, rates, ref_probs, ref_rates, settings):
     end = qra.event_time(policy, flow, until, reference=reference, method=method)
     last = end.policy
     assert isinstance(last, qra.TabularPolicy)
-    drift = qra.objectives.success_rate_drift(last, policy, problem)[0]
+    drift = qra.objectives.success_rate_drift(last, problem, reference=policy)[0]
     return end.log_time, last.pattern_logits[0], last.pattern_table(problem)[0][0], drift
 
 

@@ -128,7 +128,7 @@ def _rates_of_change() -> np.ndarray:
 
         probs = jnp.exp(policy.log_probs()[0][0])
         moved = qra.objectives.advantage(policy, problem)[0] * (
-            probs if geometry == "euclidean" else 1
+            probs if geometry == qra.Euclidean() else 1
         )
         surprise = jnp.log(probs) - jnp.sum(probs * jnp.log(probs))
         covariance = jnp.sum(probs * surprise * moved)
@@ -137,7 +137,7 @@ def _rates_of_change() -> np.ndarray:
     return np.array(
         [
             jax.jit(jax.vmap(lambda *x, g=g: at(g, *x)))(logits, answers)
-            for g in ("euclidean", "natural")
+            for g in (qra.Euclidean(), qra.Natural())
         ]
     )
 

@@ -500,7 +500,7 @@ def _(context: Context) -> Outcome:
 )
 def _(context: Context) -> Outcome:
     policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
-    flow = qra.GradientFlow(qra.RLVR(), problem, geometry="natural")
+    flow = qra.GradientFlow(qra.RLVR(), problem, geometry=qra.Natural())
     field = jax.jit(lambda p: flow.velocity(*flow.split(p), p).pattern_logits)(policy)
     value = np.dot(CHECK_PROBS, CHECK_RATES)
     return close(sum(CHECK_RATES) - 3 * value, float(field.sum()), rtol=1e-12)

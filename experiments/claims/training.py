@@ -57,7 +57,7 @@ def _(context: Context) -> Outcome:
 )
 def _(context: Context) -> Outcome:
     policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
-    flow = qra.GradientFlow(qra.RLVR(), problem, geometry="natural")
+    flow = qra.GradientFlow(qra.RLVR(), problem, geometry=qra.Natural())
     found = qra.train(policy, flow, optax.sgd(2.0), 8).pattern_probs[:, 0]
     weights = CHECK_PROBS * np.exp(2.0 * np.arange(9)[:, None] * CHECK_RATES)
     expected = weights / weights.sum(axis=1, keepdims=True)
@@ -75,7 +75,7 @@ def _spreads(seed: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
 
     @functools.partial(jax.jit, static_argnums=0)
     def runs(group):
-        sampler = qra.SampledGroups(group, estimator="rloo")
+        sampler = qra.SampledGroups(group, estimator=qra.RLOO())
 
         def run(key):
             end = qra.train(

@@ -70,7 +70,8 @@ class GradientFlow(eqx.Module):
     ):
         no_class(objective, "objective")
         if not isinstance(objective, AbstractObjective):
-            raise TypeError(f"objective must be an AbstractObjective, got {objective!r}")
+            called = " (to be called)" if callable(objective) else ""
+            raise TypeError(f"objective must be an AbstractObjective, got {objective!r}{called}")
         if not isinstance(problem, Problem):
             raise TypeError(f"problem must be a Problem, got {problem!r}")
         if isinstance(trainable, str):

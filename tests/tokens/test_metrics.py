@@ -25,9 +25,9 @@ def test_positions(size):
     policy = trained(before)
     entropy, change = (
         qra.tokens.position_entropy(policy),
-        qra.tokens.position_change(policy, before),
+        qra.tokens.position_change(policy, reference=before),
     )
-    moved = qra.tokens.position_change(policy, before, "variation")
+    moved = qra.tokens.position_change(policy, reference=before, kind="variation")
     np.testing.assert_allclose(change.sum(axis=1), policy.kl(before), rtol=1e-12)
     now, then = (np.exp(np.asarray(one.log_columns())) for one in (policy, before))
     for question in range(2):
@@ -63,12 +63,13 @@ def test_ranking_changes(size, kind):
             mine = np.any(now != then, axis=-1)
         expected += weight * by_hand(policy, question) @ mine.mean(axis=1)
     assert 0 < expected < 1
-    found = qra.tokens.ranking_change_ratio(policy, before, problem, kind)
+    counts = {"reference": before, "kind": kind}
+    found = qra.tokens.ranking_change_ratio(policy, problem, **counts)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     drawn = jnp.stack([policy.sample(jax.random.key(q), 4_000, q) for q in range(2)])
-    sampled = qra.tokens.ranking_change_ratio(policy, before, problem, kind, drawn)
+    sampled = qra.tokens.ranking_change_ratio(policy, problem, **counts, sequences=drawn)
     np.testing.assert_allclose(sampled, expected, atol=5 * 0.5 / np.sqrt(4_000))
-    assert qra.tokens.ranking_change_ratio(before, before, problem, kind) == 0
+    assert qra.tokens.ranking_change_ratio(before, problem, **counts) == 0
 
 
 def test_critical_tokens():
@@ -78,19 +79,19 @@ def test_critical_tokens():
     moved[:, 2] = [3.0, 0.0, 0.0, 0.0]
     moved[:, 1] = [0.1, 0.0, 0.0, 0.0]
     policy, problem = qra.policies.MarkovPolicy(moved, np.array([0]), 6), qra.Problem(np.array([0]))
-    found = qra.tokens.critical_tokens(policy, before, problem)
+    found = qra.tokens.critical_tokens(policy, problem, reference=before)
     assert found.critical.tolist() == [False, False, True, False]
     np.testing.assert_allclose(found.carried.sum(), 1, rtol=1e-14)
     np.testing.assert_allclose(found.curve[-1], 1, rtol=1e-14)
     assert found.critical_share == 0.25
-    everything = qra.tokens.critical_tokens(policy, before, problem, 1.0)
+    everything = qra.tokens.critical_tokens(policy, problem, reference=before, share=1.0)
     assert everything.critical.tolist() == [False, True, True, False]
-    total = qra.tokens.position_change(policy, before).sum()
+    total = qra.tokens.position_change(policy, reference=before).sum()
     visits = policy.visits()[:, 0].sum(axis=0)
     columns = np.exp(np.asarray(policy.log_columns()))
     each = np.sum(columns * np.log(columns / 0.25), axis=-1)
     np.testing.assert_allclose(found.carried, visits * each / total, rtol=1e-12, atol=1e-16)
-    assert not qra.tokens.critical_tokens(before, before, problem).critical.any()
+    assert not qra.tokens.critical_tokens(before, problem, reference=before).critical.any()
 
 
 def test_bad_input():
@@ -99,18 +100,21 @@ def test_bad_input():
     other = random_policy((4, 3, 1, 1))
     for call, message in (
         (
-            lambda: qra.tokens.ranking_change_ratio(policy, other, problem),
-            "before must have logits",
+            lambda: qra.tokens.ranking_change_ratio(policy, problem, reference=other),
+            "reference must have logits",
         ),
-        (lambda: qra.tokens.position_change(policy, other), "before must have logits of shape"),
+        (
+            lambda: qra.tokens.position_change(policy, reference=other),
+            "reference must have logits of shape",
+        ),
         (
             lambda: qra.tokens.ranking_change_ratio(
-                policy, policy, problem, sequences=jnp.zeros((2, 5, 2), int)
+                policy, problem, reference=policy, sequences=jnp.zeros((2, 5, 2), int)
             ),
             "sequences must have shape",
         ),
         (
-            lambda: qra.tokens.critical_tokens(policy, policy, problem, 1.5),
+            lambda: qra.tokens.critical_tokens(policy, problem, reference=policy, share=1.5),
             r"share must lie in \[0, 1\]",
         ),
     ):

@@ -19,15 +19,15 @@ START, RATES = np.array([0.05, 0.70, 0.25]), np.array([0.9, 0.7, 0.1])
 POLICY, PROBLEM = qra.two_stage(START, RATES)
 SGD = optax.sgd(0.5)
 ESTIMATORS = {
-    "reinforce": "reinforce",
-    "rloo": "rloo",
-    "Dr. GRPO": "dr_grpo",
-    "GRPO": "grpo",
+    "reinforce": qra.training.REINFORCE(),
+    "rloo": qra.RLOO(),
+    "Dr. GRPO": qra.training.SampledDrGRPO(),
+    "GRPO": qra.SampledGRPO(),
     "GRPO, sample deviation": qra.SampledGRPO(ddof=1),
     "GRPO, redrawn": qra.SampledGRPO(redraw=True),
     "GRPO, sample deviation, redrawn": qra.SampledGRPO(ddof=1, redraw=True),
-    "rejection": "rejection",
-    "MaxRL": "maxrl",
+    "rejection": qra.training.RejectionFineTuning(),
+    "MaxRL": qra.training.SampledMaxRL(),
     "MaxRL, centred": qra.training.SampledMaxRL(centred=True),
     "pass@2": qra.training.SampledPassAtK(2),
     "pass@1": qra.training.SampledPassAtK(1),
@@ -108,7 +108,7 @@ def test_steps_follow_the_flow():
 
 def test_natural_steps_are_exact():
     """Along the natural gradient steps of any size follow the flow, a tilt of the start."""
-    run = run_exactly(qra.GradientFlow(qra.RLVR(), PROBLEM, geometry="natural"), POLICY)
+    run = run_exactly(qra.GradientFlow(qra.RLVR(), PROBLEM, geometry=qra.Natural()), POLICY)
     tilted = START * np.exp(0.5 * np.asarray(run.steps)[:, None] * RATES)
     same(run.pattern_probs[:, 0], tilted / np.sum(tilted, axis=1, keepdims=True), 1e-12)
 
@@ -170,10 +170,10 @@ def test_expectation(estimator, group_size):
 def test_unbiased_or_not():
     """What is unbiased says that it is, and Dr. GRPO by how much it is not."""
     sampler = functools.partial(qra.SampledGroups, 4)
-    assert sampler(estimator="reinforce").utility == qra.objectives.Mean()
-    assert sampler(estimator="rloo").utility == qra.objectives.Mean()
+    assert sampler(estimator=qra.training.REINFORCE()).utility == qra.objectives.Mean()
+    assert sampler(estimator=qra.RLOO()).utility == qra.objectives.Mean()
     value = jnp.array([0.3])
-    assert sampler(estimator="dr_grpo").utility.slope(value, 1 - value) == 0.75
+    assert sampler(estimator=qra.training.SampledDrGRPO()).utility.slope(value, 1 - value) == 0.75
 
 
 @functools.cache
@@ -456,7 +456,7 @@ BAD = {
     "clip of 0": (groups(4, clip=0.0), "clip", "above 0", "0.0"),
     "negative clip": (groups(4, clip=(0.2, -0.1)), "clip", "above 0", "-0.1"),
     "group of one": (groups(1), "group_size", "at least 2 for SampledGRPO", "1"),
-    "one for a mean": (groups(1, estimator="rloo"), "group_size", "at least 2", "1"),
+    "one for a mean": (groups(1, estimator=qra.RLOO()), "group_size", "at least 2", "1"),
     "group below k": (groups(3, estimator=qra.training.SampledPassAtK(4)), "group_size", "4", "3"),
     "k of 0": (lambda: qra.training.SampledPassAtK(0), "k", "at least 1", "0"),
     "ddof": (lambda: qra.SampledGRPO(ddof=2), "ddof", "0 or 1", "2"),
@@ -487,7 +487,7 @@ BAD = {
     "not a success": (
         train(
             objective(qra.PatternReward(np.array([1.0, 0.5, 0.0]))),
-            sampler=qra.SampledGroups(4, estimator="maxrl"),
+            sampler=qra.SampledGroups(4, estimator=qra.training.SampledMaxRL()),
             key=KEY,
         ),
         "reward",
@@ -513,6 +513,19 @@ def test_same_utility_is_accepted():
     flow = objective(qra.Verifiable(), utility=qra.GRPO(4))
     run = run_sampled(flow, POLICY, key=KEY)
     same(run.final_policy, run_sampled(PROBLEM, POLICY, key=KEY).final_policy, 1e-13)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        ("grpo", r"^estimator must be an AbstractEstimator, .* got 'grpo'$"),
+        (qra.RLOO, r"^estimator must be an instance, RLOO\(\.\.\.\), got the class RLOO$"),
+    ],
+)
+def test_estimators_are_objects(estimator, message):
+    """A name or a class in place of an estimator: the error says what to write."""
+    with pytest.raises(TypeError, match=message):
+        qra.SampledGroups(4, estimator=estimator)
 
 
 def test_only_two_stage_objectives_are_sampled():
