@@ -116,13 +116,14 @@ class Tokens(Map):
 
             def look(now):
                 found = qra.tokens.critical_tokens(now, problem, reference=policy)
+                change = qra.tokens.position_change(now, reference=policy, kind="variation")
                 return {
                     "ratio": qra.tokens.ranking_change_ratio(now, problem, reference=policy),
                     "top_ratio": qra.tokens.ranking_change_ratio(
                         now, problem, reference=policy, kind="top"
                     ),
                     "critical_share": found.critical_share,
-                    "change": qra.tokens.position_change(now, reference=policy, kind="variation")[0],
+                    "change": change[0],
                     "entropy": qra.tokens.position_entropy(now)[0],
                 }
 

@@ -94,7 +94,8 @@ def _(context: Context) -> Outcome:
     sequences = jnp.asarray(list(itertools.product(range(3), repeat=5)))
     now, then = (np.asarray(one.log_prob(sequences)) for one in (policy, other))
     expected = np.sum(np.exp(now) * (now - then))
-    return close(expected, float(qra.tokens.position_change(policy, reference=other).sum()), rtol=1e-12)
+    found = qra.tokens.position_change(policy, reference=other).sum()
+    return close(expected, float(found), rtol=1e-12)
 
 
 @claim(

@@ -3,7 +3,6 @@
 from typing import TypeAlias
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from .._core.checks import as_float

@@ -244,7 +244,10 @@ def test_bad_flows():
     with pytest.raises(ValueError, match=r"geometry must be Euclidean\(\) for a MarkovPolicy"):
         qra.solve_flow(policy, natural, log_times=jnp.zeros(1))
     table, one = qra.two_stage(PROBS, RATES)
-    with pytest.raises(TypeError, match="policy must draw tokens, as a MarkovPolicy does, for this reward, got a Tab"):
+    with pytest.raises(
+        TypeError,
+        match="policy must draw tokens, as a MarkovPolicy does, for this",
+    ):
         qra.solve_flow(
             table,
             qra.GradientFlow(qra.RLIF(qra.objectives.MeanTokenEntropy()), one),

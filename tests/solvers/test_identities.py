@@ -116,11 +116,11 @@ def test_trainable_answers():
     trajectory, start, problem = trained()
     assert trajectory.status == qra.Status.EVENT
     assert f"{np.exp(trajectory.final_log_time):.2f}" == "2.43"
-    drift = np.array(
-        jax.vmap(lambda policy: qra.objectives.success_rate_drift(policy, problem, reference=start))(
-            trajectory.policy
-        )
-    )[:, 0]
+
+    def drifted(policy):
+        return qra.objectives.success_rate_drift(policy, problem, reference=start)
+
+    drift = np.array(jax.vmap(drifted)(trajectory.policy))[:, 0]
     assert drift[0] == 0
     assert np.all(np.diff(drift) > 0)
 

@@ -515,19 +515,6 @@ def test_same_utility_is_accepted():
     same(run.final_policy, run_sampled(PROBLEM, POLICY, key=KEY).final_policy, 1e-13)
 
 
-@pytest.mark.parametrize(
-    ("estimator", "message"),
-    [
-        ("grpo", r"^estimator must be an AbstractEstimator, .* got 'grpo'$"),
-        (qra.RLOO, r"^estimator must be an instance, RLOO\(\.\.\.\), got the class RLOO$"),
-    ],
-)
-def test_estimators_are_objects(estimator, message):
-    """A name or a class in place of an estimator: the error says what to write."""
-    with pytest.raises(TypeError, match=message):
-        qra.SampledGroups(4, estimator=estimator)
-
-
 def test_only_two_stage_objectives_are_sampled():
     """SFT has no samples to learn from."""
     with pytest.raises(TypeError, match=r"flow\.objective must be an Objective"):
