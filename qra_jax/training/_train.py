@@ -136,6 +136,16 @@ def _update(
     return _where_present(params, moved, -jnp.inf), state, finite
 
 
+def _seen(
+    flow: GradientFlow, policy: AbstractPolicy, reference: AbstractPolicy
+) -> tuple[Array, ...]:
+    """What a row says: accuracy, shares of patterns, reward, entropy, divergence."""
+    problem = flow.problem
+    reward = policy.expectation(flow.objective.reward, problem)
+    means = map(problem.mean, (reward, policy.entropy(), policy.kl(reference)))
+    return mean_accuracy(policy, problem), policy.pattern_table(problem)[0], *means
+
+
 @eqx.filter_jit
 def _train(
     policy: AbstractPolicy,
@@ -191,12 +201,7 @@ def _train(
     rows = jtu.tree_map(lambda x, xs: jnp.concatenate([x[None], xs]), (params, compared), later)
 
     def observe(row):
-        params, compared = row
-        now = eqx.combine(params, frozen)
-        reward = now.expectation(flow.objective.reward, flow.problem)
-        each = (reward, now.entropy(), now.kl(eqx.combine(compared, fixed)))
-        means = map(flow.problem.mean, each)
-        return mean_accuracy(now, flow.problem), now.pattern_table(flow.problem)[0], *means
+        return _seen(flow, eqx.combine(row[0], frozen), eqx.combine(row[1], fixed))
 
     accuracy, probs, reward, entropy, kl = jax.vmap(observe)(rows)
     ended = jnp.where(final.finite, Status.COMPLETED, Status.FAILED)

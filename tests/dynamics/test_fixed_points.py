@@ -289,7 +289,7 @@ def test_bad_input():
             ValueError,
             "sum of pattern_probs",
         ),
-        (lambda: qra.dynamics.simplex_grid(1, 3), ValueError, "patterns must be at least 2"),
+        (lambda: qra.dynamics.simplex_grid(1, 3), ValueError, "num_patterns must be"),
         (lambda: qra.dynamics.simplex_grid(3, 0), ValueError, "resolution must be at least 1"),
     ):
         with pytest.raises(error, match=message):
