@@ -17,7 +17,6 @@ from .._core.types import Scalar
 from .._core.version import VERSION
 from ..flows._flow import GradientFlow
 from ..flows._status import Status
-from ..objectives._metrics import mean_accuracy
 from ..policies._policy import AbstractPolicy
 from ._method import AbstractMethod
 
@@ -121,10 +120,11 @@ class Trajectory(eqx.Module):
         )
 
     def __repr__(self) -> str:
-        if not is_concrete(self.log_times, self.status) or self.log_times.ndim != 1:
+        if not is_concrete(self.accuracy, self.status) or self.log_times.ndim != 1:
             return f"Trajectory(log_times of shape {jnp.shape(self.log_times)})"
         rows, questions, patterns = self.pattern_probs.shape
-        final = float(mean_accuracy(self.final_policy, self.flow.problem))
+        # Rows after the stop repeat the final state.
+        final = float(np.asarray(self.accuracy)[-1])
         return (
             f"Trajectory: {rows} rows, {questions} questions, {patterns} patterns\n"
             f"  status {Status.names(self.status)} after {int(self.num_steps)} steps of "
