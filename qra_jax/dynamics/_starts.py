@@ -51,7 +51,7 @@ def random_starts(
     whole(num_patterns, "num_patterns", 2)
     whole(number, "number", 1)
     alpha = as_float(concentration)
-    require(alpha.shape in ((), (num_patterns,)), "concentration", f"be a scalar or ({num_patterns},)",
-            alpha.shape)  # fmt: skip
+    each = (num_patterns,)
+    require(alpha.shape in ((), each), "concentration", f"be a scalar or {each}", alpha.shape)
     require_all(alpha, lambda x: (x > 0) & (x < math.inf), "concentration", "be above 0")
-    return jax.random.dirichlet(key, jnp.broadcast_to(alpha, (num_patterns,)), (number,))
+    return jax.random.dirichlet(key, jnp.broadcast_to(alpha, each), (number,))

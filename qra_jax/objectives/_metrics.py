@@ -5,7 +5,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .._core.checks import as_float, require, require_all
 from ..policies._means import from_leader
-from ..policies._policy import AbstractPolicy, RewardFunction
+from ..policies._policy import AbstractPolicy, RewardFunction, check_order
 from ..policies._problem import Problem
 from ._rewards import Verifiable
 
@@ -19,6 +19,7 @@ def accuracy(policy: AbstractPolicy, problem: Problem) -> Float[Array, " Q"]:
 
     Source: arXiv 2506.04695, section 3.
     """
+    check_order(policy, problem, "problem")
     return policy.expectation(Verifiable(), problem)
 
 
@@ -65,6 +66,7 @@ def advantage(
 
     Source: derived in docs.
     """
+    check_order(policy, problem, "problem")
     probs, values = policy.pattern_table(problem, reward)
     base, rest = from_leader(probs, values)
     return jnp.where(policy.exists, (values - base[:, None]) - rest[:, None], 0)
@@ -86,6 +88,7 @@ def success_rate_drift(
 
     Source: arXiv 2506.04695, assumption 5.1 (as summarised); derived in docs.
     """
+    check_order(policy, problem, "problem")
     probs, rates = policy.pattern_table(problem)
     _, before = reference.pattern_table(problem)
     require(before.shape == rates.shape, "reference", f"have shape {rates.shape}", before.shape)

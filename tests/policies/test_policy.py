@@ -131,10 +131,3 @@ def test_values_passed_by_any_policy():
     ]
     np.testing.assert_allclose(found[0], np.log(0.2 * 0.3) - np.log(0.3 * 0.5), rtol=1e-14)
     np.testing.assert_allclose(found[1], found[0], rtol=1e-13)
-
-
-def test_logits_peak_in_tables_alone():
-    """Without a logit for each pattern the event means nothing."""
-    flow = qra.GradientFlow(qra.RLVR(), PROBLEM, "all")
-    with pytest.raises(TypeError, match=r"^policy must be a table of logits, such as a TabularPol"):
-        qra.LogitPeaks(1).value(FlowState(flow, FEATURES, jnp.zeros(()), tuple))
