@@ -16,7 +16,11 @@ from ._token_values import RewardValues, reward_table
 
 
 class AbstractTwoStagePolicy(AbstractSampledPolicy):
-    r"""A policy $\pi(r|q)\,\pi(a|q,r)$ that can write both of its factors down."""
+    r"""A policy $\pi(r|q)\,\pi(a|q,r)$ that can write both of its factors down.
+
+    A subclass has `independent_questions`, `log_probs`, `part` and `natural`; all rewards of two
+    stages, all penalties, flows, events and sampled training work with it then.
+    """
 
     needs: ClassVar[str] = "have patterns and answers"
 
@@ -121,7 +125,10 @@ class AbstractTwoStagePolicy(AbstractSampledPolicy):
 
 class AbstractTablePolicy(AbstractTwoStagePolicy):
     """A policy with a logit of its own for each pattern of each question, and for each answer of
-    each pattern."""
+    each pattern.
+
+    The exact method, laws, fields on the simplex and the event `LogitPeaks` ask for one.
+    """
 
     needs: ClassVar[str] = "be a table of logits, such as a TabularPolicy,"
 
