@@ -174,7 +174,8 @@ def test_float32():
         slope = utility.slope(*map(jnp.asarray, single))
         assert slope.dtype == jnp.float32
         wide = utility.slope(*(jnp.asarray(x, jnp.float64) for x in single))
-        np.testing.assert_allclose(slope, wide, rtol=1e-5)
+        # What is below the smallest number of float32 is 0 there.
+        np.testing.assert_allclose(slope, np.asarray(wide, np.float32), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
