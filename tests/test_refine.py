@@ -143,9 +143,9 @@ def test_axes_of_their_own_cells_and_tolerance():
 
     axes = {"x": (-1.0, 2.0), "y": (0.0, 10.0)}
     found = refine(
-        function, axes, tolerance={"y": 0.9, "x": 0.13}, coarse={"y": 2, "x": 3}, width=5
+        function, axes, tolerance={"y": 2.0, "x": 0.13}, coarse={"y": 2, "x": 3}, width=5
     )
-    # 3/3 = 1 to 0.13 takes three halvings, 10/2 = 5 to 0.9 as many.
+    # 3/3 = 1 to 0.13 takes three halvings, 10/2 = 5 to 2 takes two.
     assert found.names == ("x", "y")
     np.testing.assert_allclose(found.spacing, [1 / 8, 5 / 8], rtol=1e-14)
     assert found.num_full == 25 * 17
