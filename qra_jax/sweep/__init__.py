@@ -1,5 +1,7 @@
 """Sweeps: many problems through one function."""
 
+from .._core.provenance import as_attributes as as_attributes
+from .._core.provenance import provenance as provenance
 from ._chunks import Chunked as Chunked
 from ._chunks import map_chunks as map_chunks
 from ._engine import run_sweep as run_sweep
