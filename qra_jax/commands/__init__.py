@@ -8,3 +8,13 @@ from ._grid import PARAMETERS as PARAMETERS
 from ._grid import GridSweep as GridSweep
 from ._settings import BadSetting as BadSetting
 from ._settings import require_setting as require_setting
+
+__all__ = [
+    "PARAMETERS",
+    "BadSetting",
+    "Diagnose",
+    "GridSweep",
+    "require_setting",
+    "require_writable",
+    "writing_to",
+]

@@ -113,7 +113,7 @@ class GridSweep:
             cuts[first] = cuts[first]._replace(number=-(-self.points // rest))
         axes = {name: cut.values() for name, cut in cuts.items()}
         fixed = {name: value for name, value in fixed.items() if name not in axes}
-        ends = {name: (np.min(x), np.max(x)) for name, x in {**fixed, **axes}.items()}
+        ends = {name: (float(np.min(x)), float(np.max(x))) for name, x in {**fixed, **axes}.items()}
         for name, (low, high) in ends.items():
             within = low > 0 and high < 1
             require_setting(within, name, "lie strictly between 0 and 1", f"{low:g} to {high:g}")

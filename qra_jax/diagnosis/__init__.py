@@ -21,3 +21,27 @@ from ._run import forecast_run as forecast_run
 from ._solve import Solver as Solver
 from ._solve import Tables as Tables
 from ._solve import Times as Times
+
+__all__ = [
+    "Band",
+    "DiagnosedData",
+    "Diagnosis",
+    "DiagnosisSettings",
+    "Forecast",
+    "OpenPoint",
+    "PassAtKEstimate",
+    "RLIFRisk",
+    "RLVREstimate",
+    "RegimeEstimate",
+    "Solver",
+    "StartEstimate",
+    "StepForecast",
+    "StuckQuestion",
+    "Tables",
+    "TimeBand",
+    "Times",
+    "TrainingRun",
+    "band",
+    "diagnose",
+    "forecast_run",
+]

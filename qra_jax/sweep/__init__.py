@@ -11,3 +11,17 @@ from ._refine import refine as refine
 from ._report import SweepSummary as SweepSummary
 from ._store import StoreError as StoreError
 from ._store import open_sweep as open_sweep
+
+__all__ = [
+    "Chunked",
+    "Grid",
+    "Refined",
+    "StoreError",
+    "SweepSummary",
+    "as_attributes",
+    "map_chunks",
+    "open_sweep",
+    "provenance",
+    "refine",
+    "run_sweep",
+]

@@ -7,3 +7,13 @@ from ._page import page as page
 from ._page import write_report as write_report
 from ._text import summary as summary
 from ._text import verdict as verdict
+
+__all__ = [
+    "Plan",
+    "design",
+    "draw_figures",
+    "page",
+    "summary",
+    "verdict",
+    "write_report",
+]
