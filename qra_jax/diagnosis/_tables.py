@@ -32,9 +32,10 @@ def pass_at_k_of(
     samples: Float[np.ndarray, "Q R"],
     correct: Float[np.ndarray, "Q R"],
     tables: Tables,
-    weights: Float[np.ndarray, " Q"],
+    weights: Float[np.ndarray, " W"],
 ) -> PassAtKEstimate:
-    """Pass@k before training, measured and of the model, and at the end of the flow."""
+    """Pass@k before training, measured on Q questions and of a model of W, and at the end of the
+    flow."""
     totals = samples.sum(axis=1), correct.sum(axis=1)
     each = [measured_pass_at_k(k, *totals) for k in ks]
     known = np.array([int(np.sum(~np.isnan(x))) for x in each])

@@ -127,8 +127,8 @@ def test_an_index_past_32_bits(tmp_path):
     """Its key is one that no other cell has."""
     from qra_jax.sweep._cells import cell_key
 
-    seed, low = np.uint32(3), np.uint32(17)
-    keys = [cell_key(seed, low, np.uint32(high)) for high in (0, 1, 2)]
+    seed, low = jnp.uint32(3), jnp.uint32(17)
+    keys = [cell_key(seed, low, jnp.uint32(high)) for high in (0, 1, 2)]
     assert jnp.array_equal(
         jax.random.key_data(keys[0]),
         jax.random.key_data(jax.random.fold_in(jax.random.key(3), 17)),
