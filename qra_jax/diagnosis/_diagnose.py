@@ -29,6 +29,7 @@ from ._result import (
     Diagnosis,
     DiagnosisSettings,
     Forecast,
+    PassAtKEstimate,
     RegimeEstimate,
     RLVREstimate,
     StartEstimate,
@@ -146,6 +147,21 @@ def _regime(tables: Tables, times: Times) -> RegimeEstimate:
     )
 
 
+def _rlvr(
+    times: Times, forecast: Forecast, steps: StepForecast | None, pass_at_k: PassAtKEstimate
+) -> RLVREstimate:
+    strong = times.regime == Regime.STRONG
+    return RLVREstimate(
+        log_entanglement_time=_time_band(times.log_entanglement),
+        log_convergence_time=_time_band(times.log_convergence),
+        log_convergence_if_strong=_finite_band(times.log_convergence, strong),
+        log_convergence_if_weak=_finite_band(times.log_convergence, ~strong),
+        forecast=forecast,
+        step_forecast=steps,
+        pass_at_k=pass_at_k,
+    )
+
+
 def _step_forecast(
     posterior: AbstractPosterior,
     run: TrainingRun | None,
@@ -231,7 +247,6 @@ def diagnose(
     solver = Solver.of(objective, eps)
     times = solver.times(tables, data.weights)
     regime = _regime(tables, times)
-    strong = times.regime == Regime.STRONG
     forecast, row_status = _forecast(solver, tables, data.weights, times)
     rewards, risks = rewards_of(base, model), None
     if rewards is not None:
@@ -246,14 +261,11 @@ def diagnose(
             strengths=_strengths(posterior, number, rng),
         ),
         regime=regime,
-        rlvr=RLVREstimate(
-            log_entanglement_time=_time_band(times.log_entanglement),
-            log_convergence_time=_time_band(times.log_convergence),
-            log_convergence_if_strong=_finite_band(times.log_convergence, strong),
-            log_convergence_if_weak=_finite_band(times.log_convergence, ~strong),
-            forecast=forecast,
-            step_forecast=_step_forecast(posterior, run, objective, asked, number),
-            pass_at_k=pass_at_k_of(ks, model.samples, model.correct, tables, data.weights),
+        rlvr=_rlvr(
+            times,
+            forecast,
+            _step_forecast(posterior, run, objective, asked, number),
+            pass_at_k_of(ks, model.samples, model.correct, tables, data.weights),
         ),
         rlif=risks,
         open_points=open_points(
