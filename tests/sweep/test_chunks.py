@@ -36,6 +36,27 @@ def test_chunks_give_what_vmap_does():
     assert sum(done) == 22
 
 
+def test_chunks_are_of_one_width_and_of_like_cost():
+    """The order in which a batch holds them, the filling of the last one, and what is said when."""
+    together, done = [], []
+
+    def note(x):
+        together.append(x.tolist())
+        return x
+
+    def function(x):
+        spec = jax.ShapeDtypeStruct((), float)
+        return jax.pure_callback(note, spec, x, vmap_method="expand_dims") * 2
+
+    inputs, cost = np.arange(7.0), [3, 1, 2, 0, 6, 5, 4]
+    for options in ({"width": 3, "cost": cost}, {"width": 4}):
+        found = map_chunks(function, inputs, workers=1, progress=done.append, **options)
+        np.testing.assert_array_equal(found, 2 * inputs)
+    assert together[:3] == [[3, 1, 2], [0, 6, 5], [4, 4, 4]]
+    assert together[3:] == [[0, 1, 2, 3], [4, 5, 6, 6]]
+    assert done == [3, 3, 1, 4, 3]
+
+
 def test_chunked_compiles_once_for_threads_that_share_it():
     """One trace for any number of inputs of one shape, another one for other shapes."""
     traced = []

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+import scipy.integrate
+import scipy.special
 
 import qra_jax as qra
 from tests._support import compiled, systems
@@ -164,7 +166,9 @@ def test_convergence_follows_the_tail():
     assert log_time[0] == pytest.approx(np.log((1 / 0.4 + 1 / 0.5) / 3 / 1e-9), abs=2e-3)
     assert log_time[1] == -np.inf
     assert log_time[2] == -np.inf
-    assert np.isfinite(log_time[3])
+    # The pair has the odds 2 e^d, whose logarithm grows at the rate 3/4 pi_* (1 - pi_*), from 1/2.
+    time = (-1 / 0.6 + 1 / 0.4 + 2 * np.log(0.6 / 0.4)) / 0.75
+    assert log_time[3] == pytest.approx(np.log(time), abs=1e-8)
     assert final[3, 2] == pytest.approx(0.4, abs=1e-10)
 
 
@@ -207,7 +211,21 @@ def test_a_penalty_can_stop_the_flow_first():
     )
     optimum = np.array([1e-4, 0.6, 0.4 - 1e-4]) * np.exp(np.array(systems.CHECK_RATES) / 0.1)
     assert optimum @ np.array(systems.CHECK_RATES) / optimum.sum() < 0.7
-    assert np.isfinite(found["log_time"][0])
+    rates, ref = np.array(systems.CHECK_RATES), np.array(systems.CHECK_PROBS)
+
+    def field(_, logits):
+        probs = scipy.special.softmax(logits)
+        gains = rates - 0.1 * np.log(probs / ref)
+        return probs * (gains - probs @ gains)
+
+    def passes(_, logits):
+        return scipy.special.softmax(logits) @ rates - 0.7
+
+    passes.terminal = True
+    path = scipy.integrate.solve_ivp(
+        field, (0, 1e4), np.log(ref), "DOP853", events=passes, rtol=1e-10, atol=1e-12
+    )
+    assert found["log_time"][0] == pytest.approx(np.log(path.t_events[0][0]), abs=1e-5)
     assert found["log_time"][1] == np.inf
     assert found["status"].tolist() == [qra.Status.EVENT, qra.Status.STATIONARY]
 
