@@ -1,37 +1,29 @@
 """What every map shares: settings, the files it writes, and how it is run."""
 
 import abc
+import contextlib
 import dataclasses
 import json
 import os
-import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 import qra_jax as qra
+from qra_jax.commands import require_setting, writing_to
+from qra_jax.sweep import as_attributes, provenance
 
 from ._claim import Claim, plain
 
 Progress = Callable[[int], Any]
 OUTSIDE = -1
 """Status of a grid point that stands for no policy, such as probabilities that sum to over 1."""
-
-
-class BadSetting(Exception):
-    """A setting of a map that is out of range.
-
-    Not a `ValueError`: tyro would put one into a box of several lines, and the command line
-    answers bad input with one line.
-    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +91,7 @@ class Map(abc.ABC):
         if self.redraw:
             return read_data(self.folder)
         data = self.chosen.compute(progress)
-        data.attrs.update(provenance(self.chosen))
+        data.attrs.update(_made(self.chosen))
         return data
 
 
@@ -113,19 +105,6 @@ class MapResult:
     notes: list[str]
 
 
-def require_writable(out: Path) -> None:
-    """Raise `ValueError` unless `out` is, or can be made, a folder that can be written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        reason = error.strerror or error
-        raise ValueError(
-            f"out must be a folder that can be written, got {out} ({reason})"
-        ) from None
-
-
 def read_data(folder: Path) -> xr.Dataset:
     """The stored data of a map."""
     store = folder / "data.zarr"
@@ -137,12 +116,8 @@ def read_data(folder: Path) -> xr.Dataset:
         raise ValueError(f"redraw must find readable data, got {store} ({error})") from None
 
 
-def provenance(settings: Map) -> dict[str, str]:
+def _made(settings: Map) -> dict[str, str]:
     """Versions, device, seed and settings, as attributes of the data."""
-    device = jax.devices()[0]
-    versions = {
-        name: sys.modules[name].__version__ for name in ("jax", "diffrax", "equinox", "numpy")
-    }
     kept = {
         key: str(value) if isinstance(value, Path) else value
         for key, value in dataclasses.asdict(settings).items()
@@ -150,13 +125,8 @@ def provenance(settings: Map) -> dict[str, str]:
     }
     return {
         "map": settings.name,
-        "version": qra.__version__,
-        "versions": json.dumps(versions),
-        "python": platform.python_version(),
-        "device": f"{device.platform} ({device.device_kind})",
-        "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
         "seed": str(settings.seed),
-        "settings": json.dumps(kept),
+        **as_attributes(provenance(kept)),
     }
 
 
@@ -199,7 +169,9 @@ def write_map(settings: Map, data: xr.Dataset) -> MapResult:
     figure = settings.draw(data)
     folder = settings.folder
     fresh = Path(tempfile.mkdtemp(prefix=f".{settings.name}-", dir=settings.out))
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, fresh, ignore_errors=True)
+        stack.enter_context(writing_to(folder))
         os.chmod(fresh, 0o755)
         # Format 2: consolidated metadata is part of it, so xarray opens it without a warning.
         _portable(data).to_zarr(fresh / "data.zarr", mode="w", zarr_format=2, consolidated=True)
@@ -213,17 +185,4 @@ def write_map(settings: Map, data: xr.Dataset) -> MapResult:
             shutil.rmtree(old)
         else:
             os.replace(fresh, folder)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ValueError(
-            f"out must be a folder that can be written, got {folder} ({reason})"
-        ) from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return MapResult(folder, failed, claims, settings.notes(data))
-
-
-def require_setting(ok: bool, name: str, must: str, was: object) -> None:
-    """Raise `BadSetting` unless a setting is what it must be."""
-    if not ok:
-        raise BadSetting(f"{name} must {must}, got {was}")

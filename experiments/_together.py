@@ -8,7 +8,9 @@ from contextlib import ExitStack
 
 from tqdm import tqdm
 
-from ._map import Map, MapResult, Progress, require_writable, write_map
+from qra_jax.commands import require_writable
+
+from ._map import Map, MapResult, Progress, write_map
 
 
 class _Stopped(Exception):

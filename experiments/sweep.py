@@ -10,8 +10,10 @@ from typing import Annotated
 import jax
 import tyro
 
+from qra_jax.commands import BadSetting
+
 from ._claim import Claim, Verdict
-from ._map import BadSetting, Map, MapResult
+from ._map import Map, MapResult
 from ._together import run_maps
 from .branches import Branches
 from .calibration import Calibration

@@ -213,7 +213,7 @@ def passage_times(
     second = convergence_of(policy, flow, land, eps)
     number = flow.problem.num_questions
     both = jtu.tree_map(lambda x: jnp.concatenate([x, x]), (first.event, second.event))
-    event = _OneOf(*both, jnp.arange(2 * number) < number)
+    event = jax.vmap(_OneOf)(*both, jnp.arange(2 * number) < number)
     passage = Passage(
         *(
             event
