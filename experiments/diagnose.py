@@ -15,7 +15,7 @@ from qra_jax.diagnosis import Diagnosis, TrainingRun, diagnose
 from ._diagnosis_design import Plan, design
 from ._diagnosis_page import write_report
 from ._diagnosis_text import summary
-from ._map import BadSetting, require_setting, require_writable
+from ._lab.settings import BadSetting, require_setting, require_writable
 
 Pooling = Literal["pooled", "per_question", "partial"]
 Estimator = Literal["reinforce", "rloo", "dr_grpo", "grpo", "rejection", "maxrl"]

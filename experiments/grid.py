@@ -22,7 +22,7 @@ from qra_jax.sweep import Grid, StoreError, open_sweep, run_sweep
 
 from ._cache import cache_folder, keep_programs
 from ._grid_figure import draw_grid
-from ._map import BadSetting, require_setting
+from ._lab.settings import BadSetting, require_setting
 
 PARAMETERS = {
     "pi_best": "initial probability of the best pattern",

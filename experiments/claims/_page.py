@@ -4,7 +4,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-from .._claim import Verdict
+from .._lab.claim import Verdict
 from ._ledger import Result
 
 _HEAD = """# Claims ledger

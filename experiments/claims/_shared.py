@@ -4,7 +4,7 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import Outcome, close
+from .._lab.claim import Outcome, close
 from ._ledger import Context, once
 
 PAPER = "{} of arXiv 2506.04695 v2, as summarised"

@@ -16,9 +16,9 @@ from jaxtyping import Array, ArrayLike
 
 import qra_jax as qra
 
-from .. import _start
+from .._lab import start
 
-CHECK_PROBS, CHECK_RATES = (np.array(row) for row in (_start.CHECK_PROBS, _start.CHECK_RATES))
+CHECK_PROBS, CHECK_RATES = (np.array(row) for row in (start.CHECK_PROBS, start.CHECK_RATES))
 UTILITIES = {
     "mean": qra.objectives.Mean(),
     "grpo": qra.GRPO(),

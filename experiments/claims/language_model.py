@@ -6,7 +6,7 @@ The claims read the study that is shipped (`python -m experiments.language_model
 import numpy as np
 import xarray as xr
 
-from .._claim import Outcome, above, below, computed, mean_and_error
+from .._lab.claim import Outcome, above, below, computed, mean_and_error
 from ..language_model._compare import agreement, coverage, drift, ends, losses, regimes
 from ..language_model._results import read_study
 from ..language_model._study import KINDS, TUNING

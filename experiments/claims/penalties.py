@@ -7,7 +7,7 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import DERIVED, Outcome, close, computed
+from .._lab.claim import DERIVED, Outcome, close, computed
 from ._ledger import Context, Subject, once
 from ._shared import CASE, REFERENCE, boltzmann, farthest, random_pair
 from ._solves import (

@@ -6,7 +6,7 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import DERIVED, Outcome, close, computed
+from .._lab.claim import DERIVED, Outcome, close, computed
 from ..sft import CHECK_DURATIONS, CHECK_QUALITIES, CHECK_TIMES
 from ._ledger import Context, Subject, once
 from ._shared import CASE, PAPER, REFERENCE, boltzmann

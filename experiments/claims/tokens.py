@@ -7,7 +7,7 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import DERIVED, Outcome, above, below, close, mean_and_error
+from .._lab.claim import DERIVED, Outcome, above, below, close, mean_and_error
 from ..tokens import REPORTED, REWARDS, Tokens
 from ._ledger import Context, Subject, once
 from ._shared import CASE, PAPER

@@ -8,7 +8,7 @@ import optax
 
 import qra_jax as qra
 
-from .._claim import DERIVED, Outcome, close, estimate
+from .._lab.claim import DERIVED, Outcome, close, estimate
 from ._ledger import Context, Subject, once
 from ._shared import CASE
 from ._solves import CHECK_PROBS, CHECK_RATES, ROWS, follow

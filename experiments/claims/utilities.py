@@ -8,7 +8,7 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import DERIVED, Outcome, close
+from .._lab.claim import DERIVED, Outcome, close
 from ._ledger import Context, Subject, once
 from ._shared import CASE, farthest
 from ._solves import (

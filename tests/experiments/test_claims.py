@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from experiments._claim import Outcome, Verdict, close
+from experiments._lab.claim import Outcome, Verdict, close
 from experiments.claims import LEDGER
 from experiments.claims.__main__ import main
 from experiments.claims._ledger import Context, Subject, ledger_of

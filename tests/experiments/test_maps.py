@@ -6,7 +6,14 @@ import pytest
 from scipy.stats import binomtest, norm
 
 import qra_jax as qra
-from experiments._claim import Verdict, above, below, estimate, probability_claim, wilson_interval
+from experiments._lab.claim import (
+    Verdict,
+    above,
+    below,
+    estimate,
+    probability_claim,
+    wilson_interval,
+)
 from experiments.sweep import main
 
 SHARES = "pattern,probability,success_rate\n"

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qra_jax as qra
-from experiments import example_rollouts
-from experiments.example_rollouts import DATA
+from experiments.data import example_rollouts
+from experiments.data.example_rollouts import DATA
 
 NAN, INF = float("nan"), float("inf")
 RULES = """

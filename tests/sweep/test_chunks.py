@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
-from experiments._map import Map
-from experiments._together import run_maps
+from experiments._lab.map import Map
+from experiments._lab.together import run_maps
 from qra_jax.sweep import Chunked, map_chunks
 
 

@@ -14,7 +14,7 @@ import xarray as xr
 from experiments import grid as command
 from experiments._cache import cache_folder, keep_programs
 from experiments._grid_figure import draw_grid
-from experiments._map import BadSetting
+from experiments._lab.settings import BadSetting
 from qra_jax.sweep import Grid, StoreError, open_sweep, run_sweep
 from tests._support import sweeping
 

@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
-from ._claim import DERIVED, Claim, probability_claim, value_claim
-from ._map import Map, Progress, require_setting
-from ._rlif_figure import draw_rlif
-from ._rlif_questions import draw_rates, ends, observe
+from ..._lab.claim import DERIVED, Claim, probability_claim, value_claim
+from ..._lab.map import Map
+from ..._lab.rlif_questions import draw_rates, ends, observe
+from ..._lab.settings import Progress, require_setting
+from .figure import draw_rlif
 
 LOG10_SCALED_TIMES = np.concatenate(
     [[-1.5, -1.1, -0.8], np.linspace(-0.7, 0.5, 25), [0.7, 1, 1.5, 2, 3]]

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 
 import qra_jax as qra
 
-from ._branches_figure import draw_branches
-from ._claim import DERIVED, Claim, value_claim
-from ._map import Map, Progress, require_setting
-from ._start import CHECK_PROBS, CHECK_RATES
+from ..._lab.claim import DERIVED, Claim, value_claim
+from ..._lab.map import Map
+from ..._lab.settings import Progress, require_setting
+from ..._lab.start import CHECK_PROBS, CHECK_RATES
+from .figure import draw_branches
 
 _LN10 = math.log(10)
 _MOST = 4  # branches kept of a diagram

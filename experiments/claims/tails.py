@@ -9,7 +9,7 @@ from jaxtyping import ArrayLike
 
 import qra_jax as qra
 
-from .._claim import DERIVED, Outcome, close, computed
+from .._lab.claim import DERIVED, Outcome, close, computed
 from ._ledger import Context, Subject, once
 from ._shared import CASE
 from ._solves import (

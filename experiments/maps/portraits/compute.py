@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax import plot
 
-from ._claim import DERIVED, Claim, computed, probability_claim, value_claim
-from ._map import Map, Progress, require_setting
-from ._portraits_figure import draw_portraits
-from ._start import CHECK_PROBS, CHECK_RATES
+from ..._lab.claim import DERIVED, Claim, computed, probability_claim, value_claim
+from ..._lab.map import Map
+from ..._lab.settings import Progress, require_setting
+from ..._lab.start import CHECK_PROBS, CHECK_RATES
+from .figure import draw_portraits
 
 _NAMES = ("right", "misleading", "bad")
 # Of the rewards of `_mixed`: verifiable, self-certainty, sequence probability, self-consistency.

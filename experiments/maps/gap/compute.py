@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 
 import qra_jax as qra
 
-from ._claim import DERIVED, Claim, value_claim
-from ._gap_figure import draw_gap
-from ._map import Map, Progress, require_setting
-from ._start import CHECK_PROBS, CHECK_RATES
+from ..._lab.claim import DERIVED, Claim, value_claim
+from ..._lab.map import Map
+from ..._lab.settings import Progress, require_setting
+from ..._lab.start import CHECK_PROBS, CHECK_RATES
+from .figure import draw_gap
 
 _TIMES = 24  # at which runs and flow are compared
 

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
-from ._claim import DERIVED, Claim, computed, value_claim
-from ._map import Map, Progress, require_setting
-from ._sft_figure import draw_sft
-from ._start import CHECK_PROBS, CHECK_RATES, first_times
+from ..._lab.claim import DERIVED, Claim, computed, value_claim
+from ..._lab.map import Map
+from ..._lab.settings import Progress, require_setting
+from ..._lab.start import CHECK_PROBS, CHECK_RATES, first_times
+from .figure import draw_sft
 
 CHECK_START = 94.30486
 CHECK_QUALITIES, CHECK_DURATIONS = (0.2, 0.5, 0.8), (1.0, 2.0, 4.0)

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.diagnosis import TrainingRun, forecast_run
 
-from ._claim import DERIVED, Claim, computed, estimate, mean_and_error
-from ._forecast_figure import draw_forecast
-from ._map import Map, Progress, require_setting
+from ..._lab.claim import DERIVED, Claim, computed, estimate, mean_and_error
+from ..._lab.map import Map
+from ..._lab.settings import Progress, require_setting
+from .figure import draw_forecast
 
 _MOST = 4  # patterns
 _WIDEST = 0.15

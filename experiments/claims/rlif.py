@@ -9,8 +9,8 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import DERIVED, Outcome, close, share
-from .._rlif_questions import draw_rates
+from .._lab.claim import DERIVED, Outcome, close, share
+from .._lab.rlif_questions import draw_rates
 from ._ledger import Context, Subject, once
 from ._shared import PAPER
 from ._solves import velocity

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from qra_jax import plot
 
-from ._claim import wilson_interval
+from ..._lab.claim import wilson_interval
 
 _COLOURS = ("#56B4E9", plot.REST, "#E69F00", plot.MISLEADING, "#CC79A7", plot.BEST)
 _POINT = {"ls": "none", "marker": "o", "ms": 3.2, "elinewidth": 1, "zorder": 3}

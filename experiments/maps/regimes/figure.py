@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from qra_jax import plot
 
-from ._measured import describe
+from ..._lab.measured import describe
 
 _STRONG = "#E3ECF4"
 # With a white edge: readable on every colour of the map and in the legend.

@@ -13,11 +13,13 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
-from ._claim import Claim, value_claim
-from ._map import OUTSIDE, Map, Progress, require_setting
-from ._measured import describe, measure
-from ._regimes_figure import draw_regimes
-from ._start import CHECK_PROBS, CHECK_RATES, first_look, first_times, pad_patterns
+from ..._lab.claim import Claim, value_claim
+from ..._lab.map import Map
+from ..._lab.measured import describe, measure
+from ..._lab.settings import Progress, require_setting
+from ..._lab.start import CHECK_PROBS, CHECK_RATES, first_look, first_times, pad_patterns
+from ..._lab.store import OUTSIDE
+from .figure import draw_regimes
 
 # The paper's entangled case (gamma = 6), a strong start, and a cascade of two misleading patterns.
 CASES = {

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from qra_jax import plot
 
-from ._claim import wilson_interval
+from ..._lab.claim import wilson_interval
 
 _COLOURS = (plot.BEST, plot.MISLEADING)
 _MARKS = ("o", "s")

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 from tqdm import tqdm
 
-from ._map import Map, MapResult, Progress, require_writable, write_map
+from .map import Map, MapResult, write_map
+from .settings import Progress, require_writable
 
 
 class _Stopped(Exception):

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.diagnosis import Solver, Tables, band
 
-from ._calibration_figure import draw_calibration
-from ._claim import DERIVED, Claim, computed, share
-from ._map import Map, Progress, require_setting
+from ..._lab.claim import DERIVED, Claim, computed, share
+from ..._lab.map import Map
+from ..._lab.settings import Progress, require_setting
+from .figure import draw_calibration
 
 CASES = ("drawn from the prior", "off the prior")
 KINDS = ("all", "strong", "weak", "entangled phase")

@@ -8,7 +8,7 @@ import xarray as xr
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
-from ._start import first_look, first_times
+from .start import first_look, first_times
 
 _ROWS = 160
 _LEVELS = (0.05, 0.5, 0.95)

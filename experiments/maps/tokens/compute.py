@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 
 import qra_jax as qra
 
-from ._claim import Claim, above, below, computed, mean_and_error
-from ._map import Map, Progress, require_setting
-from ._start import CHECK_PROBS, CHECK_RATES
-from ._tokens_figure import draw_tokens
+from ..._lab.claim import Claim, above, below, computed, mean_and_error
+from ..._lab.map import Map
+from ..._lab.settings import Progress, require_setting
+from ..._lab.start import CHECK_PROBS, CHECK_RATES
+from .figure import draw_tokens
 
 _PAPER = "arXiv 2506.04695 v2, as summarised"
 _HERE = "this map"

@@ -1,6 +1,6 @@
-"""The example rollouts under `experiments/data/`, drawn from a base model of this library.
+"""The example rollouts of this folder, drawn from a base model of this library.
 
-`python -m experiments.example_rollouts` writes them again.
+`python -m experiments.data.example_rollouts` writes them again.
 """
 
 import functools
@@ -14,7 +14,7 @@ import numpy as np
 
 import qra_jax as qra
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent
 PATTERNS = ("prose", "numbered_steps", "guess", "python")
 _SHARES = (0.62, 0.20, 0.13, 0.05)
 _RATES = (0.62, 0.40, 0.10, 0.88)
