@@ -3,9 +3,11 @@
 import dataclasses
 import enum
 import math
+from collections.abc import Callable, Iterable
 from typing import SupportsFloat
 
 import numpy as np
+import xarray as xr
 
 DERIVED = "derived in docs"
 """The source of what was derived for this library."""
@@ -141,3 +143,23 @@ def probability_claim(
 ) -> Claim:
     """A claim on a probability, judged by `share`."""
     return Claim.of(statement, source, share(predicted, successes, draws))
+
+
+Judge = Callable[[xr.Dataset], Iterable[Claim]]
+"""From the data of a map to claims: one, or one for each of several cases, or none."""
+
+
+class Claims:
+    """The claims of a map, by functions with names, in the order in which they were written."""
+
+    def __init__(self) -> None:
+        self.judges: list[Judge] = []
+
+    def register(self, judge: Judge) -> Judge:
+        """Take up a function; as a decorator."""
+        self.judges.append(judge)
+        return judge
+
+    def __call__(self, data: xr.Dataset) -> list[Claim]:
+        """All claims on the data of a map."""
+        return [claim for judge in self.judges for claim in judge(data)]

@@ -1,7 +1,5 @@
 """The figure of the map of branches, from its stored data."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -11,20 +9,22 @@ from matplotlib.lines import Line2D
 import qra_jax as qra
 from qra_jax import plot
 
+from .diagrams import DIAGRAMS
+
 _CURVES = {"best": (plot.BEST, "probability of the best pattern"),
            "accuracy": (plot.MISLEADING, "accuracy")}  # fmt: skip
 
 
-def draw_branches(data: xr.Dataset, titles: Mapping[str, tuple[str, str]]) -> Figure:
+def draw_branches(data: xr.Dataset) -> Figure:
     """A diagram each: stable branches solid, unstable dashed, folds and branch points marked."""
     with plot.style():
         figure = Figure(figsize=(10.0, 6.4))
         axes = figure.subplots(2, 3, sharey=True)
         letters = "abcdef"
         for letter, ax, name in zip(letters, axes.flat, data["diagram"].values, strict=True):
-            title, label = titles[str(name)]
+            known = DIAGRAMS[str(name)]
             _diagram(ax, data.sel(diagram=name))
-            ax.set(title=f"({letter}) {title}", xlabel=label, ylim=(-0.03, 1.03))
+            ax.set(title=f"({letter}) {known.title}", xlabel=known.axis, ylim=(-0.03, 1.03))
         for ax in axes[:, 0]:
             ax.set_ylabel("at the point of rest")
         figure.legend(handles=_key(), loc="outside lower center", ncols=4)

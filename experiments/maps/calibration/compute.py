@@ -12,24 +12,15 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.diagnosis import Solver, Tables, band
 
-from ..._lab.claim import DERIVED, Claim, computed, share
+from ..._lab.claim import Claim
 from ..._lab.map import Map
 from ..._lab.settings import Progress, require_setting
+from .claims import CLAIMS
+from .coverage import KINDS, calibration_error, covered
 from .figure import draw_calibration
 
 CASES = ("drawn from the prior", "off the prior")
-KINDS = ("all", "strong", "weak", "entangled phase")
-"""Of which log time: of convergence, where it does not begin there; by the true start; and T0 of
-weak starts."""
-_NAMES = {
-    "all": "convergence time",
-    "strong": "convergence time, T0 = 0",
-    "weak": "convergence time, T0 > 0",
-    "entangled phase": "T0, where it is above 0",
-}
 _BLOCK = 50
-_BINS = 15
-_NULLS = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,33 +147,21 @@ class Calibration(Map):
 
     @staticmethod
     def claims(data: xr.Dataset) -> list[Claim]:
-        prior = data.isel(case=0)
-        claims = []
-        for kind in KINDS:
-            text = f"share of true values in the 90 % interval: {_NAMES[kind]}"
-            margin = 0.04 if kind == "all" else 0.08
-            claims.append(Claim.of(text, DERIVED, share(0.9, *covered(prior, kind), margin)))
-        found, bound = calibration_error(prior)
-        number = prior["regime_prob"].size
-        text = f"calibration error of {number} regime probabilities, below its 95 % point (noise)"
-        claims.append(Claim.of(text, DERIVED, computed(bound, found, found < bound)))
-        return claims
+        return CLAIMS(data)
 
     @staticmethod
     def notes(data: xr.Dataset) -> list[str]:
         off, lines = data.isel(case=1), []
         for kind in KINDS:
             inside, number = covered(off, kind)
-            lines.append(
-                f"off the prior, {_NAMES[kind]}: {inside / max(number, 1):.3f} of {number}"
-            )
+            lines.append(f"off the prior, {KINDS[kind]}: {inside / max(number, 1):.3f} of {number}")
         found, bound = calibration_error(off)
         lines.append(f"off the prior, calibration error {found:.4f} (95 % point {bound:.4f})")
         return lines
 
     @staticmethod
     def draw(data: xr.Dataset) -> Figure:
-        return draw_calibration(data, _NAMES, covered, calibration_error, binned)
+        return draw_calibration(data)
 
 
 _ATTRS = {
@@ -208,41 +187,3 @@ def _all_draws(key, indices, counts, number):
 
 
 _compiled = jax.jit(_all_draws, static_argnums=3)
-
-
-def covered(data: xr.Dataset, kind: str) -> tuple[int, int]:
-    """Of how many true values of one case the interval holds, and how many there are.
-
-    Where no draw is of the kind there is no interval: the truth is missed.
-    """
-    at = data.sel(kind=kind)
-    known = np.isfinite(at["truth"].values)
-    inside = (at["low"] <= at["truth"]) & (at["truth"] <= at["high"])
-    return int(inside.values[known].sum()), int(known.sum())
-
-
-def binned(probs: np.ndarray, happened: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers, mean probabilities and frequencies in bins of equal width (NaN in empty ones)."""
-    bins = np.minimum((probs.ravel() * _BINS).astype(int), _BINS - 1)
-    number = np.bincount(bins, minlength=_BINS)
-    sums = (np.bincount(bins, weights=x.ravel(), minlength=_BINS) for x in (probs, happened))
-    with np.errstate(invalid="ignore"):
-        mean, frequency = (total / number for total in sums)
-    return number, mean, frequency
-
-
-def calibration_error(data: xr.Dataset) -> tuple[float, float]:
-    """The expected calibration error of the regime probabilities of one case, and its 95 % point
-    were they exact: regimes of each model drawn from its own probabilities."""
-    probs = data["regime_prob"].values
-
-    def error(regimes):
-        number, mean, frequency = binned(probs, regimes[:, None] == np.arange(3))
-        return float(np.nansum(number * np.abs(frequency - mean)) / probs.size)
-
-    rng, passed = np.random.default_rng(0), np.cumsum(probs, axis=1)
-    draws = (
-        np.minimum((rng.uniform(size=(len(probs), 1)) >= passed).sum(axis=1), 2)
-        for _ in range(_NULLS)
-    )
-    return error(data["true_regime"].values), float(np.quantile([error(x) for x in draws], 0.95))

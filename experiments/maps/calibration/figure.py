@@ -1,7 +1,5 @@
 """The figure of the calibration map, from its stored data."""
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -10,36 +8,35 @@ from matplotlib.figure import Figure
 from qra_jax import plot
 
 from ..._lab.claim import wilson_interval
+from .coverage import KINDS, binned, calibration_error, covered
 
 _COLOURS = (plot.BEST, plot.MISLEADING)
 _MARKS = ("o", "s")
 
 
-def draw_calibration(
-    data: xr.Dataset, names: Mapping[str, str], covered: Callable, error: Callable, binned: Callable
-) -> Figure:
+def draw_calibration(data: xr.Dataset) -> Figure:
     """Coverage, reliability of regime probabilities, and ranks of the truth among draws."""
     with plot.style():
         figure = Figure(figsize=(7.4, 5.8))
         axes = figure.subplots(2, 2)
-        _coverage(axes[0, 0], data, names, covered)
+        _coverage(axes[0, 0], data)
         for index, ax in enumerate((axes[0, 1], axes[1, 1])):
             case = data.isel(case=index)
-            _reliability(ax, case, binned)
+            _reliability(ax, case)
             ax.set_title(f"({'bd'[index]}) regimes, {case['case'].item()}")
-            found, bound = error(case)
+            found, bound = calibration_error(case)
             text = f"calibration error {found:.4f}\n95 % point if exact {bound:.4f}"
             ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=8)
         _ranks(axes[1, 0], data)
         return figure
 
 
-def _coverage(ax: Axes, data: xr.Dataset, names: Mapping[str, str], covered: Callable) -> None:
+def _coverage(ax: Axes, data: xr.Dataset) -> None:
     ax.axvspan(0.88, 0.92, color="0.88", lw=0)
     ax.axvline(0.9, color=plot.THEORY, lw=0.9)
     for index, (colour, mark) in enumerate(zip(_COLOURS, _MARKS, strict=True)):
         case = data.isel(case=index)
-        for row, kind in enumerate(names):
+        for row, kind in enumerate(KINDS):
             inside, number = covered(case, kind)
             if number == 0:
                 continue
@@ -48,7 +45,7 @@ def _coverage(ax: Axes, data: xr.Dataset, names: Mapping[str, str], covered: Cal
             label = case["case"].item() if row == 0 else None
             ax.plot([low, high], [at, at], color=colour)
             ax.plot(inside / number, at, mark, color=colour, ms=4, label=label)
-    ax.set_yticks(range(len(names)), [name.replace(", ", ",\n") for name in names.values()])
+    ax.set_yticks(range(len(KINDS)), [name.replace(", ", ",\n") for name in KINDS.values()])
     ax.invert_yaxis()
     ax.set(xlabel="share of truths in the 90 % interval", title="(a) coverage, with 95 % intervals")
     # Room for the legend.
@@ -56,7 +53,7 @@ def _coverage(ax: Axes, data: xr.Dataset, names: Mapping[str, str], covered: Cal
     ax.legend(loc="lower left", fontsize=7)
 
 
-def _reliability(ax: Axes, case: xr.Dataset, binned: Callable) -> None:
+def _reliability(ax: Axes, case: xr.Dataset) -> None:
     happened = case["true_regime"].values[:, None] == np.arange(3)
     number, mean, frequency = binned(case["regime_prob"].values, happened)
     ax.plot([0, 1], [0, 1], color=plot.THEORY, lw=0.9)

@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.diagnosis import TrainingRun, forecast_run
 
-from ..._lab.claim import DERIVED, Claim, computed, estimate, mean_and_error
+from ..._lab.claim import Claim
 from ..._lab.map import Map
 from ..._lab.settings import Progress, require_setting
+from .claims import CLAIMS
 from .figure import draw_forecast
 
 _MOST = 4  # patterns
-_WIDEST = 0.15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,22 +150,7 @@ class ForecastMap(Map):
 
     @staticmethod
     def claims(data: xr.Dataset) -> list[Claim]:
-        late = data.sel(step=data["step"] > data.attrs["logged"])
-        inside = (late["low"] <= late["accuracy"]) & (late["accuracy"] <= late["high"])
-        shares = inside.mean("step").values
-        width = float((late["high"] - late["low"]).median())
-        text = (
-            "share of later steps at which the true accuracy of the trained policy lies in the "
-            "90 % band"
-        )
-        return [
-            Claim.of(text, DERIVED, estimate(0.9, *mean_and_error(shares), margin=0.1)),
-            Claim.of(
-                f"median width of that band, at most {_WIDEST:g}",
-                DERIVED,
-                computed(_WIDEST, width, width <= _WIDEST),
-            ),
-        ]
+        return CLAIMS(data)
 
     @staticmethod
     def notes(data: xr.Dataset) -> list[str]:

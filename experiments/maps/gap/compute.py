@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 
 import qra_jax as qra
 
-from ..._lab.claim import DERIVED, Claim, value_claim
+from ..._lab.claim import Claim
 from ..._lab.map import Map
 from ..._lab.settings import Progress, require_setting
 from ..._lab.start import CHECK_PROBS, CHECK_RATES
+from .claims import CLAIMS
 from .figure import draw_gap
 
 _TIMES = 24  # at which runs and flow are compared
@@ -128,7 +129,7 @@ class Gap(Map):
 
     @staticmethod
     def claims(data: xr.Dataset) -> list[Claim]:
-        return [*_order_claims(data), _noise_claim(data)]
+        return CLAIMS(data)
 
     @staticmethod
     def draw(data: xr.Dataset) -> Figure:
@@ -154,27 +155,3 @@ _ATTRS = {
 def _nearest(times: np.ndarray, size: jax.Array) -> jax.Array:
     """The numbers of steps, at least 1, that come nearest to some times."""
     return jnp.maximum(jnp.round(times / size), 1).astype(int)
-
-
-def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
-
-
-def _order_claims(data: xr.Dataset) -> list[Claim]:
-    """Exact steps approach the flow at first order."""
-    gap = abs(data["step_accuracy"] - data["flow_accuracy"]).max("time").values
-    sizes = data["step"].values
-    first = sizes <= sizes[0] * 4.01
-    order = _slope(sizes[first], gap[first])
-    text = "exact steps approach the flow at order 1 in the step size"
-    return [value_claim(text, DERIVED, 1.0, order, atol=0.1)]
-
-
-def _noise_claim(data: xr.Dataset) -> Claim:
-    """Before the entangled phase ends, and where steps are small and groups are large, the spread
-    is that of a noise of variance step size over group size."""
-    spread = data["spread"].isel(time=2).transpose("group", "step").values
-    noise = (data["step"] / data["group"]).transpose("group", "step").values
-    small = noise <= np.sort(noise.ravel())[noise.size // 3]
-    text = "early spread over seeds grows like (step size / group size)^(1/2) where that is small"
-    return value_claim(text, DERIVED, 0.5, _slope(noise[small], spread[small]), atol=0.1)

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax import plot
 
-from ..._lab.claim import DERIVED, Claim, computed, probability_claim, value_claim
+from ..._lab.claim import Claim
 from ..._lab.map import Map
 from ..._lab.settings import Progress, require_setting
 from ..._lab.start import CHECK_PROBS, CHECK_RATES
+from .claims import CLAIMS
 from .figure import draw_portraits
 
 _NAMES = ("right", "misleading", "bad")
@@ -163,11 +164,7 @@ class Portraits(Map):
 
     @staticmethod
     def claims(data: xr.Dataset) -> list[Claim]:
-        return [
-            *_basin_claims(data),
-            *_sink_claims(data),
-            *_mixture_claims(data),
-        ]
+        return CLAIMS(data)
 
     @staticmethod
     def draw(data: xr.Dataset) -> Figure:
@@ -184,85 +181,3 @@ _TEXTS = {
     "point_kind": "qra.dynamics.Stability of the point of rest, -1 for none",
     "index_sum": "sum of indices of regular saturated points of rest",
 }
-
-
-def _basin_claims(data: xr.Dataset) -> list[Claim]:
-    claims = []
-    winners = {str(row["objective"].values): row["start_winner"].values for row in _rows(data)}
-    for key in ("RLVR", "RLVR, natural"):
-        if key in winners:
-            text = f"{key}: every start ends at the best pattern"
-            measured = float(np.mean(winners[key] == 0))
-            claims.append(value_claim(text, DERIVED, 1.0, measured))
-    rates = data["rate"].values
-    if np.isclose(rates[0] + rates[2], 1):
-        for key in ("RLIF, self-certainty", "RLIF, sequence probability"):
-            right, bad = (int(np.sum(winners[key] == code)) for code in (0, 2))
-            text = f"{key}: the right pattern wins as many starts as the bad, equally certain one"
-            claims.append(probability_claim(text, DERIVED, 0.5, right, right + bad))
-    regular = (data["point_regular"] | (data["point_kind"] < 0)).all("point")
-    text = "in all panels whose points of rest are isolated, their indices sum to 1"
-    sums = data["index_sum"].where(regular)
-    measured = float((sums == 1).sum())
-    source = "Hofbauer and Sigmund (1998), chapter 13"
-    return [*claims, value_claim(text, source, float(regular.sum()), measured)]
-
-
-def _rows(data: xr.Dataset) -> list[xr.Dataset]:
-    return [data.isel(objective=index) for index in range(data.sizes["objective"])]
-
-
-def _sink_claims(data: xr.Dataset) -> list[Claim]:
-    """The only sink of a penalised flow against its closed form (largest difference)."""
-    reference, rates = data["reference"].values, data["rate"].values
-    beta, tau = data.attrs["beta"], data.attrs["tau"]
-
-    def normalised(probs):
-        return probs / probs.sum()
-
-    def implicit(sink):
-        accuracy = sink @ rates
-        return normalised(reference * np.exp(rates / (beta * np.sqrt(accuracy * (1 - accuracy)))))
-
-    forms = {
-        "RLVR, KL": ("arXiv 2506.04695 v2, Prop. 5.2", lambda _: data["kl_optimum"].values),
-        "RLVR, entropy bonus": (DERIVED, lambda _: normalised(np.exp(rates / tau))),
-        "GRPO, KL": (DERIVED, implicit),
-    }
-    claims = []
-    for row in _rows(data):
-        key = str(row["objective"].values)
-        if key in forms:
-            sinks = row["point_prob"].values[
-                row["point_kind"].values == qra.dynamics.Stability.SINK
-            ]
-            source, form = forms[key]
-            apart = np.abs(sinks - form(sinks[0])).max() if len(sinks) == 1 else np.inf
-            text = f"{key}: the only attractor is that of the closed form (largest difference)"
-            claims.append(value_claim(text, source, 0.0, float(apart), atol=1e-8))
-    return claims
-
-
-def critical_weight(rates: np.ndarray, pattern: int) -> float:
-    r"""The weight of the verifiable reward beyond which a pattern's vertex attracts no more in a
-    mixture with sequence probability: $w (p_* - p_r) = (1 - w) S_r$."""
-    certain = rates[pattern] ** 2 + (1 - rates[pattern]) ** 2
-    return float(certain / (certain + rates[0] - rates[pattern]))
-
-
-def _mixture_claims(data: xr.Dataset) -> list[Claim]:
-    claims = []
-    rates, weights = data["rate"].values, data["weight"].values
-    for pattern in (1, 2):
-        critical = critical_weight(rates, pattern)
-        wins = (data["mixture_winner"].values == pattern).sum(axis=1)
-        last = weights[wins > 0].max()
-        # The basin shrinks towards nothing: the last weight at which a start finds it is near.
-        text = (
-            f"a mixture with sequence probability: the {data['pattern'].values[pattern]} pattern "
-            f"wins nothing beyond its critical weight (the last weight at which it does)"
-        )
-        step = weights[1] - weights[0]
-        agrees = critical - last <= max(0.08, 1.01 * step) and last <= critical
-        claims.append(Claim.of(text, DERIVED, computed(critical, last, bool(agrees))))
-    return claims

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 from qra_jax import plot
 
+from .theory import critical_weight
+
 _COLUMNS = 4
 _COLOURS = (plot.BEST, plot.MISLEADING, plot.REST)
 
@@ -64,8 +66,6 @@ def _shares(panel: xr.Dataset) -> str:
 
 def _mixture(ax: Axes, data: xr.Dataset) -> None:
     """Shares of starts won against the weight, with standard errors."""
-    from .portraits import critical_weight
-
     winners, weights = data["mixture_winner"].values, data["weight"].values
     names = [str(name) for name in data["pattern"].values]
     for pattern, (name, colour) in enumerate(zip(names, _COLOURS, strict=True)):

@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
-from ..._lab.claim import Claim, value_claim
+from ..._lab.claim import Claim
 from ..._lab.map import Map
 from ..._lab.measured import describe, measure
 from ..._lab.settings import Progress, require_setting
 from ..._lab.start import CHECK_PROBS, CHECK_RATES, first_look, first_times, pad_patterns
 from ..._lab.store import OUTSIDE
+from .claims import CLAIMS
 from .figure import draw_regimes
 
 # The paper's entangled case (gamma = 6), a strong start, and a cascade of two misleading patterns.
@@ -123,7 +124,7 @@ class Regimes(Map):
 
     @staticmethod
     def claims(data: xr.Dataset) -> list[Claim]:
-        return _claims(data)
+        return CLAIMS(data)
 
     @staticmethod
     def notes(data: xr.Dataset) -> list[str]:
@@ -246,79 +247,3 @@ def _trajectories(probs: np.ndarray, rates: np.ndarray) -> xr.Dataset:
     data["case_initial_prob"] = ("case", "pattern"), probs
     data["case_success_rate"] = ("case", "pattern"), rates
     return data
-
-
-def _claims(data: xr.Dataset) -> list[Claim]:
-    paper, derived = "Thm. {} of arXiv 2506.04695, as summarised", "derived in docs"
-    entangled, strong = data.sel(case="entangled"), data.sel(case="strong")
-    t0 = data["log_entanglement_time"].values
-    inside = data["regime"].values != OUTSIDE
-    above = data["misleading"].values[:, None] > data["boundary"].values
-    rises = np.diff(strong["case_pattern_prob"].values[:, 0])
-    end = strong.isel(row=-1)
-    time, value = np.exp(float(end["case_log_time"])), float(end["case_accuracy"])
-    # The two lowest columns, away from the edges of the map.
-    rows = slice(len(t0) // 4, 3 * len(t0) // 4)
-    slope = np.diff(t0[rows, :2], axis=1)[:, 0] / np.diff(np.log(data["best"].values[:2]))
-    patterns = len(json.loads(data.attrs["rates"]))
-    claims = [
-        value_claim(
-            "gamma of the paper's entangled case",
-            paper.format("5.4"),
-            6.0,
-            float(entangled["case_gamma"]),
-            atol=1e-9,
-        ),
-        value_claim(
-            "T0 of that case, p = (.9, .7, .1)",
-            derived,
-            94.30486,
-            float(np.exp(entangled["case_log_entanglement_time"])),
-            atol=5e-6,
-        ),
-        value_claim(
-            "share of cells with T0 > 0 exactly on the weak side of V = p(r')",
-            paper.format("5.4"),
-            1.0,
-            float(np.mean(((t0 > -np.inf) == ~above)[inside])),
-        ),
-        value_claim(
-            "share of the strong trajectory along which pi(r*) rises",
-            paper.format("5.3"),
-            1.0,
-            float(np.mean(rises > 0)),
-        ),
-        value_claim(
-            "t (p* - V) at the end of the strong trajectory, against (K-1)/K",
-            derived,
-            2 / 3,
-            time * (0.9 - value),
-            rtol=1e-2,
-        ),
-    ]
-    off = np.expm1(t0 - data["law_log_entanglement_time"].values)[:, 0]
-    if np.isfinite(off).any():
-        expected = float(np.nanmax(np.abs(data["law_relative_error"].values[:, 0])))
-        claims.append(
-            value_claim(
-                "largest relative difference of T0 from the entanglement law where pi(r*) is "
-                "lowest, against the law's own estimate",
-                derived,
-                expected,
-                float(np.nanmax(np.abs(off))),
-                # The solves leave 1e-8; corrections of second order are left out.
-                atol=1e-6 + expected**2,
-                rtol=0.5,
-            )
-        )
-    if "measured" not in data.attrs:
-        claims.append(
-            value_claim(
-                f"d log T0 / d log pi(r*) where pi(r*) is lowest, K = {patterns}",
-                derived,
-                -(patterns - 1.0),
-                float(np.median(slope)),
-                atol=1e-2,
-            )
-        )
-    return claims

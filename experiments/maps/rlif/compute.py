@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
-from ..._lab.claim import DERIVED, Claim, probability_claim, value_claim
+from ..._lab.claim import Claim
 from ..._lab.map import Map
 from ..._lab.rlif_questions import draw_rates, ends, observe
 from ..._lab.settings import Progress, require_setting
+from .claims import CLAIMS
 from .figure import draw_rlif
 
 LOG10_SCALED_TIMES = np.concatenate(
@@ -157,12 +158,7 @@ class Rlif(Map):
 
     @staticmethod
     def claims(data: xr.Dataset) -> list[Claim]:
-        return [
-            *_ensemble_claims(data),
-            *_majority_claims(data),
-            *_theory_claims(data),
-            *_curve_claims(data),
-        ]
+        return CLAIMS(data)
 
     @staticmethod
     def draw(data: xr.Dataset) -> Figure:
@@ -214,111 +210,3 @@ def _with_predictions(data: xr.Dataset) -> xr.Dataset:
         name = f"rise_by_{reading}"
         data[name] = (), qra.laws.rlif_rise_given_majority(reading), _ATTRS[name]
     return data
-
-
-_PAPER = "Thm. 5.6 of arXiv 2506.04695 v2, as summarised"
-_SIMULATED = "simulation of arXiv 2506.04695 v2, as summarised"
-_SIMULATED_SIZES = (1000, 10_000)
-_CLAIMED_TILTS = (0.0, 0.1, 0.5)
-# Theory to its digits: P(rise) at tilt 0.1 by R, and the two limits for a correct majority.
-_KNOWN_RISE = {10: 0.5385, 100: 0.6199, 1000: 0.8329, 10_000: 0.9989}
-_KNOWN_LIMITS = {"rise_by_mean": (0.6768, 5e-5), "rise_by_count": (0.585, 5e-4)}
-
-
-def _share(claim: str, source: str, predicted: float, happens: xr.DataArray) -> Claim:
-    values = happens.values
-    return probability_claim(claim, source, predicted, int(values.sum()), values.size)
-
-
-def _rises(data: xr.Dataset) -> xr.DataArray:
-    return data["initial_slope"] > 0
-
-
-def _drops(data: xr.Dataset) -> xr.DataArray:
-    return data["end_accuracy"] < data["start_accuracy"]
-
-
-def _ensemble_claims(data: xr.Dataset) -> list[Claim]:
-    """Early rise and final drop, against the predictions for finite R."""
-    tilts = [tilt for tilt in _CLAIMED_TILTS if tilt in data["tilt"]]
-    claims = []
-    for name, source, happens, text in (
-        ("predicted_rise", DERIVED, _rises(data), "P(rises at first), {}: normal approximation"),
-        ("predicted_drop", DERIVED, _drops(data), "P(end below start), {}"),
-    ):
-        for tilt in tilts:
-            for size in data["patterns"].values:
-                predicted = float(data[name].sel(patterns=size, theory_tilt=tilt))
-                where = happens.sel(patterns=size, tilt=tilt)
-                claim = text.format(f"R = {size}, tilt {tilt:g}")
-                claims.append(_share(claim, source, predicted, where))
-    largest = data.isel(patterns=-1)
-    for tilt in tilts:
-        text = f"P(argmax is the worst), R = {int(largest.patterns)}, tilt {tilt:g}: large-R limit"
-        where = largest["ends_at_worst"].sel(tilt=tilt)
-        limit = float(qra.laws.rlif_drop_probability(np.inf, tilt))
-        claims.append(_share(text, DERIVED, limit, where))
-    same = float((_drops(data) == data["ends_at_worst"]).mean())
-    text = "share of draws that end below their start exactly if the argmax is the worst pattern"
-    return [*claims, value_claim(text, DERIVED, 1.0, same)]
-
-
-def _majority_claims(data: xr.Dataset) -> list[Claim]:
-    """No tilt, given a correct majority in two readings, against theory and against the paper."""
-    level = data.sel(tilt=0.0)
-    majority = {
-        "rise_by_mean": ("mean p > 1/2", level["start_accuracy"] > 0.5),
-        "rise_by_count": ("most patterns p > 1/2", level["share_above_half"] > 0.5),
-    }
-    size = int(level["patterns"][-1])
-    claims = []
-    for name, (reading, correct) in majority.items():
-        last, right = level.isel(patterns=-1), correct.isel(patterns=-1).values
-        rises, drops = _rises(last)[right], _drops(last)[right]
-        given, where = f"{reading}: majority right", f"R = {size}, tilt 0"
-        rise, limit = f"P(rises at first | {given}), {where}", float(data[name])
-        claims += [
-            _share(f"{rise}: large-R limit", DERIVED, limit, rises),
-            _share(f"{rise}: large-R limit", _PAPER, 1.0, rises),
-            _share(f"P(end below start | {given}), {where}: large-R limit", _PAPER, 0.5, drops),
-        ]
-    for size in _SIMULATED_SIZES:
-        if size in level["patterns"]:
-            at = level.sel(patterns=size)
-            improves = ~_drops(at)[(at["start_accuracy"] > 0.5).values]
-            text = f"P(end above start | mean p > 1/2: majority right), R = {size}, tilt 0"
-            predicted = float(qra.laws.rlif_end_above_probability(size))
-            claims.append(_share(text, _SIMULATED, 0.487, improves))
-            claims.append(_share(f"{text}: normal approximation", DERIVED, predicted, improves))
-    return claims
-
-
-def _theory_claims(data: xr.Dataset) -> list[Claim]:
-    """The predictions computed here, against those of theory."""
-    claims = []
-    for size in data["patterns"].values:
-        if size in _KNOWN_RISE and 0.1 in data["theory_tilt"]:
-            computed = float(data["predicted_rise"].sel(patterns=size, theory_tilt=0.1))
-            text = f"normal approximation of P(rise), R = {size}, tilt 0.1"
-            claims.append(value_claim(text, DERIVED, _KNOWN_RISE[size], computed, atol=5e-5))
-    for name, (known, atol) in _KNOWN_LIMITS.items():
-        text = data[name].attrs["long_name"]
-        claims.append(value_claim(text, DERIVED, known, float(data[name]), atol=atol))
-    return claims
-
-
-def _curve_claims(data: xr.Dataset) -> list[Claim]:
-    """The solved curves against what is known of them without a solve."""
-    last = data["curve_accuracy"].isel(log_scaled_time=-1)
-    below, expected = last < data["curve_start"], data["curve_end"] < data["curve_start"]
-    text = "share of solved curves on the side of their start that the argmax says"
-    claims = [value_claim(text, DERIVED, 1.0, float((below == expected).mean()))]
-    tilt, size = data.attrs["curve_tilt"], int(data["patterns"][-1])
-    if tilt in data["tilt"]:
-        at = data.sel(patterns=size, tilt=tilt)
-        both = _rises(at) & _drops(at)
-        known = data.sel(patterns=size, theory_tilt=tilt)
-        predicted = float(known["predicted_rise"] * known["predicted_drop"])
-        text = f"P(rises, then ends below start), R = {size}, tilt {tilt:g}: product, large R"
-        claims.append(_share(text, DERIVED, predicted, both))
-    return claims

@@ -13,18 +13,14 @@ from matplotlib.figure import Figure
 import qra_jax as qra
 from qra_jax.sweep import map_chunks
 
-from ..._lab.claim import DERIVED, Claim, computed, value_claim
+from ..._lab.claim import Claim
 from ..._lab.map import Map
 from ..._lab.settings import Progress, require_setting
 from ..._lab.start import CHECK_PROBS, CHECK_RATES, first_times
+from .claims import CLAIMS
 from .figure import draw_sft
+from .known import CHECK_DURATIONS, CHECK_QUALITIES, CHECK_TIMES
 
-CHECK_START = 94.30486
-CHECK_QUALITIES, CHECK_DURATIONS = (0.2, 0.5, 0.8), (1.0, 2.0, 4.0)
-CHECK_TIMES = ((67.169, 49.064, 28.136), (31.664, 13.827, 3.514), (16.365, 5.136, 0.0))
-"""T0 of the check case after SFT: one row a quality, one column a duration."""
-
-_PAPER, _HERE = "arXiv 2506.04695 v1", "conjectured by this map"
 _METHOD = qra.ODE(clock=qra.flows.LogTime(), max_steps=4096)
 """SFT comes to rest where arc length chatters: its steps grow in proportion to time."""
 
@@ -125,7 +121,7 @@ class Sft(Map):
 
     @staticmethod
     def claims(data: xr.Dataset) -> list[Claim]:
-        return [*_check_claims(data), *_saving_claims(data)]
+        return CLAIMS(data)
 
     @staticmethod
     def draw(data: xr.Dataset) -> Figure:
@@ -278,49 +274,3 @@ def _best(data: xr.Dataset, prefix: str) -> dict[str, np.ndarray]:
         "best_duration_to_eps": duration_eps,
         "best_total_to_eps": np.minimum(total_eps, without_eps),
     }
-
-
-def _check_claims(data: xr.Dataset) -> list[Claim]:
-    """The values that are known to all their digits."""
-    if "check_entanglement_time" not in data:
-        return []
-    start = float(np.exp(data["start_log_entanglement_time"]))
-    claims = [value_claim("T0 without SFT", DERIVED, CHECK_START, start, atol=5e-6)]
-    for quality, row in zip(CHECK_QUALITIES, CHECK_TIMES, strict=True):
-        for duration, predicted in zip(CHECK_DURATIONS, row, strict=True):
-            cell = data.sel(curve_quality=quality, curve_duration=duration)
-            measured = float(np.exp(cell["curve_log_entanglement_time"]))
-            text = f"T0 after SFT with f = {quality:g}, s = {duration:g}"
-            claims.append(value_claim(text, DERIVED, predicted, measured, atol=5e-4))
-    return claims
-
-
-def _saving_claims(data: xr.Dataset) -> list[Claim]:
-    """What SFT first saves, and where."""
-    without = float(np.exp(data["start_log_entanglement_time"]))
-    without_eps = float(np.exp(data["start_log_convergence_time"]))
-    claims = []
-    reach = f"pi(r*) = {1 - data.attrs['eps']:g}"
-    for name, whole, text in (
-        ("curve_best_total", without, "SFT first cuts the slow phase: least (s + T0) / T0 without"),
-        ("curve_best_total_to_eps", without_eps, f"the same for the time to {reach}"),
-    ):
-        for quality, total in zip(data["curve_quality"].values, data[name].values, strict=True):
-            ratio = float(total) / whole
-            claim = f"{text}, is below 1, f = {quality:g}"
-            claims.append(Claim.of(claim, _PAPER, computed(1.0, ratio, ratio < 1)))
-    own = float(data["initial_prob"][np.argmax(data["success_rate"].values)])
-    even = float(data["break_even_quality"])
-    text = "SFT pays from a quality on that lies below the model's own share of the best pattern"
-    if np.isfinite(even):
-        claims.append(Claim.of(text, _HERE, computed(own, even, even < own)))
-    line = data["log_strong_duration"].sel(line_quality=data["quality"]).drop_vars("line_quality")
-    at_end = (data["best_on_line"] | (data["best_duration"] == 0))[line.notnull().values]
-    text = "share of qualities whose best SFT is none, or lasts just until the start is strong"
-    if at_end.size:
-        claims.append(value_claim(text, _HERE, 1.0, float(at_end.mean())))
-    expected = np.log(data["duration"]) >= line
-    strong = np.isneginf(data["log_entanglement_time"])
-    text = "share of cells with T0 = 0 exactly where the strong line says so"
-    claims.append(value_claim(text, _HERE, 1.0, float((strong == expected).mean())))
-    return claims

@@ -12,21 +12,14 @@ from matplotlib.figure import Figure
 
 import qra_jax as qra
 
-from ..._lab.claim import Claim, above, below, computed, mean_and_error
+from ..._lab.claim import Claim
 from ..._lab.map import Map
 from ..._lab.settings import Progress, require_setting
 from ..._lab.start import CHECK_PROBS, CHECK_RATES
+from .claims import CLAIMS
 from .figure import draw_tokens
+from .known import REWARDS
 
-_PAPER = "arXiv 2506.04695 v2, as summarised"
-_HERE = "this map"
-REWARDS = ("RLVR", "RLIF")
-# Ranking change ratio of Qwen2.5-3B in per cent at steps 20, 60, 100; the last has no RLIF.
-REPORTED = {
-    "GSM8K": {"RLVR": (5.2, 6.6, 7.3), "RLIF": (6.8, 8.9, 10.1)},
-    "MATH": {"RLVR": (5.3, 6.1, 6.6), "RLIF": (6.1, 7.7, 8.8)},
-    "AIME24": {"RLVR": (5.1, 5.9, 6.3)},
-}
 _LANES = 3  # ways through a response, one for each pattern
 
 
@@ -159,11 +152,11 @@ class Tokens(Map):
 
     @staticmethod
     def claims(data: xr.Dataset) -> list[Claim]:
-        return _claims(data)
+        return CLAIMS(data)
 
     @staticmethod
     def draw(data: xr.Dataset) -> Figure:
-        return draw_tokens(data, REPORTED)
+        return draw_tokens(data)
 
 
 _ATTRS = {
@@ -178,33 +171,3 @@ _ATTRS = {
     "share": {"long_name": "probability of a pattern", "units": "1"},
     "status": {"long_name": "qra.Status", "units": "1"},
 }
-
-
-def _claims(data: xr.Dataset) -> list[Claim]:
-    last = data.isel(time=-1)
-    ratio = {name: last["ratio"].sel(reward=name).values for name in REWARDS}
-    critical = last["critical_share"].sel(reward="RLVR").values
-    gain = (last["accuracy"] - data["accuracy"].isel(time=0)).sel(reward="RLVR").values
-    return [
-        Claim.of(
-            "RLIF changes more rankings than RLVR: difference of their ranking change ratios at "
-            "the end above 0",
-            _PAPER,
-            above(0.0, *mean_and_error(ratio["RLIF"] - ratio["RLVR"])),
-        ),
-        Claim.of(
-            "RLVR changes few rankings: ratio at the end below a tenth (Qwen2.5-3B had 5 to 7 %)",
-            _PAPER,
-            below(0.1, *mean_and_error(ratio["RLVR"])),
-        ),
-        Claim.of(
-            "RLVR is sparse: fewer than a fifth of the columns met carry 90 % of its change",
-            _HERE,
-            below(0.2, *mean_and_error(critical)),
-        ),
-        Claim.of(
-            "RLVR raises the accuracy of every chain",
-            _HERE,
-            computed(1.0, float((gain > 0).mean()), bool((gain > 0).all())),
-        ),
-    ]

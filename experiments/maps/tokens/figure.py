@@ -1,7 +1,5 @@
 """The figure of the tokens map, from its stored data."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -9,11 +7,12 @@ from matplotlib.figure import Figure
 
 from qra_jax import plot
 
+from .known import REPORTED
+
 _COLOURS = {"RLVR": plot.BEST, "RLIF": plot.MISLEADING}
-Reported = Mapping[str, Mapping[str, tuple[float, ...]]]
 
 
-def draw_tokens(data: xr.Dataset, reported: Reported) -> Figure:
+def draw_tokens(data: xr.Dataset) -> Figure:
     """Accuracy, ranking change ratio, columns that carry the change, and where it sits."""
     with plot.style():
         figure = Figure(figsize=(7.4, 7.6))
@@ -22,7 +21,7 @@ def draw_tokens(data: xr.Dataset, reported: Reported) -> Figure:
         axes[0, 0].set_title("(a) accuracy")
         axes[0, 0].legend(loc="upper left")
         _curves(axes[0, 1], 100 * data[["ratio"]], "ratio", "% of tokens drawn")
-        _bands(axes[0, 1], data, reported)
+        _bands(axes[0, 1], data)
         axes[0, 1].set_title("(b) ranking change ratio")
         _curves(axes[1, 0], 100 * data[["critical_share"]], "critical_share", "% of columns met")
         axes[1, 0].set_title("(c) columns with 90 % of the change")
@@ -44,11 +43,11 @@ def _curves(ax: Axes, data: xr.Dataset, key: str, label: str) -> None:
     ax.set_ylim(bottom=0)
 
 
-def _bands(ax: Axes, data: xr.Dataset, reported: Reported) -> None:
+def _bands(ax: Axes, data: xr.Dataset) -> None:
     """What was reported of a language model, at steps that have no time here: at the margin."""
     edge = float(data["time"].values[-1])
     for at, (name, colour) in enumerate(_COLOURS.items()):
-        values = [x for row in reported.values() for x in row.get(name, ())]
+        values = [x for row in REPORTED.values() for x in row.get(name, ())]
         ax.plot([edge * 2.0 * (1 + at)] * 2, [min(values), max(values)], color=colour, lw=3,
                 solid_capstyle="butt")  # fmt: skip
     ax.annotate("Qwen2.5-3B,\nsteps 20\nto 100", (1.0, 0.04), xycoords="axes fraction", ha="right",
