@@ -149,7 +149,7 @@ def entanglement(probs: Rows, rates: Rows, which: ArrayLike = 0) -> Entangled:
     return Entangled(*_entangled(probs, rates, which))
 
 
-def entanglement_law(probs: Rows, rates: Rows) -> tuple[np.ndarray, np.ndarray]:
+def t0_law(probs: Rows, rates: Rows) -> tuple[np.ndarray, np.ndarray]:
     """log T0 of rows of starts by the law, and whether it says that it holds."""
     return _of_law(probs, rates)
 

@@ -1,4 +1,4 @@
-"""Rewards that a model gives itself (RLIF)."""
+"""Rewards that a model gives itself (RLIF): self-certainty."""
 
 import math
 from typing import NamedTuple
@@ -12,11 +12,64 @@ import qra_jax as qra
 from .._lab.claim import DERIVED, Outcome, close, share
 from .._lab.rlif_questions import draw_rates
 from ._ledger import Context, Subject, once
-from ._shared import PAPER
+from ._shared import INTERNAL, PAPER, random_policy, tables
 from ._solves import velocity
 
-SUBJECT = Subject("Internal rewards (RLIF)")
+SUBJECT = Subject(INTERNAL)
 claim = SUBJECT.claim
+
+
+@claim(
+    id="self-certainty-is-a-divergence",
+    source="arXiv 2505.19590",
+    statement="self-certainty is the divergence KL(uniform, pi(.|q,r)) of the answers",
+    setting="a random policy, three patterns, three answers: largest difference of pattern values",
+)
+def self_certainty_is_a_divergence(context: Context) -> Outcome:
+    policy, problem = random_policy(context)
+    found = policy.pattern_table(problem, qra.SelfCertainty())[1][0]
+    _, answers = tables(policy)
+    divergence = np.mean(np.log(1 / 3) - np.log(answers), axis=1)
+    return close(0.0, np.abs(found - divergence).max(), atol=1e-14)
+
+
+@claim(
+    id="self-certainty-is-blind",
+    source=PAPER.format("section 3"),
+    statement="the reward cannot tell right from wrong: exchanging the answers keeps it and "
+    "reverses the slope of accuracy",
+    setting="a random policy, two answers: change of the velocity, and the sum of both slopes; the "
+    "larger size",
+)
+def self_certainty_is_blind(context: Context) -> Outcome:
+    policy, _ = random_policy(context, answers=2)
+    slopes, fields = [], []
+    for right in (0, 1):
+        problem = qra.Problem(np.array([right]))
+        speed = velocity(qra.RLIF(), policy, problem)
+        fields.append(speed.pattern_logits)
+        seen = jax.jvp(
+            lambda p, problem=problem: qra.mean_accuracy(p, problem), (policy,), (speed,)
+        )
+        slopes.append(float(seen[1]))
+    worst = max(float(abs(fields[0] - fields[1]).max()), abs(sum(slopes)))
+    return close(0.0, worst, atol=1e-14)
+
+
+@claim(
+    id="self-certainty-moves-no-answer",
+    source=DERIVED,
+    statement="held constant in the gradient, self-certainty does not move the answers: success "
+    "rates stay fixed (Assumption 5.1) though answers are trained",
+    setting="a random policy, three answers: largest velocity of an answer logit",
+    ours=True,
+)
+def self_certainty_moves_no_answer(context: Context) -> Outcome:
+    found = velocity(qra.RLIF(), *random_policy(context)).answer_logits
+    return close(0.0, float(abs(found).max()), atol=1e-15)
+
+
+# Theorem 5.6
 
 _SMALL, _LARGE = 100, 10_000
 
@@ -97,74 +150,6 @@ def _share_of(predicted: float, happens: np.ndarray, margin: float = 0.15) -> Ou
 _UNIFORM = "R = 10^4, p uniform on [0, 1], 4,000 draws (quick: 1,000)"
 
 
-# What self-certainty is
-
-
-def _random_policy(context: Context, answers: int = 3) -> tuple[qra.TabularPolicy, qra.Problem]:
-    rng = context.named("policy").rng
-    policy = qra.TabularPolicy(rng.normal(size=(1, 3)), rng.normal(size=(1, 3, answers)))
-    return policy, qra.Problem(np.array([0]))
-
-
-def _tables(policy: qra.TabularPolicy) -> tuple[np.ndarray, np.ndarray]:
-    """pi(r) and pi(a|r)."""
-    patterns, answers = policy.log_probs()
-    return np.exp(patterns[0]), np.exp(answers[0])
-
-
-@claim(
-    id="self-certainty-is-a-divergence",
-    source="arXiv 2505.19590",
-    statement="self-certainty is the divergence KL(uniform, pi(.|q,r)) of the answers",
-    setting="a random policy, three patterns, three answers: largest difference of pattern values",
-)
-def _(context: Context) -> Outcome:
-    policy, problem = _random_policy(context)
-    found = policy.pattern_table(problem, qra.SelfCertainty())[1][0]
-    _, answers = _tables(policy)
-    divergence = np.mean(np.log(1 / 3) - np.log(answers), axis=1)
-    return close(0.0, np.abs(found - divergence).max(), atol=1e-14)
-
-
-@claim(
-    id="self-certainty-is-blind",
-    source=PAPER.format("section 3"),
-    statement="the reward cannot tell right from wrong: exchanging the answers keeps it and "
-    "reverses the slope of accuracy",
-    setting="a random policy, two answers: change of the velocity, and the sum of both slopes; the "
-    "larger size",
-)
-def _(context: Context) -> Outcome:
-    policy, _ = _random_policy(context, answers=2)
-    slopes, fields = [], []
-    for right in (0, 1):
-        problem = qra.Problem(np.array([right]))
-        speed = velocity(qra.RLIF(), policy, problem)
-        fields.append(speed.pattern_logits)
-        seen = jax.jvp(
-            lambda p, problem=problem: qra.mean_accuracy(p, problem), (policy,), (speed,)
-        )
-        slopes.append(float(seen[1]))
-    worst = max(float(abs(fields[0] - fields[1]).max()), abs(sum(slopes)))
-    return close(0.0, worst, atol=1e-14)
-
-
-@claim(
-    id="self-certainty-moves-no-answer",
-    source=DERIVED,
-    statement="held constant in the gradient, self-certainty does not move the answers: success "
-    "rates stay fixed (Assumption 5.1) though answers are trained",
-    setting="a random policy, three answers: largest velocity of an answer logit",
-    ours=True,
-)
-def _(context: Context) -> Outcome:
-    found = velocity(qra.RLIF(), *_random_policy(context)).answer_logits
-    return close(0.0, float(abs(found).max()), atol=1e-15)
-
-
-# Theorem 5.6
-
-
 @claim(
     id="rlif-rises-for-certain",
     source=PAPER.format("Thm. 5.6"),
@@ -176,7 +161,7 @@ def _(context: Context) -> Outcome:
     "(rlif-rise-given-mean). A mean that exceeds 1/2 by a margin that does not shrink with R does "
     "make the rise certain (rlif-rise-given-a-margin).",
 )
-def _(context: Context) -> Outcome:
+def rlif_rises_for_certain(context: Context) -> Outcome:
     return _share_of(1.0, _right(_many(context), "mean").rises)
 
 
@@ -188,7 +173,7 @@ def _(context: Context) -> Outcome:
     note="The count of right patterns says less of the slope than the mean does: the limit is .585 "
     "(rlif-rise-given-count).",
 )
-def _(context: Context) -> Outcome:
+def rlif_rises_for_certain_by_count(context: Context) -> Outcome:
     return _share_of(1.0, _right(_many(context), "count").rises)
 
 
@@ -199,7 +184,7 @@ def _(context: Context) -> Outcome:
     setting=_UNIFORM,
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def rlif_rise_given_mean(context: Context) -> Outcome:
     return _share_of(0.6768, _right(_many(context), "mean").rises)
 
 
@@ -210,7 +195,7 @@ def _(context: Context) -> Outcome:
     setting=_UNIFORM,
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def rlif_rise_given_count(context: Context) -> Outcome:
     return _share_of(0.5852, _right(_many(context), "count").rises)
 
 
@@ -224,7 +209,7 @@ def _(context: Context) -> Outcome:
     note="Answers then move at pi(r) (q - 1/2), and a pattern adds (p - 1/2)(W - mean W) + "
     "p (1 - p)(2p - 1) to the slope, whose correlation with p is .778: 1/2 + arcsin(.778)/pi.",
 )
-def _(context: Context) -> Outcome:
+def rlif_rise_differentiated(context: Context) -> Outcome:
     return _share_of(0.784, _right(_many(context), "mean").rises_through)
 
 
@@ -237,7 +222,7 @@ def _(context: Context) -> Outcome:
     setting=_UNIFORM,
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def rlif_rise_unconditional(context: Context) -> Outcome:
     return _share_of(0.5, _many(context).rises)
 
 
@@ -250,7 +235,7 @@ def _(context: Context) -> Outcome:
     setting="R = 1000, 16,000 draws (quick: 4,000)",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def rlif_rise_given_a_margin(context: Context) -> Outcome:
     return _share_of(0.9985, _many(context, 1000, 0.3).rises)
 
 
@@ -261,7 +246,7 @@ def _(context: Context) -> Outcome:
     setting="16,000 draws (quick: 4,000)",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def rlif_rise_with_tilt_100(context: Context) -> Outcome:
     return _share_of(0.6199, _many(context, 100, 0.1).rises)
 
 
@@ -272,7 +257,7 @@ def _(context: Context) -> Outcome:
     setting="16,000 draws (quick: 4,000)",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def rlif_rise_with_tilt_1000(context: Context) -> Outcome:
     return _share_of(0.8329, _many(context, 1000, 0.1).rises)
 
 
@@ -282,7 +267,7 @@ def _(context: Context) -> Outcome:
     statement="with probability 1/2 the pattern of highest reward is the worst one",
     setting=f"{_UNIFORM}, given mean p > 1/2",
 )
-def _(context: Context) -> Outcome:
+def rlif_ends_at_the_worst_by_half(context: Context) -> Outcome:
     found = _right(_many(context), "mean")
     return _share_of(0.5, found.end == found.lowest)
 
@@ -293,7 +278,7 @@ def _(context: Context) -> Outcome:
     statement="of their runs (R = 1e3, 1e4) 48.7 % ended improved",
     setting=f"{_UNIFORM}, given mean p > 1/2; how many runs theirs is a share of is not known here",
 )
-def _(context: Context) -> Outcome:
+def rlif_simulation(context: Context) -> Outcome:
     found = _right(_many(context), "mean")
     return _share_of(0.487, found.end > found.start)
 
@@ -306,7 +291,7 @@ def _(context: Context) -> Outcome:
     setting="R = 100, p uniform, 16,000 draws (quick: 4,000)",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def rlif_end_given_mean(context: Context) -> Outcome:
     found = _right(_many(context, 100), "mean")
     phi = (1 + math.erf(math.sqrt(3 / 100) / math.sqrt(2))) / 2
     return _share_of(phi, found.end > found.start)
@@ -319,7 +304,7 @@ def _(context: Context) -> Outcome:
     setting="16,000 draws (quick: 4,000)",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def rlif_end_with_tilt(context: Context) -> Outcome:
     found = _many(context, 10, 0.5)
     return _share_of((1 - 0.5 * 10 / 11) / 2, found.end < found.start)
 
@@ -331,154 +316,6 @@ def _(context: Context) -> Outcome:
     setting="tilt .1, R = 1000, 16,000 draws (quick: 4,000)",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def rlif_worst_with_tilt(context: Context) -> Outcome:
     found = _many(context, 1000, 0.1)
     return _share_of(0.45, found.end == found.lowest)
-
-
-# The table of internal rewards
-
-
-def _pattern_values(
-    policy: qra.TabularPolicy,
-) -> list[tuple[qra.objectives.AbstractReward, np.ndarray]]:
-    """What each reward is worth to a pattern, up to a constant."""
-    pi, q = _tables(policy)
-    entropy = -np.sum(q * np.log(q), axis=1)
-    ordered, share_of = np.sort(q, axis=1), pi @ q
-    return [
-        (qra.SelfCertainty(), -np.mean(np.log(q), axis=1)),
-        (qra.objectives.TrajectoryEntropy(), (np.log(pi) - entropy) / 2),
-        (qra.objectives.TokenEntropy(), -entropy / 2),
-        (qra.objectives.TopTwoMargin(), ordered[:, -1] - ordered[:, -2]),
-        (qra.objectives.SequenceProbability(), pi * np.sum(q**2, axis=1)),
-        (qra.objectives.SelfConsistency(), q @ share_of),
-        (qra.objectives.MajorityVote(), q[:, np.argmax(share_of)]),
-        (qra.objectives.ReferenceProbability(), q[:, 0]),
-    ]
-
-
-@claim(
-    id="internal-rewards-are-replicators",
-    source=DERIVED,
-    statement="held constant, each internal reward moves patterns by pi_r (W_r - mean W), W in "
-    "closed form",
-    setting="eight rewards, a random policy, three answers: largest difference of velocities",
-    ours=True,
-)
-def _(context: Context) -> Outcome:
-    policy, problem = _random_policy(context)
-    pi, _ = _tables(policy)
-    worst = 0.0
-    for reward, values in _pattern_values(policy):
-        found = velocity(qra.Objective(reward), policy, problem).pattern_logits[0]
-        worst = max(worst, np.abs(found - pi * (values - pi @ values)).max())
-    return close(0.0, worst, atol=1e-14)
-
-
-@claim(
-    id="differentiating-doubles",
-    source=DERIVED,
-    statement="differentiated through, sequence probability and soft self-consistency move "
-    "patterns "
-    "and answers twice as fast, trajectory entropy just as fast",
-    setting="a random policy, three answers: largest difference of velocities",
-    ours=True,
-)
-def _(context: Context) -> Outcome:
-    at, worst = _random_policy(context), 0.0
-    for reward, factor in (
-        (qra.objectives.SequenceProbability(), 2),
-        (qra.objectives.SelfConsistency(), 2),
-        (qra.objectives.TrajectoryEntropy(), 1),
-    ):
-        held, through = (
-            velocity(qra.Objective(reward, differentiate_reward=whether), *at)
-            for whether in (False, True)
-        )
-        for one, other in (
-            (held.pattern_logits, through.pattern_logits),
-            (held.answer_logits, through.answer_logits),
-        ):
-            worst = max(worst, float(abs(factor * one - other).max()))
-    return close(0.0, worst, atol=1e-14)
-
-
-@claim(
-    id="reference-probability-is-rlvr",
-    source=DERIVED,
-    statement="rewarding the probability of the reference answer moves patterns exactly as RLVR",
-    setting="a random policy, three answers: largest difference of velocities",
-    ours=True,
-)
-def _(context: Context) -> Outcome:
-    policy, problem = _random_policy(context)
-    objectives = qra.Objective(qra.objectives.ReferenceProbability()), qra.RLVR()
-    found = [velocity(one, policy, problem).pattern_logits for one in objectives]
-    return close(0.0, float(abs(found[0] - found[1]).max()), atol=1e-15)
-
-
-# Majority votes
-
-
-@once
-def _votes(right: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the first majority answer, and accuracies, over 40 best responses to the majority
-    vote with a KL of strength 1 to the iterate before; the right answer is given."""
-    policy, _ = qra.two_stage(np.array([0.5, 0.3, 0.2]), np.array([0.7, 0.5, 0.2]))
-    problem = qra.Problem(np.array([right]))
-    shares, accuracies, first = [], [], None
-    for _ in range(41):
-        vote = int(np.argmax(qra.objectives.MajorityVote()(policy, problem)[0, 0]))
-        first = vote if first is None else first
-        chosen = qra.Problem(np.array([first]))
-        shares.append(float(qra.mean_accuracy(policy, chosen)))
-        accuracies.append(float(qra.mean_accuracy(policy, problem)))
-        # The vote rewards one answer: RLVR, as if that were the right one.
-        flow = qra.GradientFlow(qra.RLVR(1.0), qra.Problem(np.array([vote])), "all")
-        policy = qra.laws.optimal_policy(policy, flow)
-    return np.array(shares), np.array(accuracies)
-
-
-@claim(
-    id="majority-vote-sharpens",
-    source="arXiv 2603.08660, as summarised",
-    statement="majority vote (TTRL) with a KL to the iterate before sharpens the first majority: "
-    "logit p_k = logit p_0 + k/beta",
-    setting="pi = (.5, .3, .2), p = (.7, .5, .2), answers free, beta = 1, k up to 8: largest "
-    "difference of logits",
-)
-def _(context: Context) -> Outcome:
-    shares = _votes(0)[0][:9]
-    logits = np.log(shares / (1 - shares))
-    return close(0.0, np.abs(logits - logits[0] - np.arange(9)).max(), atol=1e-9)
-
-
-@claim(
-    id="majority-vote-collapses-if-wrong",
-    source="arXiv 2603.08660, as summarised",
-    statement="where the first majority is wrong, sharpening it ends in collapse",
-    setting="the same with the other answer right, accuracy .46 at first: accuracy after 40 "
-    "iterations",
-)
-def _(context: Context) -> Outcome:
-    accuracies = _votes(1)[1]
-    return close(0.0, accuracies[-1], atol=1e-12)
-
-
-@claim(
-    id="majority-vote-is-a-replicator-of-votes",
-    source=DERIVED,
-    statement="as a flow, majority vote moves the answers too: the majority's gain is "
-    "pi_r q_r (1 - q_r)",
-    setting="a random policy, three answers: largest difference of velocities of its logits",
-    ours=True,
-)
-def _(context: Context) -> Outcome:
-    policy, problem = _random_policy(context)
-    pi, q = _tables(policy)
-    vote = int(np.argmax(pi @ q))
-    found = velocity(qra.Objective(qra.objectives.MajorityVote()), policy, problem).answer_logits[
-        0, :, vote
-    ]
-    return close(0.0, np.abs(found - pi * q[:, vote] * (1 - q[:, vote])).max(), atol=1e-15)
