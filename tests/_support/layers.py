@@ -127,26 +127,30 @@ def _parse(text: str) -> Parsed:
     return Parsed(tuple(reader.imports), tuple(reader.private))
 
 
+def read_sources(root: Path) -> dict[str, str]:
+    """The texts of all modules of `PACKAGES` below a folder, by file."""
+    paths = (path for package in PACKAGES for path in sorted((root / package).rglob("*.py")))
+    return {path.relative_to(root).as_posix(): path.read_text() for path in paths}
+
+
 class House(NamedTuple):
-    """The modules below a folder: their files, imports, and private attributes they use."""
+    """Modules: their files, imports, and private attributes they use."""
 
     files: Mapping[str, str]
     imports: Mapping[str, tuple[Import, ...]]
     private: Mapping[str, tuple[tuple[int, str, str], ...]]
 
     @staticmethod
-    def read(root: Path) -> "House":
-        """All modules of `PACKAGES` below a folder."""
+    def of(sources: Mapping[str, str]) -> "House":
+        """The modules of some sources, texts by file."""
         files, parsed, folders = {}, {}, set()
-        for package in PACKAGES:
-            for path in sorted((root / package).rglob("*.py")):
-                parts = path.relative_to(root).with_suffix("").parts
-                if parts[-1] == "__init__":
-                    parts = parts[:-1]
-                    folders.add(".".join(parts))
-                name = ".".join(parts)
-                files[name] = str(path.relative_to(root))
-                parsed[name] = _parse(path.read_text())
+        for file, text in sources.items():
+            name = file.removesuffix(".py").replace("/", ".")
+            if name.endswith(".__init__"):
+                name = name.removesuffix(".__init__")
+                folders.add(name)
+            files[name] = file
+            parsed[name] = _parse(text)
         imports = {
             name: tuple(_resolved(name, name in folders, one.imports, files))
             for name, one in parsed.items()
