@@ -75,7 +75,7 @@ def test_fault_is_found(rule, file, fault):
 
 HARMLESS = [
     ("qra_jax/times/_regime.py", "def f():\n    import matplotlib.pyplot\n    import polars"),
-    ("qra_jax/solvers/_solve.py", "def f():\n    from ._dataset import trajectory_dataset"),
+    ("qra_jax/diagnosis/_run.py", "def f():\n    from ..plot._elements import style"),
     ("qra_jax/times/_regime.py", "from ..flows._events import ValuePasses\nimport optax"),
     ("experiments/_lab/start.py", "x = qra.__version__\ny = qra.flows.Status"),
     ("experiments/maps/sft/figure.py", "from .known import CHECK_START"),

@@ -14,6 +14,7 @@ from .._core.floats import snapped_difference
 from .._core.types import Scalar
 from ..objectives._rewards import AbstractReward, Verifiable
 from ..policies._policy import AbstractPolicy
+from ..policies._problem import Problem
 from ..policies._tabular import TabularPolicy
 from ._flow import GradientFlow
 
@@ -38,9 +39,38 @@ class AbstractEvent(eqx.Module):
     def value(self, state: FlowState) -> Scalar:
         """Negative before the event, 0 at it. At least 0 at the start: it has happened already."""
 
+    @abc.abstractmethod
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """Raise `ValueError` or `TypeError` where the event means nothing: an index out of range,
+        a policy of the wrong kind. Looks at shapes and concrete values only."""
+
     def lasts(self) -> bool:
         """Whether, in a flow of constant pattern rewards, it surely goes on once it has begun."""
         return False
+
+
+def _check_index(index: ArrayLike, name: str, number: int, whose: str) -> None:
+    """Require an index below `number`, where it can be looked at."""
+    array = jnp.asarray(index)
+    must = f"index one of {whose}, from 0 to {number - 1}"
+    require(jnp.issubdtype(array.dtype, jnp.integer), name, must, index)
+    require_all(array, lambda i: (i >= 0) & (i < number), name, must)
+
+
+def _check_question(question: ArrayLike, problem: Problem) -> None:
+    _check_index(question, "question", problem.num_questions, "the problem's questions")
+
+
+def _check_pattern(pattern: ArrayLike, policy: AbstractPolicy) -> None:
+    _check_index(pattern, "pattern", policy.exists.shape[1], "the policy's patterns")
+
+
+def _check_table(policy: AbstractPolicy, event: AbstractEvent) -> None:
+    if not isinstance(policy, TabularPolicy):
+        raise TypeError(
+            f"policy must be a TabularPolicy for {type(event).__name__}, which looks at the logits "
+            f"of its patterns, got a {type(policy).__name__}"
+        )
 
 
 class ValueReaches(AbstractEvent):
@@ -72,6 +102,11 @@ class ValueReaches(AbstractEvent):
         self.question = None if question is None else jnp.asarray(question)
         self.direction = direction
         self.reward = reward
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if the problem has no such question."""
+        if self.question is not None:
+            _check_question(self.question, problem)
 
     def value(self, state: FlowState) -> Scalar:
         problem = state.flow.problem
@@ -150,6 +185,15 @@ class PatternReaches(AbstractEvent):
     def lasts(self) -> bool:
         return self.lasting
 
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if there is no such pattern or question."""
+        _check_question(self.question, problem)
+        if self.pattern.dtype == bool:
+            wanted, shape = policy.exists.shape[1:], self.pattern.shape[-1:]
+            require(shape == wanted, "pattern", f"be an index or a mask of shape {wanted}", shape)
+        else:
+            _check_pattern(self.pattern, policy)
+
     def value(self, state: FlowState) -> Scalar:
         probs, _ = state.policy.pattern_table(state.flow.problem)
         probs = probs[self.question]
@@ -187,9 +231,15 @@ class ValuePasses(AbstractEvent):
     def lasts(self) -> bool:
         return True
 
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if there is no such pattern or question, `TypeError` if the
+        policy is no table."""
+        _check_table(policy, self)
+        _check_question(self.question, problem)
+        _check_pattern(self.pattern, policy)
+
     def value(self, state: FlowState) -> Scalar:
-        if not isinstance(state.policy, TabularPolicy):
-            raise TypeError(f"policy must be a TabularPolicy for this event, got {state.policy!r}")
+        _check_table(state.policy, self)
         reward = state.flow.objective.reward
         _, values = state.policy.pattern_table(state.flow.problem, reward)
         logits, values = state.policy.pattern_logits[self.question], values[self.question]
@@ -258,6 +308,13 @@ class Approaches(AbstractEvent):
         apart = jnp.abs(jnp.where(largest, -rest, apart))
         return jnp.where(self.among, jnp.max(apart, axis=1), jnp.inf)
 
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if the points are of other patterns, or there is no such
+        question."""
+        _check_question(self.question, problem)
+        wanted, width = policy.exists.shape[1], self.points.shape[-1]
+        require(width == wanted, "points", f"have a column for each of {wanted} patterns", width)
+
     def value(self, state: FlowState) -> Scalar:
         probs, _ = state.policy.pattern_table(state.flow.problem)
         nearest = jnp.min(self.distances(probs[self.question]))
@@ -268,7 +325,7 @@ class Approaches(AbstractEvent):
 
 
 class LogitPeaks(AbstractEvent):
-    """The logit of a pattern stops rising (its probability peaks earlier).
+    """The logit of a pattern stops rising (its probability peaks earlier). For a `TabularPolicy`.
 
     **Arguments:** `pattern`: its index; `question`: the question's index.
     """
@@ -279,6 +336,13 @@ class LogitPeaks(AbstractEvent):
     def __init__(self, pattern: ArrayLike, question: ArrayLike = 0):
         self.pattern = jnp.asarray(pattern)
         self.question = jnp.asarray(question)
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if there is no such pattern or question, `TypeError` if the
+        policy is no table."""
+        _check_table(policy, self)
+        _check_question(self.question, problem)
+        _check_pattern(self.pattern, policy)
 
     def value(self, state: FlowState) -> Scalar:
         direction, _ = state.velocity()
@@ -298,6 +362,9 @@ class TimeReached(AbstractEvent):
     def __init__(self, log_time: ArrayLike):
         self.log_time = as_float(log_time)
         require_all(self.log_time, lambda x: x == x, "log_time", "not be NaN")
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """Fits every policy and problem."""
 
     def value(self, state: FlowState) -> Scalar:
         level = self.log_time.astype(state.log_time.dtype)
@@ -327,6 +394,9 @@ class Stationary(AbstractEvent):
         else:
             self.tol = as_float(tol)
             require_all(self.tol, lambda x: x > 0, "tol", "be above 0")
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """Fits every policy and problem."""
 
     def value(self, state: FlowState) -> Scalar:
         _, log_speed = state.velocity()

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from .._core.checks import as_float, require, require_all
-from ..policies._policy import AbstractPolicy, RewardFunction, from_leader
+from ..policies._policy import AbstractPolicy, RewardFunction, check_order, from_leader
 from ..policies._problem import Problem
 from ._rewards import Verifiable
 
@@ -18,6 +18,7 @@ def accuracy(policy: AbstractPolicy, problem: Problem) -> Float[Array, " Q"]:
 
     Source: arXiv 2506.04695, section 3.
     """
+    check_order(policy, problem, "problem")
     return policy.expectation(Verifiable(), problem)
 
 
@@ -64,6 +65,7 @@ def advantage(
 
     Source: derived in docs.
     """
+    check_order(policy, problem, "problem")
     probs, values = policy.pattern_table(problem, reward)
     base, rest = from_leader(probs, values)
     return jnp.where(policy.exists, (values - base[:, None]) - rest[:, None], 0)

@@ -156,6 +156,18 @@ class AbstractPolicy(eqx.Module):
         """
 
 
+def check_order(policy: object, other: object, name: str) -> None:
+    """**Raises:** `TypeError` if `policy` is no policy; one that says so if the two are swapped."""
+    if isinstance(policy, AbstractPolicy):
+        return
+    if isinstance(other, AbstractPolicy):
+        raise TypeError(
+            f"policy must come first and {name} second, got them the other way round: "
+            f"a {type(policy).__name__} and a {type(other).__name__}"
+        )
+    raise TypeError(f"policy must be an AbstractPolicy, got {policy!r}")
+
+
 def from_leader(
     probs: Float[Array, "..."], values: Float[Array, "..."]
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
