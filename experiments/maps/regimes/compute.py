@@ -68,7 +68,7 @@ class Regimes(Map):
         )
 
     def ticks(self) -> int:
-        return 2 * (self.resolution**2 + len(CASES))
+        return self.resolution**2 + len(CASES)
 
     def compute(self, progress: Progress) -> xr.Dataset:
         table = None if self.patterns is None else qra.rollouts.read_pattern_table(self.patterns)
@@ -89,7 +89,7 @@ class Regimes(Map):
                 **first_times(starts, start_rates, self.eps, progress),
                 **first_look(starts, start_rates),
             }
-        progress(2 * int((~inside).sum()))
+        progress(int((~inside).sum()))
 
         data = xr.Dataset(
             coords={

@@ -79,8 +79,7 @@ class Sft(Map):
         return np.geomspace(self.shortest, self.longest, self.resolution)
 
     def ticks(self) -> int:
-        states = len(self.qualities) * len(np.union1d(self.durations, CHECK_DURATIONS)) + 1
-        return 2 * states
+        return len(self.qualities) * len(np.union1d(self.durations, CHECK_DURATIONS)) + 1
 
     def compute(self, progress: Progress) -> xr.Dataset:
         start = _Start(self.pattern_probs, self.success_rates)
