@@ -10,9 +10,10 @@ from typing import Annotated
 import jax
 import tyro
 
+from qra_jax.commands import BadSetting
+
 from ._lab.claim import Claim, Verdict
 from ._lab.map import Map, MapResult
-from ._lab.settings import BadSetting
 from ._lab.together import run_maps
 from .maps.branches.compute import Branches
 from .maps.calibration.compute import Calibration

@@ -1,8 +1,10 @@
 """The library as a user meets it, each time in a fresh process: no float64, no run-time types."""
 
+import ast
 import operator
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -139,3 +141,29 @@ def test_documented(name):
     """Every public function and class says what it is."""
     thing = operator.attrgetter(name)(qra)
     assert name == "__version__" or (thing.__doc__ or "").strip()
+
+
+PACKAGE = Path(qra.__file__).parent
+NAMESPACES = [
+    str(path.parent.relative_to(PACKAGE))
+    for path in sorted(PACKAGE.glob("[a-z]*/**/__init__.py"))
+    if "import" in path.read_text()
+]
+
+
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_all_is_all(name):
+    """Each namespace lists in `__all__` what it imports for its users, and nothing else."""
+    body = ast.parse((PACKAGE / name / "__init__.py").read_text()).body
+    imported = [each for line in body if isinstance(line, ast.ImportFrom) for each in line.names]
+    (listed,) = (
+        ast.literal_eval(line.value)
+        for line in body
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "__all__"
+    )
+    assert sorted(listed) == sorted(each.asname or each.name for each in imported)
+
+
+def test_annotations_are_for_all():
+    """Type checkers read those of an installed library only where it says so."""
+    assert (PACKAGE / "py.typed").exists()

@@ -9,9 +9,11 @@ from typing import ClassVar
 import xarray as xr
 from matplotlib.figure import Figure
 
+from qra_jax.commands import require_setting
+
 from .claim import Claim, plain
-from .settings import Progress, require_setting
-from .store import failures, provenance, read_data, write_files
+from .progress import Progress
+from .store import attributes, failures, read_data, write_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Map(abc.ABC):
         kept = dataclasses.asdict(self.chosen)
         for key in ("out", "quick", "redraw", "quiet"):
             del kept[key]
-        data.attrs.update(provenance(self.name, kept))
+        data.attrs.update(attributes(self.name, kept))
         return data
 
 

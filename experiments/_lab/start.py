@@ -9,7 +9,7 @@ import numpy as np
 import qra_jax as qra
 from qra_jax.sweep import Chunked
 
-from .settings import Progress
+from .progress import Progress
 
 CHECK_PROBS, CHECK_RATES = (0.05, 0.70, 0.25), (0.9, 0.7, 0.1)
 """The check case: the entangled start of arXiv 2506.04695 (gamma = 6); its success rates are

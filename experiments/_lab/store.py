@@ -1,21 +1,21 @@
 """The files of a map: its data with their provenance, its figure, its summary."""
 
+import contextlib
 import json
 import os
-import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 import qra_jax as qra
+from qra_jax.commands import writing_to
+from qra_jax.sweep import as_attributes, provenance
 
 OUTSIDE = -1
 """Status of a grid point that stands for no policy, such as probabilities that sum to over 1."""
@@ -32,23 +32,12 @@ def read_data(folder: Path) -> xr.Dataset:
         raise ValueError(f"redraw must find readable data, got {store} ({error})") from None
 
 
-def provenance(name: str, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Versions, device, seed and settings, as attributes of the data."""
-    device = jax.devices()[0]
-    versions = {key: sys.modules[key].__version__ for key in ("jax", "diffrax", "equinox", "numpy")}
+def attributes(name: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Versions, device, seed and settings of a map, as attributes of its data."""
     kept = {
         key: str(value) if isinstance(value, Path) else value for key, value in settings.items()
     }
-    return {
-        "map": name,
-        "version": qra.__version__,
-        "versions": json.dumps(versions),
-        "python": platform.python_version(),
-        "device": f"{device.platform} ({device.device_kind})",
-        "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
-        "seed": str(settings["seed"]),
-        "settings": json.dumps(kept),
-    }
+    return {"map": name, "seed": str(settings["seed"]), **as_attributes(provenance(kept))}
 
 
 def failures(data: xr.Dataset) -> dict[str, int]:
@@ -81,7 +70,9 @@ def write_files(folder: Path, data: xr.Dataset, figure: Figure, summary: Mapping
     **Raises:** `ValueError` if the folder cannot be written.
     """
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, fresh, ignore_errors=True)
+        stack.enter_context(writing_to(folder))
         os.chmod(fresh, 0o755)
         # Format 2: consolidated metadata is part of it, so xarray opens it without a warning.
         _portable(data).to_zarr(fresh / "data.zarr", mode="w", zarr_format=2, consolidated=True)
@@ -95,10 +86,3 @@ def write_files(folder: Path, data: xr.Dataset, figure: Figure, summary: Mapping
             shutil.rmtree(old)
         else:
             os.replace(fresh, folder)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ValueError(
-            f"out must be a folder that can be written, got {folder} ({reason})"
-        ) from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)

@@ -8,12 +8,10 @@ from contextlib import ExitStack
 
 from tqdm import tqdm
 
+from qra_jax.commands import require_writable
+
 from .map import Map, MapResult, write_map
-from .settings import Progress, require_writable
-
-
-class _Stopped(Exception):
-    """Raised inside a map whose result nobody waits for any more."""
+from .progress import stoppable
 
 
 def run_maps(maps: Sequence[Map]) -> list[MapResult]:
@@ -43,7 +41,7 @@ def run_maps(maps: Sequence[Map]) -> list[MapResult]:
         stack.callback(stop.set)
         # The longest is last: it begins first.
         order = range(len(maps))[::-1]
-        waiting = {pool.submit(maps[at].data, _stoppable(bars[at], stop)): at for at in order}
+        waiting = {pool.submit(maps[at].data, stoppable(bars[at].update, stop)): at for at in order}
         for done in as_completed(waiting):
             at = waiting[done]
             results[at] = write_map(maps[at], done.result())
@@ -60,12 +58,3 @@ def _bar(settings: Map, position: int) -> tqdm:
         leave=True,
         delay=0.2,
     )
-
-
-def _stoppable(bar: tqdm, stop: threading.Event) -> Progress:
-    def progress(number: int) -> None:
-        if stop.is_set():
-            raise _Stopped
-        bar.update(number)
-
-    return progress

@@ -15,8 +15,9 @@ import jax
 import tyro
 from tqdm import tqdm
 
+from qra_jax.commands import BadSetting, require_setting, require_writable
+
 from .._lab.claim import Verdict, plain
-from .._lab.settings import BadSetting, require_setting, require_writable
 from . import LEDGER
 from ._ledger import Entry, Result, run
 from ._page import counts, page, table

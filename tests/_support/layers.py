@@ -22,14 +22,13 @@ FLOORS = (
     ("cli",),
 )
 """The floors of the library, from below; those of one level do not see each other."""
+SAME = {"commands": "cli"}
+"""What else belongs to a floor: the console script is a module beside its folder."""
 ROOMS = (
     ("_lab", "data"),
     ("maps",),
     ("language_model",),
     ("claims",),
-    ("_cache", "_grid_figure", "_diagnosis_text"),
-    ("_diagnosis_design", "_diagnosis_figures"),
-    ("_diagnosis_page",),
     ("sweep", "grid", "diagnose"),
 )
 """Those of the experiments."""
@@ -184,6 +183,7 @@ def _floor(name: str) -> tuple[int, str] | None:
     if package not in ORDERS or not inside:
         return None
     floor = inside.split(".")[0]
+    floor = SAME.get(floor, floor)
     for level, floors in enumerate(ORDERS[package]):
         if floor in floors:
             return level, floor
@@ -240,9 +240,6 @@ def _circles(house: House) -> Iterator[tuple[str, int, str]]:
 
 def _in_functions(house: House) -> Iterator[tuple[str, int, str]]:
     for name in house.files:
-        floor = _floor(name)
-        if floor is not None and floor[1] == "cli":
-            continue  # answers before anything is loaded
         for one in house.imports[name]:
             if one.where == "function" and not _is_heavy(house, one.target):
                 yield name, one.line, f"imports {one.target} in a function"

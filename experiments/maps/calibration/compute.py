@@ -10,11 +10,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import qra_jax as qra
+from qra_jax.commands import require_setting
 from qra_jax.diagnosis import Solver, Tables, band
 
 from ..._lab.claim import Claim
 from ..._lab.map import Map
-from ..._lab.settings import Progress, require_setting
+from ..._lab.progress import Progress
 from .claims import CLAIMS
 from .coverage import KINDS, calibration_error, covered
 from .figure import draw_calibration

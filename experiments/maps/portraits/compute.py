@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 import qra_jax as qra
 from qra_jax import plot
+from qra_jax.commands import require_setting
 
 from ..._lab.claim import Claim
 from ..._lab.map import Map
-from ..._lab.settings import Progress, require_setting
+from ..._lab.progress import Progress
 from ..._lab.start import CHECK_PROBS, CHECK_RATES
 from .claims import CLAIMS
 from .figure import draw_portraits

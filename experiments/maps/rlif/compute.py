@@ -13,12 +13,13 @@ from jaxtyping import Array, Int
 from matplotlib.figure import Figure
 
 import qra_jax as qra
+from qra_jax.commands import require_setting
 from qra_jax.sweep import map_chunks
 
 from ..._lab.claim import Claim
 from ..._lab.map import Map
+from ..._lab.progress import Progress
 from ..._lab.rlif_questions import draw_rates, ends, observe
-from ..._lab.settings import Progress, require_setting
 from .claims import CLAIMS
 from .figure import draw_rlif
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-import qra_jax as qra
-from qra_jax.diagnosis import Band, Diagnosis, TimeBand
-from qra_jax.plot import LN10
+from ...plot import LN10
+from ...times import Regime
+from .. import Band, Diagnosis, TimeBand
 
 SURE = 0.9
 """A statement with at least this probability is called settled."""
@@ -27,9 +27,9 @@ def share(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
-def chance(value: float, draws: int) -> str:
-    """A probability that was counted in draws: never quite 0 or 1."""
-    least = 1 / (draws + 1)
+def chance(value: float, found: Diagnosis) -> str:
+    """A probability that was counted in the draws of a diagnosis: never quite 0 or 1."""
+    least = 1 / (found.settings.draws + 1)
     if value < least:
         return f"< {share(least)}"
     return f"> {share(1 - least)}" if value > 1 - least else share(value)
@@ -62,41 +62,41 @@ def interval(band: Band, index=(), show=number) -> str:
 
 def regime_shares(found: Diagnosis) -> dict[str, float]:
     """Probability of each regime, mean over questions by weight."""
-    mean = found.weights @ found.regime_probs
-    return {kind.name: float(mean[kind]) for kind in qra.Regime}
+    mean = found.data.weights @ found.regime.probs
+    return {kind.name: float(mean[kind]) for kind in Regime}
 
 
 def verdict(found: Diagnosis) -> str:
     """The first thing to know, in a sentence or two."""
     shares = regime_shares(found)
-    best = _likely(found, found.best_probs)
-    if len(found.patterns) == 1:
+    best = _likely(found, found.regime.best_probs)
+    if len(found.data.patterns) == 1:
         return "There is one pattern only: RLVR has nothing to select."
-    if len(found.weights) > 1:
+    if len(found.data.weights) > 1:
         parts = ", ".join(f"{100 * value:.0f} % {name}" for name, value in shares.items())
-        return f"Of {len(found.weights)} questions, each by itself, expect {parts}."
+        return f"Of {len(found.data.weights)} questions, each by itself, expect {parts}."
     strong = shares["STRONG"]
     if strong >= SURE:
         return (
-            f"Strong start (probability {chance(strong, found.draws)}): RLVR needs no way out of "
+            f"Strong start (probability {chance(strong, found)}): RLVR needs no way out of "
             f"entanglement, and raises {best} from the first step."
         )
     if 1 - strong >= SURE:
-        misleading = _likely(found, found.misleading_probs)
+        misleading = _likely(found, found.regime.misleading_probs)
         kind = "Entangled" if shares["ENTANGLED"] >= SURE else "Weak"
         return (
-            f"{kind} start (probability {chance(1 - strong, found.draws)}): RLVR will first "
+            f"{kind} start (probability {chance(1 - strong, found)}): RLVR will first "
             f"raise {misleading}, which misleads, before it turns to {best}. "
             "Fine-tuning first would help."
         )
-    parts = ", ".join(f"{name} {chance(value, found.draws)}" for name, value in shares.items())
+    parts = ", ".join(f"{name} {chance(value, found)}" for name, value in shares.items())
     return f"These rollouts do not settle the regime: {parts}."
 
 
 def _likely(found: Diagnosis, probs: np.ndarray) -> str:
-    mean = found.weights @ probs
+    mean = found.data.weights @ probs
     at = int(np.argmax(mean))
-    return f"'{found.patterns[at]}' (probability {chance(float(mean[at]), found.draws)})"
+    return f"'{found.data.patterns[at]}' (probability {chance(float(mean[at]), found)})"
 
 
 def _time_row(name: str, found: TimeBand, log_unit: float = 0.0) -> Row:
@@ -120,9 +120,9 @@ def _time_row(name: str, found: TimeBand, log_unit: float = 0.0) -> Row:
 
 def key_figures(found: Diagnosis) -> list[Row]:
     """What the practitioner asks first."""
-    ahead = found.forecast
+    ahead = found.rlvr.forecast
     accuracies = (
-        ("accuracy now", found.accuracy),
+        ("accuracy now", found.start.accuracy),
         ("accuracy in the end (RLVR)", ahead.end_accuracy),
     )
     rows = [
@@ -130,25 +130,24 @@ def key_figures(found: Diagnosis) -> list[Row]:
     ]
     shares = regime_shares(found)
     rows += [
-        Row(f"probability of {name}", chance(value, found.draws), "")
-        for name, value in shares.items()
+        Row(f"probability of {name}", chance(value, found), "") for name, value in shares.items()
     ]
-    if len(found.weights) == 1:
-        gamma = float(found.gamma.median[0])
-        rows.append(Row("gamma, unless STRONG", number(gamma), interval(found.gamma, 0)))
+    if len(found.data.weights) == 1:
+        gamma = float(found.regime.gamma.median[0])
+        rows.append(Row("gamma, unless STRONG", number(gamma), interval(found.regime.gamma, 0)))
         times = (
-            ("T0, the end of entanglement", found.log_entanglement_time),
-            (f"time to pi(best) = {1 - found.eps:g}", found.log_convergence_time),
+            ("T0, the end of entanglement", found.rlvr.log_entanglement_time),
+            (f"time to pi(best) = {1 - found.settings.eps:g}", found.rlvr.log_convergence_time),
         )
         rows += [_time_row(name, each) for name, each in times]
-        if found.step_forecast is not None:
-            per_step = float(found.step_forecast.log_scale.median)
+        if found.rlvr.step_forecast is not None:
+            per_step = float(found.rlvr.step_forecast.log_scale.median)
             rows += [_time_row(f"{name}, in steps", each, per_step) for name, each in times]
     if found.rlif is not None:
         rows.append(
             Row(
                 "risk that RLIF ends below its start",
-                chance(found.rlif.ends_below_start, found.draws),
+                chance(found.rlif.ends_below_start, found),
                 f"by {found.rlif.reward}, {found.rlif.rollouts} rollouts",
             )
         )
@@ -172,20 +171,24 @@ class PatternRow(NamedTuple):
 def pattern_rows(found: Diagnosis) -> list[PatternRow]:
     """A row for each pattern as modelled."""
     rows = []
-    probs, rates = (mean_band(found, x) for x in (found.pattern_probs, found.success_rates))
-    best, misleading = (found.weights @ x for x in (found.best_probs, found.misleading_probs))
-    for at, name in enumerate(found.patterns):
+    probs, rates = (
+        mean_band(found, x) for x in (found.start.pattern_probs, found.start.success_rates)
+    )
+    best, misleading = (
+        found.data.weights @ x for x in (found.regime.best_probs, found.regime.misleading_probs)
+    )
+    for at, name in enumerate(found.data.patterns):
         rows.append(
             PatternRow(
                 name,
-                int(found.samples[:, at].sum()),
-                int(found.correct[:, at].sum()),
+                int(found.data.samples[:, at].sum()),
+                int(found.data.correct[:, at].sum()),
                 share(float(probs.median[at])),
                 interval(probs, at, share),
                 share(float(rates.median[at])),
                 interval(rates, at, share),
-                chance(float(best[at]), found.draws),
-                chance(float(misleading[at]), found.draws),
+                chance(float(best[at]), found),
+                chance(float(misleading[at]), found),
             )
         )
     return rows
@@ -193,19 +196,19 @@ def pattern_rows(found: Diagnosis) -> list[PatternRow]:
 
 def mean_band(found: Diagnosis, band: Band) -> Band:
     """Of questions, by weight: the mean of the ends, which is wider than the band of the mean."""
-    return Band(*(found.weights @ x for x in (band.low, band.median, band.high)))
+    return Band(*(found.data.weights @ x for x in (band.low, band.median, band.high)))
 
 
 def slowest(found: Diagnosis) -> list[tuple[str, str, str, str]]:
     """Questions that take longest: name, probability of STRONG, time to converge, interval."""
-    if len(found.weights) == 1:
+    if len(found.data.weights) == 1:
         return []
-    times = found.log_convergence_time.overall
+    times = found.rlvr.log_convergence_time.overall
     order = np.argsort(-np.nan_to_num(times.median, nan=-np.inf), kind="stable")[:_SLOWEST]
     return [
         (
-            found.questions[i],
-            chance(float(found.regime_probs[i, qra.Regime.STRONG]), found.draws),
+            found.data.questions[i],
+            chance(float(found.regime.probs[i, Regime.STRONG]), found),
             time(float(times.median[i])),
             interval(times, i, time),
         )
@@ -238,8 +241,8 @@ def summary(found: Diagnosis) -> list[str]:
             f"  {row.name[:24]:<24} {row.samples:>7} {row.share:>7} {row.rate:>9} {row.best:>8} "
             f"{row.misleads:>10}"
         )
-    stuck = [sum(q.at == at for q in found.stuck) for at in (0, 1)]
-    if found.stuck:
+    stuck = [sum(q.at == at for q in found.data.stuck) for at in (0, 1)]
+    if found.data.stuck:
         lines += ["", f"  questions stuck: {stuck[0]} at 0, {stuck[1]} at 1"]
     for title, each in (("too uncertain to say", open_lines(found)), ("limits", found.limits)):
         if each:

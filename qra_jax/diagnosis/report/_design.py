@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-import qra_jax as qra
-from qra_jax.diagnosis import Band, Diagnosis, band
-
-from ._diagnosis_text import interval, number, share, time
+from ...fine_tuning import SFTDesign, design_sft
+from ...flows import Status
+from ...objectives import AbstractUtility
+from ...posteriors import pooled_posterior
+from .. import Band, Diagnosis, band
+from ._text import interval, number, share, time
 
 _DRAWS = 16
 """Draws that the design must serve all: its cost grows with them, its mean settles soon."""
@@ -39,7 +41,7 @@ class Plan:
     """The fine-tuning found, beside no fine-tuning and all data on the best pattern."""
 
     patterns: tuple[str, ...]
-    design: qra.fine_tuning.SFTDesign
+    design: SFTDesign
     before: np.ndarray
 
     @property
@@ -102,7 +104,7 @@ class Plan:
                 "the data hold several patterns: that is best while answers stay as they are, but "
                 "data of a bad pattern may teach a real model other things as well"
             )
-        if found.status != qra.Status.COMPLETED:
+        if found.status != Status.COMPLETED:
             lines.append("some solves failed")
         return lines
 
@@ -139,25 +141,27 @@ def design(
     budget: float,
     floor: float,
     cost: float,
-    utility: qra.objectives.AbstractUtility | None,
+    utility: AbstractUtility | None,
 ) -> Plan:
     """The best fine-tuning for draws of the pooled posterior: one data set serves all questions.
 
-    **Arguments:** `found`; `budget`, `floor`, `cost`, `utility`: as for `qra.design_sft`.
+    **Arguments:** `found`; `budget`, `floor`, `cost`, `utility`: as for `design_sft`.
 
-    **Raises:** `ValueError` as `qra.design_sft`.
+    **Raises:** `ValueError` as `design_sft`.
     """
-    posterior = qra.posteriors.pooled_posterior(found.samples, found.correct, found.prior)
-    for_draws, for_starts = jax.random.split(jax.random.fold_in(jax.random.key(found.seed), 3))
+    posterior = pooled_posterior(found.data.samples, found.data.correct, found.settings.prior)
+    for_draws, for_starts = jax.random.split(
+        jax.random.fold_in(jax.random.key(found.settings.seed), 3)
+    )
     probs, rates = (np.asarray(x)[:, 0] for x in posterior.draw(for_draws, _DRAWS))
-    best = qra.design_sft(
+    best = design_sft(
         probs,
         rates,
         budget=budget,
         floor=floor,
         cost=cost,
-        eps=found.eps,
+        eps=found.settings.eps,
         utility=utility,
         key=for_starts,
     )
-    return Plan(found.patterns, best, probs)
+    return Plan(found.data.patterns, best, probs)

@@ -5,17 +5,16 @@ import io
 import json
 from pathlib import Path
 
-import jinja2
 import matplotlib
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
-import qra_jax as qra
-from qra_jax.diagnosis import Diagnosis
-
-from ._diagnosis_design import Plan
-from ._diagnosis_figures import draw_figures
-from ._diagnosis_text import (
+from ..._core.folders import writing_to
+from ..._core.provenance import provenance
+from ..._core.version import VERSION
+from .. import Diagnosis
+from ._design import Plan
+from ._figures import draw_figures
+from ._text import (
     chance,
     interval,
     key_figures,
@@ -26,7 +25,16 @@ from ._diagnosis_text import (
     verdict,
 )
 
-_TEMPLATE = Path(__file__).with_name("_diagnosis_page.html")
+try:
+    import jinja2
+    from markupsafe import Markup
+except ImportError:
+    # Said before anything is computed, not after it.
+    raise ImportError(
+        "jinja2 is needed for the report: python -m pip install 'qra-jax[report]'"
+    ) from None
+
+_TEMPLATE = Path(__file__).with_name("page.html")
 _MOST_STUCK = 40
 
 
@@ -59,24 +67,24 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
     rlif = found.rlif
     return template.render(
         title=f"Diagnosis of {source}",
-        source=f"{source}: {found.samples.sum():.0f} rollouts of the base model, "
-        f"{found.num_questions} question{'' if found.num_questions == 1 else 's'}, "
-        f"{len(found.patterns)} patterns",
+        source=f"{source}: {found.data.samples.sum():.0f} rollouts of the base model, "
+        f"{found.data.num_questions} question{'' if found.data.num_questions == 1 else 's'}, "
+        f"{len(found.data.patterns)} patterns",
         found=found,
         verdict=verdict(found),
         key_figures=key_figures(found),
         patterns=pattern_rows(found),
         slowest=slowest(found),
         figure=figure,
-        risk="" if rlif is None else chance(rlif.ends_below_start, found.draws),
+        risk="" if rlif is None else chance(rlif.ends_below_start, found),
         rlif_end="" if rlif is None else interval(rlif.end_accuracy, (), share),
         design=plan,
-        stuck_counts=[sum(question.at == at for question in found.stuck) for at in (0, 1)],
+        stuck_counts=[sum(question.at == at for question in found.data.stuck) for at in (0, 1)],
         most_stuck=_MOST_STUCK,
         open_lines=open_lines(found),
         statuses=", ".join(f"{count} {name}" for name, count in found.status.items()),
         share=share,
-        version=qra.__version__,
+        version=VERSION,
     )
 
 
@@ -92,7 +100,7 @@ def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) ->
     figures = draw_figures(found)
     numbers = {
         "source": source,
-        "version": qra.__version__,
+        "provenance": provenance(),
         "verdict": verdict(found),
         "diagnosis": found.to_dict(),
         "design": None if plan is None else plan.to_dict(),
@@ -102,7 +110,7 @@ def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) ->
         "report.json": json.dumps(numbers, indent=1, allow_nan=False) + "\n",
     }
     written = []
-    try:
+    with writing_to(out):
         for name, text in texts.items():
             written.append(out / name)
             written[-1].write_text(text, encoding="utf-8")
@@ -110,9 +118,4 @@ def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) ->
             for suffix in ("png", "pdf"):
                 written.append(out / f"{name}.{suffix}")
                 figure.savefig(written[-1])
-    except OSError as error:
-        reason = error.strerror or error
-        raise ValueError(
-            f"out must be a folder that can be written, got {out} ({reason})"
-        ) from None
     return written
