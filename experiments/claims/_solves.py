@@ -16,9 +16,9 @@ from jaxtyping import Array, ArrayLike
 
 import qra_jax as qra
 
-from .. import _start
+from .._lab import start
 
-CHECK_PROBS, CHECK_RATES = (np.array(row) for row in (_start.CHECK_PROBS, _start.CHECK_RATES))
+CHECK_PROBS, CHECK_RATES = (np.array(row) for row in (start.CHECK_PROBS, start.CHECK_RATES))
 UTILITIES = {
     "mean": qra.objectives.Mean(),
     "grpo": qra.GRPO(),
@@ -149,7 +149,7 @@ def entanglement(probs: Rows, rates: Rows, which: ArrayLike = 0) -> Entangled:
     return Entangled(*_entangled(probs, rates, which))
 
 
-def entanglement_law(probs: Rows, rates: Rows) -> tuple[np.ndarray, np.ndarray]:
+def t0_law(probs: Rows, rates: Rows) -> tuple[np.ndarray, np.ndarray]:
     """log T0 of rows of starts by the law, and whether it says that it holds."""
     return _of_law(probs, rates)
 

@@ -13,7 +13,8 @@ import pytest
 from scipy import integrate, stats
 
 import qra_jax as qra
-from experiments.calibration import Calibration, calibration_error, covered
+from experiments.maps.calibration.compute import Calibration
+from experiments.maps.calibration.coverage import calibration_error, covered
 from qra_jax.diagnosis import Diagnosis, TrainingRun, band, diagnose, forecast_run
 from qra_jax.diagnosis._noise import StepNoise
 from qra_jax.diagnosis._rlif import Rewards, contest

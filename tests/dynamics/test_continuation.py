@@ -9,7 +9,7 @@ import scipy.optimize
 import scipy.special
 
 import qra_jax as qra
-from experiments.branches import Line
+from experiments.maps.branches.compute import Line
 
 ROWS = 128
 REF, RATES = np.array([0.05, 0.70, 0.25]), np.array([0.9, 0.7, 0.1])
