@@ -21,7 +21,6 @@ from ..training import (
 from ._diagnose import Diagnose, Estimator
 from ._settings import require_setting
 
-
 _ESTIMATORS: dict[Estimator, AbstractEstimator] = {
     "reinforce": REINFORCE(),
     "rloo": RLOO(),
