@@ -114,7 +114,9 @@ for name, call in {
     "until": lambda: qra.event_time(policy, problem, "never"),
     "direction": lambda: qra.AccuracyReaches(0.5, direction="up"),
     "trainable": lambda: qra.GradientFlow(qra.RLVR(), problem, "x"),
-    "geometry": lambda: qra.GradientFlow(qra.RLVR(), problem, geometry="flat"),
+    "geometry": lambda: qra.GradientFlow(qra.RLVR(), problem, geometry="natural"),
+    "estimator": lambda: qra.SampledGroups(4, estimator="grpo"),
+    "regularisers": lambda: qra.Objective(qra.Verifiable(), regularisers=qra.ReverseKL(0.1)),
 }.items():
     try:
         call()
@@ -126,14 +128,52 @@ for name, call in {
 def test_wrong_kind_of_argument():
     """Lists are arrays; an argument of another kind raises one line that names it and shows it."""
     lines = run(WRONG_KIND)
-    assert len(lines) == 9
-    of_value = ("direction", "trainable", "geometry")
+    assert len(lines) == 11
+    of_value = ("direction", "trainable")
     for line in lines:
         name, kind, message = line.split(" | ", maxsplit=2)
         assert kind == ("ValueError" if name in of_value else "TypeError")
         assert message.startswith(f"{name} must be ")
         assert ", got " in message
         assert "NEWLINE" not in message
+
+
+CLASS_FOR_INSTANCE = """
+import qra_jax as qra
+right, problem = qra.Verifiable(), qra.Problem([0])
+for call in (
+    lambda: qra.Objective(qra.SelfCertainty),
+    lambda: qra.RLIF(qra.SelfCertainty),
+    lambda: qra.objectives.Mixture([right, qra.SelfCertainty], [1.0, 1.0]),
+    lambda: qra.Objective(right, utility=qra.GRPO),
+    lambda: qra.Objective(right, regularisers=(qra.ReverseKL,)),
+    lambda: qra.GradientFlow(qra.SFT, problem),
+    lambda: qra.GradientFlow(qra.RLVR(), problem, geometry=qra.Natural),
+    lambda: qra.SampledGroups(4, estimator=qra.RLOO),
+):
+    try:
+        call()
+    except TypeError as error:
+        print(error)
+"""
+
+
+def test_classes_for_instances():
+    """Many are callable, as a function would be: the error says what to write."""
+    kinds = {
+        "reward": "SelfCertainty",
+        "utility": "GRPO",
+        "regularisers": "ReverseKL",
+        "objective": "SFT",
+        "geometry": "Natural",
+        "estimator": "RLOO",
+    }
+    names = ("reward", "reward", *kinds)
+    expected = [
+        f"{name} must be an instance, {kinds[name]}(...), got the class {kinds[name]}"
+        for name in names
+    ]
+    assert run(CLASS_FOR_INSTANCE) == expected
 
 
 @pytest.mark.parametrize("name", FIXED_NAMES)

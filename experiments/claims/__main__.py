@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from qra_jax.commands import BadSetting, require_setting, require_writable
 
-from .._claim import Verdict, plain
+from .._lab.claim import Verdict, plain
 from . import LEDGER
 from ._ledger import Entry, Result, run
 from ._page import counts, page, table

@@ -8,9 +8,27 @@ from ..diagnosis import Diagnosis, TrainingRun, diagnose
 from ..diagnosis.report import Plan, design, summary, write_report
 from ..objectives import Objective, Verifiable
 from ..rollouts import Fields, Rollouts, read_rollouts
-from ..training import SampledGroups
-from ._diagnose import Diagnose
+from ..training import (
+    REINFORCE,
+    RLOO,
+    AbstractEstimator,
+    RejectionFineTuning,
+    SampledDrGRPO,
+    SampledGroups,
+    SampledGRPO,
+    SampledMaxRL,
+)
+from ._diagnose import Diagnose, Estimator
 from ._settings import require_setting
+
+_ESTIMATORS: dict[Estimator, AbstractEstimator] = {
+    "reinforce": REINFORCE(),
+    "rloo": RLOO(),
+    "dr_grpo": SampledDrGRPO(),
+    "grpo": SampledGRPO(),
+    "rejection": RejectionFineTuning(),
+    "maxrl": SampledMaxRL(),
+}
 
 
 def run(settings: Diagnose) -> str:
@@ -22,7 +40,7 @@ def run(settings: Diagnose) -> str:
     jax.config.update("jax_enable_x64", True)
     sampler = None
     if settings.estimator is not None:
-        sampler = SampledGroups(settings.group_size, estimator=settings.estimator)
+        sampler = SampledGroups(settings.group_size, estimator=_ESTIMATORS[settings.estimator])
     found = _diagnosis(settings, _rollouts(settings), sampler)
     plan = _plan(settings, found, sampler)
     written = write_report(settings.out, settings.file.name, found, plan)

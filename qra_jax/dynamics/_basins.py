@@ -16,7 +16,6 @@ from ..flows._flow import GradientFlow
 from ..flows._status import Status
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
-from ..policies._tabular import TabularPolicy
 from ..solvers._method import AbstractMethod
 from ..solvers._solve import first_event
 from ..solvers.exact._exact import Exact
@@ -293,7 +292,7 @@ def _exact_fate(
     """Constant values: the best pattern of the start's face wins."""
     exists = start > -jnp.inf
     usable = ~jnp.any(jnp.isnan(start))
-    policy: TabularPolicy = field.at(jnp.where(usable, start, 0))
+    policy = field.at(jnp.where(usable, start, 0))
     land = landscape(policy, field.flow)
     best = land.best[field.question]
     highest = jnp.max(jnp.where(best, start, -jnp.inf))

@@ -15,7 +15,7 @@ from .._core.trees import chosen
 from ..flows._flow import GradientFlow
 from ..flows._status import Status
 from ..policies._policy import AbstractPolicy
-from ..policies._tabular import TabularPolicy
+from ..policies._two_stage import AbstractTablePolicy
 from ._field import PatternField, log_probs_of, pattern_field
 from ._fixed_points import equations, implicit_root, stability
 
@@ -198,7 +198,7 @@ class _Curve(eqx.Module):
     parameter in units in which its range is a few nats."""
 
     family: Any
-    policy: TabularPolicy
+    policy: AbstractTablePolicy
     reference: AbstractPolicy
     mask: Bool[Array, " R"]
     origin: Float[Array, ""]
@@ -268,7 +268,7 @@ _GOING = -1  # no status yet
 
 @eqx.filter_jit
 def _follow(
-    policy: TabularPolicy,
+    policy: AbstractTablePolicy,
     family,
     reference: AbstractPolicy,
     log_probs: Float[Array, " R"],

@@ -13,9 +13,9 @@ from .._core.checks import as_float, check_probabilities, require, require_all
 from .._core.floats import snapped_difference
 from .._core.types import Scalar
 from ..objectives._rewards import AbstractReward, Verifiable
-from ..policies._policy import AbstractPolicy
+from ..policies._policy import AbstractPolicy, having
 from ..policies._problem import Problem
-from ..policies._tabular import TabularPolicy
+from ..policies._two_stage import AbstractTablePolicy
 from ._flow import GradientFlow
 
 
@@ -62,15 +62,7 @@ def _check_question(question: ArrayLike, problem: Problem) -> None:
 
 
 def _check_pattern(pattern: ArrayLike, policy: AbstractPolicy) -> None:
-    _check_index(pattern, "pattern", policy.exists.shape[1], "the policy's patterns")
-
-
-def _check_table(policy: AbstractPolicy, event: AbstractEvent) -> None:
-    if not isinstance(policy, TabularPolicy):
-        raise TypeError(
-            f"policy must be a TabularPolicy for {type(event).__name__}, which looks at the logits "
-            f"of its patterns, got a {type(policy).__name__}"
-        )
+    _check_index(pattern, "pattern", policy.num_patterns, "the policy's patterns")
 
 
 class ValueReaches(AbstractEvent):
@@ -127,6 +119,8 @@ def AccuracyReaches(
     direction: Literal["rising", "falling"] = "rising",
 ) -> ValueReaches:
     r"""Accuracy, the probability of the correct answer, reaches a level, whatever is trained on.
+
+    A function, not a class: what it returns is recognised by `isinstance(x, ValueReaches)`.
 
     **Arguments:** `level`: in [0, 1]; `question`: its index, or None for the mean over questions
     by weight; `direction`: `"rising"` or `"falling"`.
@@ -189,7 +183,7 @@ class PatternReaches(AbstractEvent):
         """**Raises:** `ValueError` if there is no such pattern or question."""
         _check_question(self.question, problem)
         if self.pattern.dtype == bool:
-            wanted, shape = policy.exists.shape[1:], self.pattern.shape[-1:]
+            wanted, shape = (policy.num_patterns,), self.pattern.shape[-1:]
             require(shape == wanted, "pattern", f"be an index or a mask of shape {wanted}", shape)
         else:
             _check_pattern(self.pattern, policy)
@@ -213,7 +207,7 @@ class ValuePasses(AbstractEvent):
     \pi_j (R_r - R_j)$.
 
     The logarithms of the two sides are compared: on a plateau they neither underflow nor cancel,
-    and nor do their derivatives. For a `TabularPolicy`.
+    and nor do their derivatives.
 
     **Arguments:** `pattern`: its index; `question`: the question's index; `past`: True if it is
     known to have happened.
@@ -232,17 +226,15 @@ class ValuePasses(AbstractEvent):
         return True
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
-        """**Raises:** `ValueError` if there is no such pattern or question, `TypeError` if the
-        policy is no table."""
-        _check_table(policy, self)
+        """**Raises:** `ValueError` if there is no such pattern or question."""
         _check_question(self.question, problem)
         _check_pattern(self.pattern, policy)
 
     def value(self, state: FlowState) -> Scalar:
-        _check_table(state.policy, self)
         reward = state.flow.objective.reward
         _, values = state.policy.pattern_table(state.flow.problem, reward)
-        logits, values = state.policy.pattern_logits[self.question], values[self.question]
+        logits = state.policy.log_pattern_weights()[self.question]
+        values = values[self.question]
         above = jnp.where(logits > -jnp.inf, snapped_difference(values, values[self.pattern]), 0)
         # A side without patterns counts as next to nothing.
         nothing = jax.lax.stop_gradient(jnp.max(logits)) - 1e4
@@ -312,7 +304,7 @@ class Approaches(AbstractEvent):
         """**Raises:** `ValueError` if the points are of other patterns, or there is no such
         question."""
         _check_question(self.question, problem)
-        wanted, width = policy.exists.shape[1], self.points.shape[-1]
+        wanted, width = policy.num_patterns, self.points.shape[-1]
         require(width == wanted, "points", f"have a column for each of {wanted} patterns", width)
 
     def value(self, state: FlowState) -> Scalar:
@@ -325,7 +317,7 @@ class Approaches(AbstractEvent):
 
 
 class LogitPeaks(AbstractEvent):
-    """The logit of a pattern stops rising (its probability peaks earlier). For a `TabularPolicy`.
+    """The logit of a pattern stops rising (its probability peaks earlier). For a table of logits.
 
     **Arguments:** `pattern`: its index; `question`: the question's index.
     """
@@ -340,7 +332,7 @@ class LogitPeaks(AbstractEvent):
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         """**Raises:** `ValueError` if there is no such pattern or question, `TypeError` if the
         policy is no table."""
-        _check_table(policy, self)
+        having(policy, AbstractTablePolicy, "for LogitPeaks, which looks at a logit")
         _check_question(self.question, problem)
         _check_pattern(self.pattern, policy)
 

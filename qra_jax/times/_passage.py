@@ -16,7 +16,6 @@ from ..flows._status import Status
 from ..objectives._objective import Objective
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
-from ..policies._tabular import TabularPolicy
 from ..solvers._choose import method_for
 from ..solvers._method import AbstractMethod
 from ..solvers._solve import first_event
@@ -108,7 +107,7 @@ def end_of_entanglement(policy: AbstractPolicy, flow: GradientFlow, land: Landsc
     already = land.passed_second | (at_second & moves)
     never = ~already & ~moves
     skip = already | never
-    if _keeps_gaps(flow) and isinstance(policy, TabularPolicy):
+    if _keeps_gaps(flow) and policy.independent_questions:
         event = jax.vmap(ValuePasses)(jnp.argmax(land.second, axis=-1), questions, skip)
     else:
         event = jax.vmap(ValueReaches)(at_once(skip, land.second_value), questions)

@@ -13,7 +13,8 @@ import pytest
 from scipy import integrate, stats
 
 import qra_jax as qra
-from experiments.calibration import Calibration, calibration_error, covered
+from experiments.maps.calibration.compute import Calibration
+from experiments.maps.calibration.coverage import calibration_error, covered
 from qra_jax.diagnosis import Diagnosis, TrainingRun, band, diagnose, forecast_run
 from qra_jax.diagnosis._noise import StepNoise
 from qra_jax.diagnosis._rlif import Rewards, contest
@@ -185,17 +186,26 @@ def test_time_scale_is_recovered():
 
 
 @pytest.mark.parametrize(
-    "estimator", ["grpo", "reinforce", "maxrl", "rejection", qra.SampledGRPO(redraw=True)]
+    "estimator",
+    [
+        qra.SampledGRPO(),
+        qra.training.REINFORCE(),
+        qra.training.SampledMaxRL(),
+        qra.training.RejectionFineTuning(),
+        qra.SampledGRPO(redraw=True),
+    ],
+    ids=["grpo", "reinforce", "maxrl", "rejection", "redrawn"],
 )
 def test_noise_by_enumeration(estimator):
     """Mean and covariance of the estimate of a group, over all outcomes of its three samples."""
     sampler = qra.SampledGroups(3, estimator=estimator)
-    redraws = estimator == "rejection" or not isinstance(estimator, str)
+    rejects = isinstance(estimator, qra.training.RejectionFineTuning)
     moments, total = [np.zeros(3), np.zeros((3, 3))], 0.0
     outcomes = list(itertools.product(range(3), (0, 1)))
     for group in itertools.product(outcomes, repeat=3):
         rewards = np.array([float(right) for _, right in group])
-        if redraws and (rewards.sum() == 0 or (rewards.sum() == 3 and estimator != "rejection")):
+        equal = rewards.sum() == 0 or (rewards.sum() == 3 and not rejects)
+        if estimator.redraws and equal:
             continue
         chance = math.prod(PROBS[r] * (RATES[r] if ok else 1 - RATES[r]) for r, ok in group)
         advantages = np.asarray(sampler.estimator.advantages(jnp.asarray(rewards)))

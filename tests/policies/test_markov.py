@@ -285,11 +285,14 @@ def test_bad_flows():
     policy, problem = random_policy((3, 3, 1, 1)), qra.Problem(np.array([0, 0]))
     with pytest.raises(ValueError, match="trainable must be 'all' for a MarkovPolicy"):
         qra.solve_flow(policy, problem, log_times=jnp.zeros(1))
-    natural = qra.GradientFlow(qra.RLVR(), problem, "all", "natural")
-    with pytest.raises(ValueError, match="geometry must be 'euclidean' for a MarkovPolicy"):
+    natural = qra.GradientFlow(qra.RLVR(), problem, "all", qra.Natural())
+    with pytest.raises(ValueError, match=r"geometry must be Euclidean\(\) for a MarkovPolicy"):
         qra.solve_flow(policy, natural, log_times=jnp.zeros(1))
     table, one = qra.two_stage(PROBS, RATES)
-    with pytest.raises(TypeError, match="policy must be a MarkovPolicy"):
+    with pytest.raises(
+        TypeError,
+        match="policy must draw tokens, as a MarkovPolicy does, for this",
+    ):
         qra.solve_flow(
             table,
             qra.GradientFlow(qra.RLIF(qra.objectives.MeanTokenEntropy()), one),

@@ -14,9 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qra_jax as qra
-from experiments import example_rollouts
-from experiments.example_rollouts import DATA
-from qra_jax import _rollout_files
+from qra_jax.rollouts import _files
 
 NAN, INF = float("nan"), float("inf")
 RULES = """
@@ -124,7 +122,7 @@ def test_every_format_agrees(tmp_path_factory, rows, style, blocks):
         if listed and ending in ("csv", "tsv"):
             continue
         file = write(folder / f"{listed}.{ending}", nested(words) if listed else words)
-        with mock.patch.multiple(_rollout_files, **blocks):
+        with mock.patch.multiple(_files, **blocks):
             found = qra.read_rollouts(file, fields=fields)
         if listed:
             assert spelled(found) == sorted(expected, key=lambda e: order.index(e[0]))
@@ -728,33 +726,6 @@ def test_rollouts_that_stand_for_several():
     for part in (base, last):
         assert (part.questions, part.patterns) == (found.questions, found.patterns)
         assert (part.dropped, part.notes) == (found.dropped, found.notes)
-
-
-def test_example_data():
-    """The files that are shipped are those that the script draws, and of the regime it says."""
-    rows = [json.loads(line) for line in (DATA / "rollouts.jsonl").read_text().splitlines()]
-    drawn = example_rollouts.rollouts()
-    exact = ("question", "pattern", "correct", "answer")
-    assert [[row[key] for key in exact] for row in rows] == [[r[k] for k in exact] for r in drawn]
-    confidence = np.array([[r["confidence"] for r in rs] for rs in (rows, drawn)])
-    assert np.abs(confidence[0] - confidence[1]).max() < 2e-4
-    found = qra.read_rollouts(DATA / "rollouts.jsonl")
-    assert len(found) == 1600
-    assert found.notes == ()
-    samples, correct = (array.sum(axis=0) for array in found.counts())
-    assert qra.regime(*qra.two_stage(samples / 1600, correct / samples)) == qra.Regime.ENTANGLED
-
-
-def test_example_texts():
-    """The rules that are shipped recover the patterns that the texts were made from."""
-    rows = example_rollouts.texts()
-    lines = (DATA / "samples.jsonl").read_text().splitlines()
-    assert rows == [json.loads(line) for line in lines]
-    found = qra.read_rollouts(DATA / "samples.jsonl", rules=DATA / "rules.toml")
-    begins = {"Add": "prose", "1. ": "numbered_steps", "It ": "guess", "```": "python"}
-    expected = [begins[text[:3]] for row in rows for text in row["response"]]
-    assert [found.patterns[i] for i in found.pattern] == expected
-    assert len(found.questions) == len(rows)
 
 
 # Longer than two blocks of 4,096 rows, and of 512, and a part of one; what comes first is not

@@ -1,19 +1,12 @@
-"""Chunks of one width, and maps that are computed beside each other."""
+"""Chunks of one width."""
 
-import dataclasses
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import xarray as xr
-from matplotlib.figure import Figure
 
-from experiments._map import Map
-from experiments._together import run_maps
 from qra_jax.sweep import Chunked, map_chunks
 
 
@@ -89,61 +82,3 @@ def test_bad_chunks(inputs, options, message):
     """Each with what was wrong."""
     with pytest.raises(ValueError, match=message):
         map_chunks(jnp.negative, inputs, **options)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Waits(Map):
-    """A map that reports progress for ever, until it is stopped."""
-
-    name: ClassVar[str] = "waits"
-    begun: ClassVar[threading.Event] = threading.Event()
-
-    def shrunk(self) -> "Map":
-        return self
-
-    def ticks(self) -> int:
-        return 1
-
-    def compute(self, progress) -> xr.Dataset:
-        self.begun.set()
-        while True:
-            progress(0)
-
-    @staticmethod
-    def claims(data: xr.Dataset) -> list:
-        return []
-
-    @staticmethod
-    def draw(data: xr.Dataset) -> Figure:
-        return Figure()
-
-
-class _Fails(_Waits):
-    name: ClassVar[str] = "fails"
-
-    def compute(self, progress) -> xr.Dataset:
-        assert self.begun.wait(60)
-        raise ValueError("a reason")
-
-
-class _Succeeds(_Waits):
-    name: ClassVar[str] = "succeeds"
-
-    def compute(self, progress) -> xr.Dataset:
-        progress(1)
-        return xr.Dataset({"status": ("cell", [0])})
-
-
-def test_a_failing_map_stops_the_others(tmp_path):
-    """Its error comes out, and nothing is left behind."""
-    with pytest.raises(ValueError, match="a reason"):
-        run_maps([_Waits(tmp_path, quiet=True), _Fails(tmp_path, quiet=True)])
-    assert not list(tmp_path.iterdir())
-
-
-def test_results_come_in_the_order_of_the_maps(tmp_path):
-    """Whichever is computed first; folders are those of the maps."""
-    maps = [_Succeeds(tmp_path / folder, quiet=True) for folder in "abc"]
-    results = run_maps(maps)
-    assert [one.folder for one in results] == [settings.folder for settings in maps]
-    assert all((one.folder / "figure.pdf").exists() for one in results)

@@ -42,9 +42,12 @@ def test_positions(size):
     policy = trained(before)
     entropy = qra.tokens.position_entropy(policy)
     changes = {
-        kind: qra.tokens.position_change(policy, before, kind) for kind in ("kl", "variation")
+        kind: qra.tokens.position_change(policy, reference=before, kind=kind)
+        for kind in ("kl", "variation")
     }
-    np.testing.assert_array_equal(changes["kl"], qra.tokens.position_change(policy, before))
+    np.testing.assert_array_equal(
+        changes["kl"], qra.tokens.position_change(policy, reference=before)
+    )
     np.testing.assert_allclose(changes["kl"].sum(axis=1), policy.kl(before), rtol=1e-12)
     columns = columns_of(policy)
     each = -np.sum(columns * np.log(np.where(columns > 0, columns, 1)), axis=-1)
@@ -64,10 +67,17 @@ def test_tokens_that_were_impossible():
     closed = logits.copy()
     closed[2, 0] = -np.inf
     after, before = (qra.policies.MarkovPolicy(x, np.array([0, 1]), 1) for x in (logits, closed))
-    assert np.asarray(qra.tokens.position_change(after, before)).tolist() == [[np.inf], [0.0]]
+    assert np.asarray(qra.tokens.position_change(after, reference=before)).tolist() == [
+        [np.inf],
+        [0.0],
+    ]
     lost = 1e-3 / 1.001
-    np.testing.assert_allclose(qra.tokens.position_change(after, before, "variation")[0, 0], lost)
-    np.testing.assert_allclose(qra.tokens.position_change(before, after)[0, 0], -np.log1p(-lost))
+    np.testing.assert_allclose(
+        qra.tokens.position_change(after, reference=before, kind="variation")[0, 0], lost
+    )
+    np.testing.assert_allclose(
+        qra.tokens.position_change(before, reference=after)[0, 0], -np.log1p(-lost)
+    )
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -87,7 +97,9 @@ def test_ranking_changes(size, kind):
         marked = (now.argmin(axis=-1) != then.argmin(axis=-1))[..., None] | np.zeros_like(marked)
     elif kind == "order":
         marked = np.any(marked, axis=-1)[..., None] | np.zeros_like(marked)
-    np.testing.assert_array_equal(qra.tokens.rank_changes(policy, before, kind), marked)
+    np.testing.assert_array_equal(
+        qra.tokens.rank_changes(policy, reference=before, kind=kind), marked
+    )
     sequences, ratios = all_sequences(policy), []
     drawn = jnp.stack([policy.sample(jax.random.key(q), 50, q) for q in range(2)])
     sampled = []
@@ -98,11 +110,13 @@ def test_ranking_changes(size, kind):
         index = drawn[question] @ policy.num_tokens ** np.arange(policy.horizon)[::-1]
         sampled.append(np.mean(mine[np.asarray(index)]))
     assert 0 < min(ratios) < max(ratios) < 1
-    found = qra.tokens.ranking_change_ratio(policy, before, problem, kind)
+    found = qra.tokens.ranking_change_ratio(policy, problem, reference=before, kind=kind)
     np.testing.assert_allclose(found, [0.3, 0.7] @ np.array(ratios), rtol=1e-12)
-    found = qra.tokens.ranking_change_ratio(policy, before, problem, kind, drawn)
+    found = qra.tokens.ranking_change_ratio(
+        policy, problem, reference=before, kind=kind, sequences=drawn
+    )
     np.testing.assert_allclose(found, [0.3, 0.7] @ np.array(sampled), rtol=1e-12)
-    assert qra.tokens.ranking_change_ratio(before, before, problem, kind) == 0
+    assert qra.tokens.ranking_change_ratio(before, problem, reference=before, kind=kind) == 0
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -121,7 +135,9 @@ def test_critical_tokens_over_all_sequences(size, kind):
     order = np.argsort(-carried, axis=None, kind="stable")
     curve = np.cumsum(carried.ravel()[order])
     for share in (0.35, 0.8):
-        found = qra.tokens.critical_tokens(policy, before, problem, share, kind)
+        found = qra.tokens.critical_tokens(
+            policy, problem, reference=before, share=share, kind=kind
+        )
         np.testing.assert_allclose(found.carried, carried, rtol=1e-11, atol=1e-16)
         np.testing.assert_allclose(found.curve, curve, rtol=1e-11)
         np.testing.assert_array_equal(found.met, number > 0)
@@ -138,13 +154,15 @@ def test_critical_tokens():
     moved[:, 2] = [3.0, 0.0, 0.0, 0.0]
     moved[:, 1] = [0.1, 0.0, 0.0, 0.0]
     policy, problem = qra.policies.MarkovPolicy(moved, np.array([0]), 6), qra.Problem(np.array([0]))
-    found = qra.tokens.critical_tokens(policy, before, problem)
+    found = qra.tokens.critical_tokens(policy, problem, reference=before)
     assert found.critical.tolist() == [False, False, True, False]
     assert found.critical_share == 0.25
-    everything = qra.tokens.critical_tokens(policy, before, problem, 1.0)
+    everything = qra.tokens.critical_tokens(policy, problem, reference=before, share=1.0)
     assert everything.critical.tolist() == [False, True, True, False]
-    assert not qra.tokens.critical_tokens(policy, before, problem, 0.0).critical.any()
-    nothing = qra.tokens.critical_tokens(before, before, problem)
+    assert not qra.tokens.critical_tokens(
+        policy, problem, reference=before, share=0.0
+    ).critical.any()
+    nothing = qra.tokens.critical_tokens(before, problem, reference=before)
     assert not nothing.critical.any()
     assert np.all(np.asarray(nothing.carried) == 0)
 
@@ -186,21 +204,27 @@ def test_bad_input():
     other = random_policy((4, 3, 1, 1))
     for call, message in (
         (
-            lambda: qra.tokens.ranking_change_ratio(policy, other, problem),
-            "before must have logits",
+            lambda: qra.tokens.ranking_change_ratio(policy, problem, reference=other),
+            "reference must have logits",
         ),
-        (lambda: qra.tokens.position_change(policy, other), "before must have logits of shape"),
+        (
+            lambda: qra.tokens.position_change(policy, reference=other),
+            "reference must have logits of shape",
+        ),
         (
             lambda: qra.tokens.ranking_change_ratio(
-                policy, policy, problem, sequences=jnp.zeros((2, 5, 2), int)
+                policy, problem, reference=policy, sequences=jnp.zeros((2, 5, 2), int)
             ),
             "sequences must have shape",
         ),
         (
-            lambda: qra.tokens.critical_tokens(policy, policy, problem, 1.5),
+            lambda: qra.tokens.critical_tokens(policy, problem, reference=policy, share=1.5),
             r"share must lie in \[0, 1\]",
         ),
-        (lambda: qra.tokens.critical_tokens(policy, other, problem), "before must have logits"),
+        (
+            lambda: qra.tokens.critical_tokens(policy, problem, reference=other),
+            "reference must have logits",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             call()

@@ -20,15 +20,15 @@ START, RATES = np.array([0.05, 0.70, 0.25]), np.array([0.9, 0.7, 0.1])
 POLICY, PROBLEM = qra.two_stage(START, RATES)
 SGD = optax.sgd(0.5)
 ESTIMATORS = {
-    "reinforce": "reinforce",
-    "rloo": "rloo",
-    "Dr. GRPO": "dr_grpo",
-    "GRPO": "grpo",
+    "reinforce": qra.training.REINFORCE(),
+    "rloo": qra.RLOO(),
+    "Dr. GRPO": qra.training.SampledDrGRPO(),
+    "GRPO": qra.SampledGRPO(),
     "GRPO, sample deviation": qra.SampledGRPO(ddof=1),
     "GRPO, redrawn": qra.SampledGRPO(redraw=True),
     "GRPO, sample deviation, redrawn": qra.SampledGRPO(ddof=1, redraw=True),
-    "rejection": "rejection",
-    "MaxRL": "maxrl",
+    "rejection": qra.training.RejectionFineTuning(),
+    "MaxRL": qra.training.SampledMaxRL(),
     "MaxRL, centred": qra.training.SampledMaxRL(centred=True),
     "pass@2": qra.training.SampledPassAtK(2),
     "pass@1": qra.training.SampledPassAtK(1),
@@ -109,7 +109,7 @@ def test_steps_follow_the_flow():
 
 def test_natural_steps_are_exact():
     """Along the natural gradient steps of any size follow the flow, a tilt of the start."""
-    run = run_exactly(qra.GradientFlow(qra.RLVR(), PROBLEM, geometry="natural"), POLICY)
+    run = run_exactly(POLICY, qra.GradientFlow(qra.RLVR(), PROBLEM, geometry=qra.Natural()))
     tilted = START * np.exp(0.5 * np.asarray(run.steps)[:, None] * RATES)
     same(run.pattern_probs[:, 0], tilted / np.sum(tilted, axis=1, keepdims=True), 1e-12)
 
@@ -171,10 +171,10 @@ def test_expectation(estimator, group_size):
 def test_unbiased_or_not():
     """What is unbiased says that it is, and Dr. GRPO by how much it is not."""
     sampler = functools.partial(qra.SampledGroups, 4)
-    assert sampler(estimator="reinforce").utility == qra.objectives.Mean()
-    assert sampler(estimator="rloo").utility == qra.objectives.Mean()
+    assert sampler(estimator=qra.training.REINFORCE()).utility == qra.objectives.Mean()
+    assert sampler(estimator=qra.RLOO()).utility == qra.objectives.Mean()
     value = jnp.array([0.3])
-    assert sampler(estimator="dr_grpo").utility.slope(value, 1 - value) == 0.75
+    assert sampler(estimator=qra.training.SampledDrGRPO()).utility.slope(value, 1 - value) == 0.75
 
 
 @functools.cache
@@ -277,7 +277,7 @@ def test_steps_are_independent():
     """A policy that hardly moves draws anew at each step: no two are correlated, in any of the
     parameters; those of one run are spread as those of one step are."""
     policy, flow = two_questions()
-    sampler = qra.SampledGroups(2, 3, "rloo")
+    sampler = qra.SampledGroups(2, 3, qra.RLOO())
 
     def moves(key):
         run = qra.train(policy, flow, optax.sgd(1e-7), 4, sampler=sampler, key=key)
@@ -302,10 +302,10 @@ def test_sampled_run_by_hand():
     reference = qra.TabularPolicy(policy.pattern_logits + shift, policy.answer_logits)
     problem = moving.problem
     flow = qra.GradientFlow(qra.RLVR(0.3), problem, "all")
-    sampler = qra.SampledGroups(3, 2, "rloo", clip=(0.1, 0.3), epochs=2)
+    sampler = qra.SampledGroups(3, 2, qra.RLOO(), clip=(0.1, 0.3), epochs=2)
     optimiser = optax.sgd(0.5, momentum=0.6)
     run = functools.partial(
-        qra.train, flow, policy, optimiser, 5, sampler=sampler, reference=reference,
+        qra.train, policy, flow, optimiser, 5, sampler=sampler, reference=reference,
         reset_reference_every=2,
     )  # fmt: skip
     values = flow.objective.reward(policy, problem)
@@ -487,26 +487,26 @@ def test_regularisers_enter_exactly():
     """Without a reward, a sampled run is the exact run of its regularisers."""
     flow = qra.GradientFlow(qra.RLIF(qra.PatternReward(np.zeros(3)), 0.5), PROBLEM)
     reference, _ = qra.two_stage(np.array([0.3, 0.3, 0.4]), RATES)
-    exact = run_exactly(flow, POLICY, reference=reference)
+    exact = run_exactly(POLICY, flow, reference=reference)
     assert exact.kl[-1] < 0.5 * exact.kl[0]
-    same(run_sampled(flow, POLICY, reference=reference, key=KEYS[0]).kl, exact.kl, 1e-12)
+    same(run_sampled(POLICY, flow, reference=reference, key=KEYS[0]).kl, exact.kl, 1e-12)
 
 
 def test_moving_reference():
     """Against itself a policy feels no pull; against that of some steps ago it does."""
     flow = qra.GradientFlow(qra.RLVR(0.5), PROBLEM)
-    free = run_exactly(PROBLEM, POLICY)
-    every = run_exactly(flow, POLICY, reset_reference_every=1)
+    free = run_exactly(POLICY, PROBLEM)
+    every = run_exactly(POLICY, flow, reset_reference_every=1)
     same(every.pattern_probs, free.pattern_probs, 1e-12)
     np.testing.assert_array_equal(every.kl, 0)
-    fourth = run_exactly(flow, POLICY, reset_reference_every=4)
+    fourth = run_exactly(POLICY, flow, reset_reference_every=4)
     np.testing.assert_array_equal(fourth.kl == 0, np.arange(STEPS + 1) % 4 == 0)
     start = POLICY
     for first in range(0, STEPS, 4):
-        held = run_exactly(flow, start)
+        held = run_exactly(start, flow)
         same(fourth.pattern_probs[first : first + 5], held.pattern_probs[:5], 1e-14)
         start = TREE.tree_map(lambda x: x[4], held.policy)
-    held = run_exactly(flow, POLICY)
+    held = run_exactly(POLICY, flow)
     assert free.accuracy[-1] > fourth.accuracy[-1] > held.accuracy[-1]
 
 
@@ -514,7 +514,7 @@ def test_moving_reference():
 def test_stops_at_the_last_finite_policy(run):
     """NaN from the optimiser freezes training, and the status says so."""
     bad = optax.scale_by_schedule(lambda count: jnp.where(count >= 3, jnp.nan, -0.5))
-    found, good = run(PROBLEM, POLICY, optimiser=bad), run(PROBLEM, POLICY)
+    found, good = run(POLICY, PROBLEM, optimiser=bad), run(POLICY, PROBLEM)
     assert (found.status, found.num_steps) == (qra.Status.FAILED, 3)
     assert (good.status, good.num_steps) == (qra.Status.COMPLETED, STEPS)
     same(found.final_policy, TREE.tree_map(lambda x: x[3], good.policy), 1e-14)
@@ -556,9 +556,9 @@ def test_padded_patterns_and_frozen_answers(sampler):
 def test_float32():
     """Single precision stays so, and agrees with double precision."""
     policy, problem = qra.two_stage(START.astype(np.float32), RATES.astype(np.float32))
-    run = run_exactly(problem, policy)
+    run = run_exactly(policy, problem)
     assert run.accuracy.dtype == run.final_policy.pattern_logits.dtype == np.float32
-    same(run.accuracy, run_exactly(PROBLEM, POLICY).accuracy, 1e-6)
+    same(run.accuracy, run_exactly(POLICY, PROBLEM).accuracy, 1e-6)
     flow = qra.GradientFlow(qra.RLVR(0.1), problem)
     sampler = qra.SampledGroups(4, 2, qra.SampledGRPO(redraw=True), clip=0.2, epochs=2)
     sampled = qra.train(policy, flow, optax.adam(0.1), 50, sampler=sampler, key=KEYS[0])
@@ -569,7 +569,7 @@ def test_float32():
 
 def test_keys():
     """A key fixes a run, however rows are stored and seeds are batched."""
-    run = functools.partial(run_sampled, PROBLEM, POLICY)
+    run = functools.partial(run_sampled, POLICY, PROBLEM)
     keys = KEYS[:3]
     loop = [run(key=key) for key in keys]
     same(run(key=keys[0]), loop[0])
@@ -592,7 +592,7 @@ def test_batches_and_gradients():
     step = 1e-5
     logits, rates = jnp.array([0.0, step, -step, 0.0]), jnp.array([0.5, 0.5, 0.5, 1.0])
     values, slopes = jax.vmap(jax.value_and_grad(accuracy))(logits, rates)
-    same(values[0], run_exactly(PROBLEM, POLICY).accuracy[-1], 1e-13)
+    same(values[0], run_exactly(POLICY, PROBLEM).accuracy[-1], 1e-13)
     assert values[3] > values[0] + 1e-3
     np.testing.assert_allclose(slopes[0], (values[1] - values[2]) / (2 * step), rtol=1e-6)
 
@@ -621,7 +621,7 @@ BAD = {
     "clip of 0": (groups(4, clip=0.0), "clip", "above 0", "0.0"),
     "negative clip": (groups(4, clip=(0.2, -0.1)), "clip", "above 0", "-0.1"),
     "group of one": (groups(1), "group_size", "at least 2 for SampledGRPO", "1"),
-    "one for a mean": (groups(1, estimator="rloo"), "group_size", "at least 2", "1"),
+    "one for a mean": (groups(1, estimator=qra.RLOO()), "group_size", "at least 2", "1"),
     "group below k": (groups(3, estimator=qra.training.SampledPassAtK(4)), "group_size", "4", "3"),
     "k of 0": (lambda: qra.training.SampledPassAtK(0), "k", "at least 1", "0"),
     "ddof": (lambda: qra.SampledGRPO(ddof=2), "ddof", "0 or 1", "2"),
@@ -652,7 +652,7 @@ BAD = {
     "not a success": (
         train(
             objective(qra.PatternReward(np.array([1.0, 0.5, 0.0]))),
-            sampler=qra.SampledGroups(4, estimator="maxrl"),
+            sampler=qra.SampledGroups(4, estimator=qra.training.SampledMaxRL()),
             key=KEY,
         ),
         "reward",
@@ -676,8 +676,8 @@ def test_bad_input(call, name, must, was):
 def test_same_utility_is_accepted():
     """The objective may already have the utility of the estimator: the run is the same."""
     flow = objective(qra.Verifiable(), utility=qra.GRPO(4))
-    run = run_sampled(flow, POLICY, key=KEY)
-    same(run.final_policy, run_sampled(PROBLEM, POLICY, key=KEY).final_policy, 1e-13)
+    run = run_sampled(POLICY, flow, key=KEY)
+    same(run.final_policy, run_sampled(POLICY, PROBLEM, key=KEY).final_policy, 1e-13)
 
 
 def test_only_two_stage_objectives_are_sampled():

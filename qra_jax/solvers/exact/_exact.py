@@ -16,8 +16,8 @@ from ...flows._events import AbstractEvent, FlowState, TimeReached
 from ...flows._flow import GradientFlow
 from ...flows._status import Status
 from ...objectives._objective import Objective
-from ...policies._policy import AbstractPolicy
-from ...policies._tabular import TabularPolicy
+from ...policies._policy import AbstractPolicy, having
+from ...policies._two_stage import AbstractTablePolicy
 from .._lane import Lane, prepare
 from .._method import AbstractMethod, Path
 from ..ode._ode import DEFAULT_ROWS
@@ -38,7 +38,7 @@ class _Orbits(eqx.Module):
     starts: Float[Array, "Q K"]
     resolution: Resolution = eqx.field(static=True)
 
-    def __init__(self, policy: TabularPolicy, flow: GradientFlow, tol: float):
+    def __init__(self, policy: AbstractTablePolicy, flow: GradientFlow, tol: float):
         assert isinstance(flow.objective, Objective)
         utility = flow.objective.utility
         _, values = policy.pattern_table(flow.problem, flow.objective.reward)
@@ -97,7 +97,7 @@ class _Watch(NamedTuple):
     """The events that are looked for, all of them on the orbit of one question."""
 
     flow: GradientFlow
-    policy: TabularPolicy
+    policy: AbstractTablePolicy
     reference: AbstractPolicy
     events: tuple[AbstractEvent, ...]
     orbits: _Orbits
@@ -112,7 +112,7 @@ class _Watch(NamedTuple):
     def values(self, state: State) -> Float[Array, " E"]:
         row = self.logits(state)
         logits = self.policy.pattern_logits.at[self.question].set(row)
-        policy = eqx.tree_at(lambda p: p.pattern_logits, self.policy, logits)
+        policy = self.policy.with_pattern_logits(logits)
         params, frozen = self.flow.split(policy)
 
         def velocity():
@@ -301,7 +301,7 @@ class Exact(AbstractMethod):
         log_times: Float[Array, " T"] | None,
         rows: bool,
     ) -> Path:
-        assert isinstance(policy, TabularPolicy)  # by `why_not`
+        policy = having(policy, AbstractTablePolicy, "for Exact()")
         dtype = policy.pattern_logits.dtype
         asked = _Asked(until, None if log_times is None else log_times.astype(dtype))
         lane = prepare(policy, flow, reference, until, ArcLength())
@@ -318,7 +318,7 @@ class Exact(AbstractMethod):
         def as_params(logits):
             logits = jnp.where(active, logits, policy.pattern_logits)
             logits = jnp.where(lane.usable, logits, jnp.nan)
-            return eqx.tree_at(lambda p: p.pattern_logits, lane.theta_given, logits)
+            return lane.theta_given.with_pattern_logits(logits)
 
         final_log_time = jnp.where(active, end.log_time, -jnp.inf)
         states, pieces = way.states, way.pieces
