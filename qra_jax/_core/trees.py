@@ -42,12 +42,16 @@ def all_usable(tree: PyTree) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(leaf < jnp.inf) for leaf in leaves]))
 
 
+def largest(tree: PyTree) -> Scalar:
+    """The size of the largest entry."""
+    return jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jtu.tree_leaves(tree)]))
+
+
 def unit_and_log_norm(tree: PyTree) -> tuple[PyTree, Scalar]:
     """The direction and the logarithm of the length, free of underflow in the squares."""
-    leaves = jtu.tree_leaves(tree)
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
-    tiny = jnp.finfo(largest.dtype).tiny
-    scale = jax.lax.stop_gradient(jnp.maximum(largest, tiny))
+    leaves, most = jtu.tree_leaves(tree), largest(tree)
+    tiny = jnp.finfo(most.dtype).tiny
+    scale = jax.lax.stop_gradient(jnp.maximum(most, tiny))
     square = sum(jnp.sum((leaf / scale) ** 2) for leaf in leaves)
     norm = jnp.sqrt(jnp.where(square > 0, square, 1))
     unit = jtu.tree_map(lambda leaf: leaf / scale / norm, tree)

@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._core.checks import as_float, require, require_all, whole
-from .._core.floats import snapped_difference
+from .._core.floats import safe_log, snapped_difference
 from .._core.trees import in_groups
 from ..flows._events import Approaches, PatternReaches, Stationary
 from ..flows._flow import GradientFlow
@@ -325,7 +325,7 @@ def _pull_scale(field: PatternField) -> Float[Array, ""]:
 
     def at(corner):
         probs = jnp.where(exists, (1 + number * corner) / (2 * number), 0)
-        pull = field.pull(jnp.where(exists, jnp.log(jnp.where(exists, probs, 1)), -jnp.inf))
+        pull = field.pull(safe_log(probs))
         return jnp.max(jnp.where(exists & (corner.sum() > 0), jnp.abs(pull), 0))
 
     corners = jnp.eye(exists.shape[0], dtype=field.log_probs.dtype) * exists[:, None]
