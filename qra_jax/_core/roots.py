@@ -181,9 +181,11 @@ def _with_derivatives(function, search, guess, usable, system: bool):
 
 
 class Solution(NamedTuple):
-    """A root of a system, the slopes there (but for their last digits), and whether it is one."""
+    """A root of a system, and whether the steps have become short enough for one; value and slopes
+    are those that the last step was taken from (damped: those at the root)."""
 
     root: Float[Array, " N"]
+    value: Float[Array, " N"]
     slopes: Float[Array, "N N"]
     converged: Bool[Array, ""]
 
@@ -258,7 +260,7 @@ def solve_system(
     end = jax.lax.while_loop(
         lambda state: ~state.over & (state.count < most), marquardt if damped else newton, begin
     )
-    return Solution(end.best, end.slopes, end.converged)
+    return Solution(end.best, end.value, end.slopes, end.converged)
 
 
 def _size(value: Float[Array, " N"]) -> Float[Array, ""]:

@@ -16,6 +16,12 @@ def chosen(which: Bool[Array, ""], this: PyTree, other: PyTree) -> PyTree:
     return jtu.tree_map(lambda x, y: jnp.where(which, x, y), this, other)
 
 
+def held(tree: PyTree) -> PyTree:
+    """`stop_gradient` of a tree that holds other things than arrays as well."""
+    arrays, rest = eqx.partition(tree, eqx.is_inexact_array)
+    return eqx.combine(jax.lax.stop_gradient(arrays), rest)
+
+
 def in_groups(function: Callable[[Array], PyTree], inputs: Array, width: int) -> PyTree:
     """`jax.vmap(function)(inputs)`, so many at a time: each waits for the slowest beside it only.
 

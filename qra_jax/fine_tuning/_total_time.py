@@ -118,9 +118,7 @@ def _solve(task: Task, mixture, start, duration) -> diffrax.Solution:
         dt0=1 / jnp.maximum(1, jax.lax.stop_gradient(duration)),
         y0=jnp.zeros_like(start),
         args=(start, mixture, duration),
-        stepsize_controller=diffrax.PIDController(
-            rtol=tolerance, atol=tolerance, norm=largest
-        ),
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance, norm=largest),
         max_steps=_MOST_STEPS,
         throw=False,
     )

@@ -81,7 +81,7 @@ def test_flat_steep_and_noisy_functions():
         (lambda x: jnp.sign(x - 0.3), (-5.0, 9.0)),  # slope 0: bisection
     ]
     for function, (low, high) in cases:
-        search = found(function, jnp.asarray(high), (jnp.asarray(low), jnp.asarray(high)), most=200)
+        search = found(function, jnp.asarray(high), (jnp.asarray(low), jnp.asarray(high)), most=400)
         assert search.arrived
         assert abs(search.root - 0.3) < 1e-14 or abs(function(search.root)) < 1e-100
 
@@ -177,7 +177,9 @@ def test_systems_against_scipy():
     """Damped from far off, undamped from nearby, to one root; SciPy finds the same."""
     expected = scipy.optimize.root(lambda x: np.asarray(powell(x, 4.0)), [0.2, 1.5], tol=1e-14).x
     damped = solve_system(lambda x: powell(x, 4.0), jnp.array([0.1, 4.0]), damped=True, most=81)
-    near = solve_system(lambda x: powell(x, 4.0), jnp.asarray(expected + 1e-2), damped=False, most=10)
+    near = solve_system(
+        lambda x: powell(x, 4.0), jnp.asarray(expected + 1e-2), damped=False, most=10
+    )
     for solution in (damped, near):
         assert solution.converged
         np.testing.assert_allclose(solution.root, expected, rtol=1e-12)
