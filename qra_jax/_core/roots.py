@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .trees import chosen
 
 _Unknowns = Float[Array, "*N"]
 Function = Callable[[Array], Array]
+Size = Callable[[_Unknowns], ArrayLike]
 Look = Callable[[_Unknowns, Any], tuple[_Unknowns, _Unknowns, Any]]
 
 
@@ -41,9 +42,9 @@ def newton_in_bracket(
     look: Look,
     start: _Unknowns,
     bracket: tuple[_Unknowns, _Unknowns] | None,
-    small: Function,
+    small: Size,
     *,
-    narrow: Function | None = None,
+    narrow: Size | None = None,
     wanted: Bool[ArrayLike, "..."] = True,
     otherwise: Callable[[_Unknowns, _Unknowns], _Unknowns] | None = None,
     aux: PyTree = None,
@@ -83,7 +84,8 @@ def newton_in_bracket(
         step = jnp.where(value == 0, 0, value / slope)
         newton, near = x - step, jnp.abs(step) <= small(x)
         if bracket is None:
-            return Found(newton, low, high, idle | near, aux), count + 1
+            # Nothing leads back from NaN: an entry that is lost must not hold up the others.
+            return Found(newton, low, high, idle | near | jnp.isnan(step), aux), count + 1
         low, high = jnp.where(value < 0, x, low), jnp.where(value < 0, high, x)
         other = _middle(low, high)
         if otherwise is not None:
@@ -116,10 +118,10 @@ def root_in_bracket(
     function: Function,
     start: _Unknowns,
     bracket: tuple[_Unknowns, _Unknowns] | None,
-    small: Function,
+    small: Size,
     *,
     look: Look | None = None,
-    narrow: Function | None = None,
+    narrow: Size | None = None,
     wanted: Bool[ArrayLike, "..."] = True,
     most: int = 64,
 ) -> tuple[_Unknowns, Bool[Array, "*N"]]:
@@ -199,7 +201,7 @@ class _Descent(NamedTuple):
     value: Float[Array, " N"]
     slopes: Float[Array, "N N"]
     damping: Float[Array, ""]
-    count: Array
+    looks: Int[Array, ""]
     converged: Bool[Array, ""]
     over: Bool[Array, ""]
 
@@ -226,7 +228,7 @@ def solve_system(
         # Of second order: a step after one that is this small would be below rounding.
         arrived = jnp.max(jnp.abs(move)) / (1 + jnp.max(jnp.abs(trial))) <= small
         return _Descent(
-            trial, move, trial, value, slopes, state.damping, state.count + 1, arrived, arrived
+            trial, move, trial, value, slopes, state.damping, state.looks + 1, arrived, arrived
         )
 
     def marquardt(state: _Descent) -> _Descent:
@@ -243,7 +245,7 @@ def solve_system(
         normal = slopes.T @ slopes + diagonal * jnp.eye(start.shape[0], dtype=dtype)
         move = jnp.linalg.solve(normal, slopes.T @ value)
         return _Descent(
-            best - move, move, best, value, slopes, damping, state.count + 1, over, over
+            best - move, move, best, value, slopes, damping, state.looks + 1, over, over
         )
 
     begin = _Descent(
@@ -258,7 +260,7 @@ def solve_system(
         jnp.asarray(False),
     )
     end = jax.lax.while_loop(
-        lambda state: ~state.over & (state.count < most), marquardt if damped else newton, begin
+        lambda state: ~state.over & (state.looks < most), marquardt if damped else newton, begin
     )
     return Solution(end.best, end.value, end.slopes, end.converged)
 
