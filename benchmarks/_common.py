@@ -5,7 +5,6 @@ within one process, and what is compared are medians of the same rounds.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -18,8 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from qra_jax.sweep import provenance
+
 RESULTS = pathlib.Path(__file__).parent / "results"
-PACKAGES = ("jax", "jaxlib", "diffrax", "equinox", "optimistix", "numpy")
 
 
 def machine() -> dict[str, Any]:
@@ -29,12 +29,7 @@ def machine() -> dict[str, Any]:
     if info.exists():
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
+    return {"cpu": cpu, "cores": os.cpu_count(), **provenance()}
 
 
 def settings(description: str | None) -> bool:

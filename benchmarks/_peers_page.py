@@ -8,7 +8,10 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+
+from qra_jax.plot import style
 
 from ._common import RESULTS
 
@@ -113,10 +116,6 @@ def page(record: dict[str, Any]) -> str:
 
 def plot(record: dict[str, Any], path: pathlib.Path) -> None:
     """Trajectories per second over the number of problems, a panel for each K; and gradients."""
-    import matplotlib.pyplot as plt
-
-    from qra_jax.plot import style
-
     rows, gradients = record["figures"]["dense"], record["figures"]["gradient"]
     patterns = list(dict.fromkeys(row["K"] for row in rows))
     with style():

@@ -10,18 +10,20 @@ from typing import Annotated
 import jax
 import tyro
 
-from ._claim import Claim, Verdict
-from ._map import BadSetting, Map, MapResult
-from ._together import run_maps
-from .branches import Branches
-from .calibration import Calibration
-from .forecast import ForecastMap
-from .gap import Gap
-from .portraits import Portraits
-from .regimes import Regimes
-from .rlif import Rlif
-from .sft import Sft
-from .tokens import Tokens
+from qra_jax.commands import BadSetting
+
+from ._lab.claim import Claim, Verdict
+from ._lab.map import Map, MapResult
+from ._lab.together import run_maps
+from .maps.branches.compute import Branches
+from .maps.calibration.compute import Calibration
+from .maps.forecast.compute import ForecastMap
+from .maps.gap.compute import Gap
+from .maps.portraits.compute import Portraits
+from .maps.regimes.compute import Regimes
+from .maps.rlif.compute import Rlif
+from .maps.sft.compute import Sft
+from .maps.tokens.compute import Tokens
 
 MAPS: tuple[type[Map], ...] = (Regimes, Sft, Rlif)
 

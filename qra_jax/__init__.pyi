@@ -53,6 +53,7 @@ from .times import entanglement_ratio as entanglement_ratio
 from .times import log_convergence_time as log_convergence_time
 from .times import log_entanglement_time as log_entanglement_time
 from .times import log_time_to_accuracy as log_time_to_accuracy
+from .times import passage_times as passage_times
 from .times import regime as regime
 from .training import RLOO as RLOO
 from .training import SampledGroups as SampledGroups

@@ -42,6 +42,11 @@ def own_reward():
     return qra.Objective(lambda policy, problem: jnp.ones((1, 5, 1)))
 
 
+def flat_reward():
+    """A value for each of two patterns, without its axes: there are two answers as well."""
+    return qra.Objective(lambda policy, problem: jnp.ones(2))
+
+
 # What is called, and what its message must contain: argument, requirement, value.
 CASES = {
     "negative probability": (two_stage(a(-0.1, 1.1)), "pattern_probs", "non-negative", "-0.1"),
@@ -88,7 +93,11 @@ CASES = {
     ),
     "own reward of another shape": (
         lambda: qra.regime(POLICY, qra.GradientFlow(own_reward(), PROBLEM)),
-        *("reward", "(1, 3, 2)", "(1, 5, 1)"),
+        *("reward", "pattern (1 or R = 3)", "(1, 5, 1)"),
+    ),
+    "own reward a value for each pattern": (
+        lambda: qra.regime(SURE, qra.GradientFlow(flat_reward(), SURE_PROBLEM)),
+        *("reward", "three axes", "answer (1 or A = 2)", "(2,)", "values[None, :, None]"),
     ),
     "negative beta": (lambda: qra.RLVR(-0.1), "beta", "at least 0", "-0.1"),
     "NaN beta": (lambda: qra.RLIF(beta=NAN), "beta", "at least 0", "nan"),

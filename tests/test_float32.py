@@ -87,12 +87,30 @@ def test_entanglement_times():
     assert regime.tolist() == [qra.Regime.ENTANGLED] * 7
 
 
+# Central differences of `systems.exact_log_entanglement_time`, in 40 digits: in the rates, and in
+# log pi of the first two patterns at the expense of the third.
+CHECK_SLOPES = ((-8.6087412, 9.8116547, -1.2029136), (-1.9700349, -0.9998906))
+RARE_SLOPES = {
+    "1e-2": ((-6.4581991, 8.3331178, -1.8749187), (-2.0051703, -1.1927327)),
+    "1e-8": ((-6.6666676, 8.6666675, -1.9999998), (-2.0, -1.3333332)),
+    "1e-20": ((-6.6666677, 8.6666676, -1.9999999), (-2.0, -1.3333332)),
+}
+
+
 def test_gradient():
-    """d log T0 / d log pi_* = -2 in the rare case; 0 and finite in degenerate lanes."""
-    probs = np.array([systems.rare_probs(1e-8), (0.6, 0.2, 0.2), (0.0, 1.0, 0.0)])
-    (values, _), (by_probs, by_rates) = entanglement()(probs, np.array([systems.RARE_RATES] * 3))
+    """Slopes of log T0 in all rates and probabilities, to 1e-5 of the largest; 0 in degenerate
+    lanes."""
+    starts = [systems.CHECK_PROBS, *(systems.rare_probs(float(rare)) for rare in RARE_SLOPES)]
+    degenerate = [(0.6, 0.2, 0.2), (0.0, 1.0, 0.0)]
+    rates = [systems.CHECK_RATES, *[systems.RARE_RATES] * (len(RARE_SLOPES) + 2)]
+    probs = np.array([*starts, *degenerate])
+    (values, _), (by_probs, by_rates) = entanglement()(probs, np.array(rates))
     assert floats((values, by_probs, by_rates)) == {np.dtype(SINGLE)}
-    assert (by_probs[0, 0] - by_probs[0, 2]) * 1e-8 == pytest.approx(-2, abs=2e-3)
+    for lane, wanted in enumerate((CHECK_SLOPES, *RARE_SLOPES.values())):
+        np.testing.assert_allclose(by_rates[lane, :3], wanted[0], rtol=0, atol=1e-4)
+        along = (by_probs[lane, :2] - by_probs[lane, 2]) * probs[lane, :2]
+        np.testing.assert_allclose(along, wanted[1], rtol=0, atol=2e-5)
+    by_probs, by_rates, values = (x[len(starts) - 1 :] for x in (by_probs, by_rates, values))
     assert not by_probs[1:].any()
     assert not by_rates[1:].any()
     assert np.all(values[1:] == -np.inf)

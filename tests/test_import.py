@@ -1,8 +1,10 @@
 """The library as a user meets it, each time in a fresh process: no float64, no run-time types."""
 
+import ast
 import operator
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -112,7 +114,9 @@ for name, call in {
     "until": lambda: qra.event_time(policy, problem, "never"),
     "direction": lambda: qra.AccuracyReaches(0.5, direction="up"),
     "trainable": lambda: qra.GradientFlow(qra.RLVR(), problem, "x"),
-    "geometry": lambda: qra.GradientFlow(qra.RLVR(), problem, geometry="flat"),
+    "geometry": lambda: qra.GradientFlow(qra.RLVR(), problem, geometry="natural"),
+    "estimator": lambda: qra.SampledGroups(4, estimator="grpo"),
+    "regularisers": lambda: qra.Objective(qra.Verifiable(), regularisers=qra.ReverseKL(0.1)),
 }.items():
     try:
         call()
@@ -124,8 +128,8 @@ for name, call in {
 def test_wrong_kind_of_argument():
     """Lists are arrays; an argument of another kind raises one line that names it and shows it."""
     lines = run(WRONG_KIND)
-    assert len(lines) == 9
-    of_value = ("direction", "trainable", "geometry")
+    assert len(lines) == 11
+    of_value = ("direction", "trainable")
     for line in lines:
         name, kind, message = line.split(" | ", maxsplit=2)
         assert kind == ("ValueError" if name in of_value else "TypeError")
@@ -134,8 +138,72 @@ def test_wrong_kind_of_argument():
         assert "NEWLINE" not in message
 
 
+CLASS_FOR_INSTANCE = """
+import qra_jax as qra
+right, problem = qra.Verifiable(), qra.Problem([0])
+for call in (
+    lambda: qra.Objective(qra.SelfCertainty),
+    lambda: qra.RLIF(qra.SelfCertainty),
+    lambda: qra.objectives.Mixture([right, qra.SelfCertainty], [1.0, 1.0]),
+    lambda: qra.Objective(right, utility=qra.GRPO),
+    lambda: qra.Objective(right, regularisers=(qra.ReverseKL,)),
+    lambda: qra.GradientFlow(qra.SFT, problem),
+    lambda: qra.GradientFlow(qra.RLVR(), problem, geometry=qra.Natural),
+    lambda: qra.SampledGroups(4, estimator=qra.RLOO),
+):
+    try:
+        call()
+    except TypeError as error:
+        print(error)
+"""
+
+
+def test_classes_for_instances():
+    """Many are callable, as a function would be: the error says what to write."""
+    kinds = {
+        "reward": "SelfCertainty",
+        "utility": "GRPO",
+        "regularisers": "ReverseKL",
+        "objective": "SFT",
+        "geometry": "Natural",
+        "estimator": "RLOO",
+    }
+    names = ("reward", "reward", *kinds)
+    expected = [
+        f"{name} must be an instance, {kinds[name]}(...), got the class {kinds[name]}"
+        for name in names
+    ]
+    assert run(CLASS_FOR_INSTANCE) == expected
+
+
 @pytest.mark.parametrize("name", FIXED_NAMES)
 def test_documented(name):
     """Every public function and class says what it is."""
     thing = operator.attrgetter(name)(qra)
     assert name == "__version__" or (thing.__doc__ or "").strip()
+
+
+PACKAGE = Path(qra.__file__).parent
+NAMESPACES = [
+    str(path.parent.relative_to(PACKAGE))
+    for path in sorted(PACKAGE.glob("[a-z]*/**/__init__.py"))
+    if "import" in path.read_text()
+]
+
+
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_all_is_all(name):
+    """Each namespace lists in `__all__` what it imports for its users, and nothing else."""
+    body = ast.parse((PACKAGE / name / "__init__.py").read_text()).body
+    imported = [each for line in body if isinstance(line, ast.ImportFrom) for each in line.names]
+    (listed,) = (
+        ast.literal_eval(line.value)
+        for line in body
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "__all__"
+    )
+    assert sorted(listed) == sorted(each.asname or each.name for each in imported)
+
+
+def test_annotations_are_for_all():
+    """Type checkers read those of an installed library only where it says so."""
+    assert (PACKAGE / "py.typed").exists()

@@ -1,16 +1,21 @@
 """The claims ledger: published statements and our own, each put to the test as an experiment.
 
-A claim is a function with a decorator in the module of its subject, and a line in
+A claim is a function, named as the claim is, with a decorator in the module of its subject, and a
+line in
 `tests/experiments/test_claims.py`; the command line is `python -m experiments.claims`.
 """
 
 from . import (
+    entanglement,
+    fine_tuning,
     internal_rewards,
     iterations,
     language_model,
-    laws,
+    natural_gradients,
     penalties,
     regimes,
+    rlif,
+    tails,
     tokens,
     training,
     utilities,
@@ -19,10 +24,14 @@ from ._ledger import Entry, ledger_of
 
 SUBJECTS = (
     regimes.SUBJECT,
-    laws.SUBJECT,
+    fine_tuning.SUBJECT,
+    tails.SUBJECT,
+    entanglement.SUBJECT,
+    natural_gradients.SUBJECT,
     utilities.SUBJECT,
     penalties.SUBJECT,
     iterations.SUBJECT,
+    rlif.SUBJECT,
     internal_rewards.SUBJECT,
     tokens.SUBJECT,
     training.SUBJECT,

@@ -15,8 +15,9 @@ import jax
 import tyro
 from tqdm import tqdm
 
-from .._claim import Verdict, plain
-from .._map import BadSetting, require_setting, require_writable
+from qra_jax.commands import BadSetting, require_setting, require_writable
+
+from .._lab.claim import Verdict, plain
 from . import LEDGER
 from ._ledger import Entry, Result, run
 from ._page import counts, page, table

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from .._claim import Claim, Outcome, Verdict
+from .._lab.claim import Claim, Outcome, Verdict
 
 
 @dataclasses.dataclass(frozen=True)

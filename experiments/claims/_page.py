@@ -4,7 +4,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-from .._claim import Verdict
+from .._lab.claim import Verdict
 from ._ledger import Result
 
 _HEAD = """# Claims ledger
@@ -35,8 +35,8 @@ Notation: K patterns r with probabilities pi and success rates p; r* the best, r
 one; V (or A) the accuracy; R a pattern's reward, and in RLIF the number of patterns; gamma the
 entanglement ratio; T0 the end of the entangled phase; t time, learning rate times steps.
 
-To add a claim, write one function with the decorator `@claim` in the module of its subject under
-`experiments/claims/`, and one line in `tests/experiments/test_claims.py`.
+To add a claim, write one function of its name with the decorator `@claim` in the module of its
+subject under `experiments/claims/`, and one line in `tests/experiments/test_claims.py`.
 """
 
 

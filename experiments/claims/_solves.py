@@ -16,9 +16,9 @@ from jaxtyping import Array, ArrayLike
 
 import qra_jax as qra
 
-from .. import _start
+from .._lab import start
 
-CHECK_PROBS, CHECK_RATES = (np.array(row) for row in (_start.CHECK_PROBS, _start.CHECK_RATES))
+CHECK_PROBS, CHECK_RATES = (np.array(row) for row in (start.CHECK_PROBS, start.CHECK_RATES))
 UTILITIES = {
     "mean": qra.objectives.Mean(),
     "grpo": qra.GRPO(),
@@ -149,7 +149,7 @@ def entanglement(probs: Rows, rates: Rows, which: ArrayLike = 0) -> Entangled:
     return Entangled(*_entangled(probs, rates, which))
 
 
-def entanglement_law(probs: Rows, rates: Rows) -> tuple[np.ndarray, np.ndarray]:
+def t0_law(probs: Rows, rates: Rows) -> tuple[np.ndarray, np.ndarray]:
     """log T0 of rows of starts by the law, and whether it says that it holds."""
     return _of_law(probs, rates)
 
@@ -242,7 +242,7 @@ def _stop(probs, rates, ref_probs, ref_rates, settings):
     end = qra.event_time(policy, flow, until, reference=reference, method=method)
     last = end.policy
     assert isinstance(last, qra.TabularPolicy)
-    drift = qra.objectives.success_rate_drift(last, policy, problem)[0]
+    drift = qra.objectives.success_rate_drift(last, problem, reference=policy)[0]
     return end.log_time, last.pattern_logits[0], last.pattern_table(problem)[0][0], drift
 
 

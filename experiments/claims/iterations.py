@@ -8,7 +8,7 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import DERIVED, Outcome, close, computed
+from .._lab.claim import DERIVED, Outcome, close, computed
 from ._ledger import Context, Subject, once
 from ._shared import CASE, random_pair
 from ._solves import (
@@ -61,7 +61,7 @@ def _grpo_iterates() -> tuple[float, list[tuple[float, float]]]:
     "1/(beta sqrt(p_(n-1) (1 - p_(n-1)) + eps))",
     setting=f"{CASE}, answers free, beta = 1, eps = .01, 40 iterations: largest difference of p",
 )
-def _(context: Context) -> Outcome:
+def grpo_iteration(context: Context) -> Outcome:
     _, pairs = _grpo_iterates()
     return close(0.0, max(abs(one - other) for one, other in pairs), atol=1e-9)
 
@@ -72,7 +72,7 @@ def _(context: Context) -> Outcome:
     statement="the iteration converges to a fixed point above the reference's success probability",
     setting=f"{CASE}, beta = 1, eps = .01: p after 40 iterations, against p_ref; settled to 1e-6",
 )
-def _(context: Context) -> Outcome:
+def grpo_iteration_amplifies(context: Context) -> Outcome:
     start, pairs = _grpo_iterates()
     end = pairs[-1][0]
     return computed(start, end, end > start and abs(end - pairs[-2][0]) < 1e-6)
@@ -84,7 +84,7 @@ def _(context: Context) -> Outcome:
     statement="with the mean only, not the deviation, logit p = logit p_ref + 1/beta",
     setting=f"{CASE}, answers free, beta = .5",
 )
-def _(context: Context) -> Outcome:
+def mean_only_response(context: Context) -> Outcome:
     policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
     found = float(qra.mean_accuracy(_best_response(policy, problem, 0.5), problem))
     return close(_logit(np.dot(CHECK_PROBS, CHECK_RATES)) + 2, _logit(found), atol=1e-10)
@@ -128,7 +128,7 @@ def _rates_of_change() -> np.ndarray:
 
         probs = jnp.exp(policy.log_probs()[0][0])
         moved = qra.objectives.advantage(policy, problem)[0] * (
-            probs if geometry == "euclidean" else 1
+            probs if geometry == qra.Euclidean() else 1
         )
         surprise = jnp.log(probs) - jnp.sum(probs * jnp.log(probs))
         covariance = jnp.sum(probs * surprise * moved)
@@ -137,7 +137,7 @@ def _rates_of_change() -> np.ndarray:
     return np.array(
         [
             jax.jit(jax.vmap(lambda *x, g=g: at(g, *x)))(logits, answers)
-            for g in ("euclidean", "natural")
+            for g in (qra.Euclidean(), qra.Natural())
         ]
     )
 
@@ -150,7 +150,7 @@ def _rates_of_change() -> np.ndarray:
     "of right samples less that of wrong ones",
     setting="8 random policies, K = 3, both geometries, all trained: largest difference",
 )
-def _(context: Context) -> Outcome:
+def gradient_gap(context: Context) -> Outcome:
     found = _rates_of_change()
     return close(0.0, np.abs(found[..., 0] - found[..., 2]).max(), atol=1e-10)
 
@@ -162,7 +162,7 @@ def _(context: Context) -> Outcome:
     "-Cov(log pi, pi A) for policy gradients, -Cov(log pi, A) for natural ones",
     setting="8 random policies, K = 3: largest difference of dH/dt",
 )
-def _(context: Context) -> Outcome:
+def entropy_mechanism(context: Context) -> Outcome:
     found = _rates_of_change()
     return close(0.0, np.abs(found[..., 1] - found[..., 3]).max(), atol=1e-10)
 
@@ -175,7 +175,7 @@ def _(context: Context) -> Outcome:
     setting="both cases, nine utilities, t = e^20: largest change of log pi",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def nothing_to_learn(context: Context) -> Outcome:
     starts = [CHECK_PROBS] * 18
     rates = [(0.0,) * 3] * 9 + [(1.0,) * 3] * 9
     log_probs = follow(starts, rates, np.linspace(0, 20, ROWS), np.tile(np.arange(9), 2)).log_probs

@@ -6,12 +6,12 @@ The claims read the study that is shipped (`python -m experiments.language_model
 import numpy as np
 import xarray as xr
 
-from .._claim import Outcome, above, below, computed, mean_and_error
+from .._lab.claim import Outcome, above, below, computed, mean_and_error
 from ..language_model._compare import agreement, coverage, drift, ends, losses, regimes
 from ..language_model._results import read_study
 from ..language_model._study import KINDS, TUNING
 from ..language_model._task import Pattern
-from ..tokens import REPORTED
+from ..maps.tokens.known import REPORTED
 from ._ledger import Context, Subject, once
 from ._shared import PAPER
 
@@ -59,7 +59,7 @@ _STEADY = "drift sum pi |p - p(0)| of the same questions below .05 in all of the
     "right whenever the worked one is: what the trunk works out for one pattern serves the other. "
     "By plain gradient no model does (lm-success-rates-stay-fixed-by-gradient).",
 )
-def _(context: Context) -> Outcome:
+def lm_success_rates_stay_fixed(context: Context) -> Outcome:
     return _at_least(8, _steady("rlvr"))
 
 
@@ -70,7 +70,7 @@ def _(context: Context) -> Outcome:
     setting=f"{_MODELS}, {KINDS['gradient'].label}",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def lm_success_rates_stay_fixed_by_gradient(context: Context) -> Outcome:
     return _at_least(8, _steady("gradient"))
 
 
@@ -91,7 +91,7 @@ def _selected(kind: str) -> xr.DataArray:
     "they are not there yet. By plain gradient all 8 do "
     "(lm-rlvr-selects-the-best-by-gradient).",
 )
-def _(context: Context) -> Outcome:
+def lm_rlvr_selects_the_best(context: Context) -> Outcome:
     return _at_least(8, _selected("rlvr"))
 
 
@@ -102,7 +102,7 @@ def _(context: Context) -> Outcome:
     setting=f"{_MODELS}, {KINDS['gradient'].label}, last tenth",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def lm_rlvr_selects_the_best_by_gradient(context: Context) -> Outcome:
     return _at_least(8, _selected("gradient"))
 
 
@@ -113,7 +113,7 @@ def _(context: Context) -> Outcome:
     "models of 8 raise the direct answer if and only if they start below its success rate",
     setting=f"{_MODELS}, {_USUAL}",
 )
-def _(context: Context) -> Outcome:
+def lm_two_regimes(context: Context) -> Outcome:
     data = _runs("rlvr")
     weak = data["said_accuracy"] < data["said_rates"].isel(way=int(Pattern.DIRECT))
     return _at_least(8, (regimes(data).sel(kind="rlvr") == 1) == weak)
@@ -129,7 +129,7 @@ def _(context: Context) -> Outcome:
     note="Not by selecting a bad pattern, as in the theorem: in six models the best one is "
     "selected, and then its answers are made certain and wrong.",
 )
-def _(context: Context) -> Outcome:
+def lm_rlif_rises_then_degrades(context: Context) -> Outcome:
     data = _runs("certainty").sel(kind="certainty")
     curve = data["held_accuracy"].mean("seed")
     start = curve.isel(look=0)
@@ -146,7 +146,7 @@ def _(context: Context) -> Outcome:
     note="The steps of SFT are not counted. With them the sum is longer than RLVR alone in all "
     "four models: by Adam these are hardly slowed by their entanglement.",
 )
-def _(context: Context) -> Outcome:
+def lm_sft_first_cuts_the_slow_phase(context: Context) -> Outcome:
     tuned, alone = (
         _runs(kind)["times"].sel(kind=kind).median("seed") for kind in ("tuned", "rlvr")
     )
@@ -167,7 +167,7 @@ def _rank(kind: str) -> xr.DataArray:
     note="Responses have 5 to 10 tokens here, one of which opens the pattern: what changes is that "
     "one, in nearly every response.",
 )
-def _(context: Context) -> Outcome:
+def lm_rlvr_changes_few_ranks(context: Context) -> Outcome:
     return below(0.1, *_of_bases(_rank("rlvr")))
 
 
@@ -177,106 +177,122 @@ def _(context: Context) -> Outcome:
     statement="RLIF changes more rankings than RLVR: difference of the ratios above 0",
     setting=f"{_MODELS}, {KINDS['certainty'].label} less {_USUAL}, last step",
 )
-def _(context: Context) -> Outcome:
+def lm_rlif_changes_more_ranks(context: Context) -> Outcome:
     return above(0.0, *_of_bases(_rank("certainty") - _rank("rlvr")))
 
 
-def _setting(kind: str) -> str:
-    return f"{_MODELS}, {KINDS[kind].label}; diagnosis of rollouts of each base model alone"
+_CALLED = {
+    "regime": "the regime is called right for at least 7 of 8 base models",
+    "order": "times to 90 % of the final accuracy come in the order foretold: rank correlation "
+    "of at least .8",
+    "band": "with one time scale, fitted to the first tenth of the steps, at least 80 % of the "
+    "later accuracies lie in the 90 % band",
+    "end": "whether RLIF ends below its start is called right for at least 7 of 8 models",
+}
 
 
-def _regime_claim(kind: str, ours: bool) -> None:
-    """The regime called."""
-
-    @claim(
-        id=f"lm-regime-{kind}",
-        source=_LAB,
-        statement="the regime is called right for at least 7 of 8 base models",
-        setting=_setting(kind),
-        ours=ours,
-    )
-    def _(context: Context) -> Outcome:
-        return _at_least(7, agreement(_runs(kind), kind).regimes)
+def _forecast(id: str, what: str, kind: str, *, ours: bool = False, note: str = ""):
+    """Register a claim on what the diagnosis says of the runs of a kind."""
+    setting = f"{_MODELS}, {KINDS[kind].label}; diagnosis of rollouts of each base model alone"
+    return claim(id=id, source=_LAB, statement=_CALLED[what], setting=setting, ours=ours, note=note)
 
 
-def _order_claim(kind: str, ours: bool, note: str = "") -> None:
-    """The order of times."""
-
-    @claim(
-        id=f"lm-order-{kind}",
-        source=_LAB,
-        statement="times to 90 % of the final accuracy come in the order foretold: rank "
-        "correlation of at least .8",
-        setting=_setting(kind),
-        ours=ours,
-        note=note,
-    )
-    def _(context: Context) -> Outcome:
-        order = agreement(_runs(kind), kind).order
-        return computed(0.8, order, order >= 0.8)
+def _regime_called(kind: str) -> Outcome:
+    return _at_least(7, agreement(_runs(kind), kind).regimes)
 
 
-def _band_claim(kind: str, ours: bool, note: str = "") -> None:
-    """The curves."""
-
-    @claim(
-        id=f"lm-band-{kind}",
-        source=_LAB,
-        statement="with one time scale, fitted to the first tenth of the steps, at least 80 % of "
-        "the later accuracies lie in the 90 % band",
-        setting=_setting(kind),
-        ours=ours,
-        note=note,
-    )
-    def _(context: Context) -> Outcome:
-        covered = float(coverage(_runs(kind))["accuracy"].mean())
-        return computed(0.8, covered, covered >= 0.8)
+def _order_called(kind: str) -> Outcome:
+    order = agreement(_runs(kind), kind).order
+    return computed(0.8, order, order >= 0.8)
 
 
-def _loss_claim(kind: str, note: str = "") -> None:
-    """Where RLIF ends."""
-
-    @claim(
-        id=f"lm-rlif-end-{kind}".replace("_", "-"),
-        source=_LAB,
-        statement="whether RLIF ends below its start is called right for at least 7 of 8 models",
-        setting=_setting(kind),
-        note=note,
-    )
-    def _(context: Context) -> Outcome:
-        return _at_least(7, losses(_runs(kind), kind).called)
+def _band_covers(kind: str) -> Outcome:
+    covered = float(coverage(_runs(kind))["accuracy"].mean())
+    return computed(0.8, covered, covered >= 0.8)
 
 
-_regime_claim("gradient", ours=True)
-_order_claim("gradient", ours=True)
-_band_claim("gradient", ours=True)
-_regime_claim("rlvr", ours=True)
-_order_claim(
+def _end_called(kind: str) -> Outcome:
+    return _at_least(7, losses(_runs(kind), kind).called)
+
+
+@_forecast("lm-regime-gradient", "regime", "gradient", ours=True)
+def lm_regime_gradient(context: Context) -> Outcome:
+    return _regime_called("gradient")
+
+
+@_forecast("lm-order-gradient", "order", "gradient", ours=True)
+def lm_order_gradient(context: Context) -> Outcome:
+    return _order_called("gradient")
+
+
+@_forecast("lm-band-gradient", "band", "gradient", ours=True)
+def lm_band_gradient(context: Context) -> Outcome:
+    return _band_covers("gradient")
+
+
+@_forecast("lm-regime-rlvr", "regime", "rlvr", ours=True)
+def lm_regime_rlvr(context: Context) -> Outcome:
+    return _regime_called("rlvr")
+
+
+@_forecast(
+    "lm-order-rlvr",
+    "order",
     "rlvr",
-    ours=False,
     note="Adam divides each step by the size of past gradients, so that the small gradients of an "
     "entangled start do not slow it. With squares remembered for ten steps instead of a thousand "
     "the order is back (lm-order-brief), and by plain gradient it is exact (lm-order-gradient).",
 )
-_order_claim("brief", ours=True)
-_band_claim(
+def lm_order_rlvr(context: Context) -> Outcome:
+    return _order_called("rlvr")
+
+
+@_forecast("lm-order-brief", "order", "brief", ours=True)
+def lm_order_brief(context: Context) -> Outcome:
+    return _order_called("brief")
+
+
+@_forecast(
+    "lm-band-rlvr",
+    "band",
     "rlvr",
-    ours=False,
     note="One time scale does not fit Adam, whose speed changes along the run, and the direct "
     "answer that learns leaves the orbit. By plain gradient the band holds (lm-band-gradient).",
 )
-_loss_claim("majority")
-_loss_claim("majority_table")
-_loss_claim(
+def lm_band_rlvr(context: Context) -> Outcome:
+    return _band_covers("rlvr")
+
+
+@_forecast("lm-rlif-end-majority", "end", "majority")
+def lm_rlif_end_majority(context: Context) -> Outcome:
+    return _end_called("majority")
+
+
+@_forecast("lm-rlif-end-majority-table", "end", "majority_table")
+def lm_rlif_end_majority_table(context: Context) -> Outcome:
+    return _end_called("majority_table")
+
+
+@_forecast(
+    "lm-rlif-end-certainty",
+    "end",
     "certainty",
     note="A loss was said for one model, and all eight lost nearly everything: in six the pattern "
     "foretold is selected, but its answers do not stay right. Where only patterns are trained the "
     "diagnosis is right more often, not always (lm-rlif-end-certainty-table).",
 )
-_loss_claim(
+def lm_rlif_end_certainty(context: Context) -> Outcome:
+    return _end_called("certainty")
+
+
+@_forecast(
+    "lm-rlif-end-certainty-table",
+    "end",
     "certainty_table",
     note="Two models end in a pattern other than the one foretold, and H between two equal ones. "
     "The reward is a mean over tokens, the opening token among them, whose certainty grows as the "
     "shares sharpen and counts twice as much in a short response as in a long one: it is not "
     "constant, as the diagnosis takes it to be.",
 )
+def lm_rlif_end_certainty_table(context: Context) -> Outcome:
+    return _end_called("certainty_table")

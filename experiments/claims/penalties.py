@@ -7,7 +7,7 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import DERIVED, Outcome, close, computed
+from .._lab.claim import DERIVED, Outcome, close, computed
 from ._ledger import Context, Subject, once
 from ._shared import CASE, REFERENCE, boltzmann, farthest, random_pair
 from ._solves import (
@@ -71,7 +71,7 @@ _PAIR = "a random policy and reference, K = 3, two answers"
     statement="k3 = 1/ratio - 1 + log ratio is an unbiased estimate of the divergence, as is k1",
     setting=f"{_PAIR}: the expectation farther from KL(pi, pi_ref)",
 )
-def _(context: Context) -> Outcome:
+def k3_value_is_unbiased(context: Context) -> Outcome:
     policy, reference, _ = random_pair()
     kinds = [qra.objectives.KLEstimator(1.0, kind, "reward") for kind in ("k1", "k3")]
     values = np.array([kind(policy, reference, policy)[0] for kind in kinds])
@@ -85,7 +85,7 @@ def _(context: Context) -> Outcome:
     "expectation is the divergence to second order",
     setting="a policy 1e-3 from a random reference: E[k2] / KL",
 )
-def _(context: Context) -> Outcome:
+def k2_value_is_right_nearby(context: Context) -> Outcome:
     _, reference, _ = random_pair()
     shift = 1e-3 * jnp.asarray(context.rng.normal(size=(1, 3)))
     near = qra.TabularPolicy(reference.pattern_logits + shift, reference.answer_logits)
@@ -100,7 +100,7 @@ def _(context: Context) -> Outcome:
     "KL",
     setting=f"{_PAIR}: largest difference of velocities from the reverse KL's",
 )
-def _(context: Context) -> Outcome:
+def k2_loss_is_k1_in_the_reward(context: Context) -> Outcome:
     exact = qra.ReverseKL(0.3)
     others = [
         qra.objectives.KLEstimator(0.3, "k2", "loss"),
@@ -115,7 +115,7 @@ def _(context: Context) -> Outcome:
     statement="k1 as a loss is no penalty: its expected gradient vanishes",
     setting=f"{_PAIR}: largest velocity",
 )
-def _(context: Context) -> Outcome:
+def k1_loss_does_nothing(context: Context) -> Outcome:
     return close(
         0.0, np.abs(_penalty_field(qra.objectives.KLEstimator(0.3, "k1", "loss"))).max(), atol=1e-14
     )
@@ -127,7 +127,7 @@ def _(context: Context) -> Outcome:
     statement="k3 as a loss is a biased, first-order approximation of the reverse KL's gradient",
     setting="a policy 1e-4 from a random reference: length of its velocity over the reverse KL's",
 )
-def _(context: Context) -> Outcome:
+def k3_loss_is_first_order(context: Context) -> Outcome:
     _, reference, _ = random_pair()
     shift = 1e-4 * jnp.asarray(context.rng.normal(size=(1, 3)))
     near = qra.TabularPolicy(reference.pattern_logits + shift, reference.answer_logits)
@@ -147,7 +147,7 @@ def _(context: Context) -> Outcome:
     "which comes to rest elsewhere (k3-loss-rests-elsewhere). The two agree near the reference "
     "only.",
 )
-def _(context: Context) -> Outcome:
+def k3_loss_penalises_the_reverse_kl(context: Context) -> Outcome:
     return close(boltzmann(REFERENCE, CHECK_RATES, 0.2)[0], _penalised()["k3"][0], atol=1e-3)
 
 
@@ -158,7 +158,7 @@ def _(context: Context) -> Outcome:
     setting=f"{_PAIR}: largest difference of velocities, from the forward KL's and the formula's",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def k3_loss_is_the_forward_kl(context: Context) -> Outcome:
     loss = qra.objectives.KLEstimator(0.3, "k3", "loss")
     own, reference = (np.exp(one.log_probs()[0][0]) for one in random_pair()[:2])
     formula = np.abs(_penalty_field(loss)[:3] - 0.3 * (reference - own)).max()
@@ -172,7 +172,7 @@ def _(context: Context) -> Outcome:
     setting=f"{CASE}, pi_ref = (.2, .3, .5), beta = .2: largest difference",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def k3_loss_rests_elsewhere(context: Context) -> Outcome:
     rates = CHECK_RATES
 
     def probs(value):
@@ -189,7 +189,7 @@ def _(context: Context) -> Outcome:
     setting=f"{_PAIR}, beta = .3: least largest difference of velocities, above 1e-3",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def k2_k3_in_the_reward_are_neither(context: Context) -> Outcome:
     least = min(
         _apart(qra.objectives.KLEstimator(0.3, kind, "reward"), divergence(0.3))
         for kind in ("k2", "k3")
@@ -206,7 +206,7 @@ def _(context: Context) -> Outcome:
     setting=f"{CASE}, pi_ref = (.2, .3, .5), beta = .8: largest difference",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def grpo_with_kl_rests_implicitly(context: Context) -> Outcome:
     def probs(value):
         return boltzmann(REFERENCE, CHECK_RATES, 0.8 * math.sqrt(value * (1 - value)))
 
@@ -233,7 +233,7 @@ def _with_entropy() -> np.ndarray:
     setting="a random policy, K = 3: largest difference of velocities of patterns",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def entropy_bonus_is_a_kl(context: Context) -> Outcome:
     policy, _, problem = random_pair()
     uniform = qra.TabularPolicy(jnp.zeros((1, 3)), policy.answer_logits)
     fields = [
@@ -256,7 +256,7 @@ def _(context: Context) -> Outcome:
     setting=f"{CASE}, tau = .3: largest difference",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def entropy_bonus_rests(context: Context) -> Outcome:
     difference = np.abs(_with_entropy()[3] - boltzmann(np.ones(3), CHECK_RATES, 0.3))
     return close(0.0, difference.max(), atol=1e-6)
 
@@ -268,7 +268,7 @@ def _(context: Context) -> Outcome:
     setting=f"{CASE}, tau = .3: decay of log |pi - pi_end| from t = 300 to 400, over that from "
     "200 to 300",
 )
-def _(context: Context) -> Outcome:
+def entropy_gives_a_linear_rate(context: Context) -> Outcome:
     found, end = _with_entropy()[:3], boltzmann(np.ones(3), CHECK_RATES, 0.3)
     first, second = np.diff(np.log(np.linalg.norm(found - end, axis=1)))
     return close(1.0, second / first, atol=0.02)
@@ -282,7 +282,7 @@ def _(context: Context) -> Outcome:
     setting=f"{CASE}, pi_ref = (.2, .3, .5), beta = .25, t = .5, 2, 8: largest difference",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def natural_gradient_with_kl(context: Context) -> Outcome:
     worst = 0.0
     for time in (0.5, 2, 8):
         e = math.exp(-0.25 * time)

@@ -1,13 +1,8 @@
 """The two regimes of RLVR, and fine-tuning first."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-import qra_jax as qra
-
-from .._claim import DERIVED, Outcome, close, computed
-from ..sft import CHECK_DURATIONS, CHECK_QUALITIES, CHECK_TIMES
+from .._lab.claim import DERIVED, Outcome, close, computed
 from ._ledger import Context, Subject, once
 from ._shared import CASE, PAPER, REFERENCE, boltzmann
 from ._solves import (
@@ -74,7 +69,7 @@ def _rest(name: str) -> np.ndarray:
     "It holds where the answer layer is frozen, or gets no gradient "
     "(self-certainty-moves-no-answer).",
 )
-def _(context: Context) -> Outcome:
+def success_rates_stay_fixed(context: Context) -> Outcome:
     found = _rests()
     drift = found.drift[list(_REST).index("nothing, answers trained")]
     return close(0.0, drift, atol=0.01)
@@ -88,7 +83,7 @@ def _(context: Context) -> Outcome:
     setting=f"{CASE}",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def trained_answers_pass_early(context: Context) -> Outcome:
     log_time = _rests().log_time[list(_REST).index("nothing, answers trained")]
     return close(2.43, np.exp(log_time), atol=5e-3)
 
@@ -99,7 +94,7 @@ def _(context: Context) -> Outcome:
     statement="with frozen answers the optimum is pi(r) ~ pi_ref(r) exp(p(r) / beta)",
     setting=f"{CASE}, beta = .5, .2, .1: largest difference of a flow at rest from the formula",
 )
-def _(context: Context) -> Outcome:
+def optimum_of_patterns(context: Context) -> Outcome:
     names = {"strong penalty": 0.5, "penalty": 0.2, "weak penalty": 0.1}
     formulas = [boltzmann(CHECK_PROBS, CHECK_RATES, beta) for beta in names.values()]
     return close(0.0, np.abs(np.array([_rest(name) for name in names]) - formulas).max(), atol=1e-6)
@@ -111,7 +106,7 @@ def _(context: Context) -> Outcome:
     statement="as beta -> 0 the optimum is the pattern of the highest success rate",
     setting=f"{CASE}, beta = .02: pi(r*) of the flow at rest",
 )
-def _(context: Context) -> Outcome:
+def optimum_of_weak_penalty(context: Context) -> Outcome:
     return close(1.0, _rest("hardly a penalty")[0], atol=2e-3)
 
 
@@ -124,7 +119,7 @@ def _(context: Context) -> Outcome:
     "difference at rest",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def optimum_of_another_reference(context: Context) -> Outcome:
     rates, other = CHECK_RATES, np.array([0.5, 0.9, 0.2])
     found = stop([Settings(reverse_kl=0.2)], reference=REFERENCE, ref_rates=other)
     divergence = rates * np.log(rates / other) + (1 - rates) * np.log((1 - rates) / (1 - other))
@@ -140,7 +135,7 @@ def _(context: Context) -> Outcome:
     setting=f"{CASE}, beta = .5: largest difference at rest",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def optimum_of_trained_answers(context: Context) -> Outcome:
     weights = CHECK_PROBS * (1 + np.expm1(1 / 0.5) * CHECK_RATES)
     difference = np.abs(_rest("answers trained") - weights / weights.sum())
     return close(0.0, difference.max(), atol=1e-6)
@@ -152,7 +147,7 @@ def _(context: Context) -> Outcome:
     statement="if V(0) exceeds every other success rate, pi(r*) rises monotonically to 1",
     setting="16 random strong starts, K = 3 to 5, 48 times up to e^40: share in which it does",
 )
-def _(context: Context) -> Outcome:
+def strong_start_rises(context: Context) -> Outcome:
     probs, rates = _starts(context, entangled=False)
     log_probs = follow(probs, rates, np.linspace(-2, 40, ROWS)).log_probs
     others = np.logaddexp.reduce(log_probs[..., 1:5], axis=-1)
@@ -166,7 +161,7 @@ def _(context: Context) -> Outcome:
     statement="pi(r*) is 1 - eps after a time O(1/eps): exponent of the time in eps",
     setting="16 random strong starts, K = 3 to 5, eps = 1e-8 and 1e-9; the one farthest from -1",
 )
-def _(context: Context) -> Outcome:
+def strong_start_time(context: Context) -> Outcome:
     probs, rates = _starts(context, entangled=False)
     log_times = np.linspace(-2, 40, ROWS)
     log_probs = follow(probs, rates, log_times).log_probs
@@ -183,7 +178,7 @@ def _(context: Context) -> Outcome:
     statement="gamma = (.25 + .05) / .05",
     setting=CASE,
 )
-def _(context: Context) -> Outcome:
+def gamma_of_the_simulation(context: Context) -> Outcome:
     found = entanglement(CHECK_PROBS, CHECK_RATES)
     return close(6.0, found.gamma[0], atol=1e-9)
 
@@ -195,7 +190,7 @@ def _(context: Context) -> Outcome:
     "while pi(r*) falls",
     setting=f"{CASE}, 48 times up to T0: highest pi(r'), against its start; pi(r*) must fall too",
 )
-def _(context: Context) -> Outcome:
+def weak_start_follows_the_misleading(context: Context) -> Outcome:
     log_t0 = entanglement(CHECK_PROBS, CHECK_RATES).log_time[0]
     log_times = log_t0 + np.linspace(-8, 0, ROWS)
     probs = np.exp(follow(CHECK_PROBS, CHECK_RATES, log_times).log_probs[0])
@@ -215,7 +210,7 @@ def _(context: Context) -> Outcome:
     "is above 0 where pi(r*) >= pi(r') and V < p(r'). The condition makes V wait for p(r'), which "
     "is what T0 measures; that r' takes over on the way needs pi(r') > pi(r*) as well.",
 )
-def _(context: Context) -> Outcome:
+def weak_start_need_not_mislead(context: Context) -> Outcome:
     probs, rates = _starts(context, entangled=True)
     rest = 0.9 * probs[:, 2:] / probs[:, 2:].sum(axis=1, keepdims=True)
     probs = np.concatenate([np.full((len(probs), 2), 0.05), rest], axis=1)
@@ -236,7 +231,7 @@ def _(context: Context) -> Outcome:
     "other "
     "rate from then on (48 times up to 1e6 T0)",
 )
-def _(context: Context) -> Outcome:
+def weak_start_ends_in_regime_1(context: Context) -> Outcome:
     probs, rates = _starts(context, entangled=True)
     log_t0 = entanglement(probs, rates).log_time
     after = follow(probs, rates, log_t0[:, None] + np.linspace(1e-3, 14, ROWS)).accuracy
@@ -259,7 +254,7 @@ def _crowd(patterns: int) -> tuple[np.ndarray, np.ndarray]:
     setting="p = (.9, .7, .1, ...), K = 4 to 16 with gamma = K - 1, and K = 3 with gamma = 6 to "
     "3e11: largest C needed beyond gamma = 3, against the one needed there",
 )
-def _(context: Context) -> Outcome:
+def weak_start_bound(context: Context) -> Outcome:
     starts = [_crowd(patterns) for patterns in range(4, 17)]
     for rare in (5e-2, 1e-3, 1e-6, 1e-12):
         starts.append((np.array([rare, 0.7, 0.3 - rare]), CHECK_RATES))
@@ -280,7 +275,7 @@ def _(context: Context) -> Outcome:
     "with G the largest ratio of gaps (p(r') - p(j)) / (p(r*) - p(r')), and the largest of these "
     "over K is e^(gamma G / e). Thm. 5.4, an upper bound, holds, but is not sharp.",
 )
-def _(context: Context) -> Outcome:
+def weak_start_exponential_in_gamma(context: Context) -> Outcome:
     found = entanglement(*columns_of([_crowd(patterns) for patterns in (12, 14, 16)]))
     gamma = found.gamma[1]
     needed = found.log_time[1] / (gamma * np.log(gamma))
@@ -295,84 +290,8 @@ def _(context: Context) -> Outcome:
     setting="K = 4, pi = (1e-10, .6, .3, .1), rates (.7 + d, .7, .3, .1), d = .01 and .02",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def weak_start_needs_the_gap(context: Context) -> Outcome:
     gaps = np.array([0.01, 0.02])
     rates = [(0.7 + gap, 0.7, 0.3, 0.1) for gap in gaps]
     log_t0 = entanglement([(1e-10, 0.6, 0.3, 0.1 - 1e-10)] * 2, rates).log_time
     return close(-3.0, np.diff(log_t0)[0] / np.log(2), atol=1e-3)
-
-
-SFT_TIMES = {
-    (quality, duration): time
-    for quality, row in zip(CHECK_QUALITIES, CHECK_TIMES, strict=True)
-    for duration, time in zip(CHECK_DURATIONS, row, strict=True)
-}
-"""T0 after fine-tuning on shares (f, 1 - f, 0) for a time s, by (f, s), as theory has it."""
-
-
-@once
-def _fine_tuned() -> np.ndarray:
-    """T0 after each of `SFT_TIMES`."""
-
-    def tune(quality, duration):
-        policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
-        flow = qra.GradientFlow(qra.SFT(jnp.stack([quality, 1 - quality, 0 * quality])), problem)
-        until = qra.flows.TimeReached(jnp.log(duration))
-        end = qra.event_time(policy, flow, until).policy
-        assert isinstance(end, qra.TabularPolicy)
-        return jax.nn.softmax(end.pattern_logits[0])
-
-    quality, duration = np.array(list(SFT_TIMES)).T
-    starts = jax.jit(jax.vmap(tune))(quality, duration)
-    return np.exp(entanglement(np.asarray(starts), [CHECK_RATES] * len(starts)).log_time)
-
-
-def _saving(quality: float) -> float:
-    """The least of s + T0 over the times T0 without fine-tuning."""
-    without = np.exp(entanglement(CHECK_PROBS, CHECK_RATES).log_time[0])
-    totals = [s + t0 for (f, s), t0 in zip(SFT_TIMES, _fine_tuned(), strict=True) if f == quality]
-    return min(totals) / without
-
-
-@claim(
-    id="sft-first-cuts-the-slow-phase",
-    source="arXiv 2506.04695 v1",
-    statement="fine-tuning first, on data of high enough quality, cuts the slow phase",
-    setting=f"{CASE}; shares (f, 1 - f, 0) of the data set, f = .5 and .8, for s = 1, 2, 4: the "
-    "larger of the least (s + T0) / T0 without; below 1",
-)
-def _(context: Context) -> Outcome:
-    ratio = max(_saving(0.5), _saving(0.8))
-    return computed(1.0, ratio, ratio < 1)
-
-
-@claim(
-    id="sft-first-table",
-    source=DERIVED,
-    statement="T0 after fine-tuning for s = 1, 2, 4 on f = .2, .5, .8, nine values from 67.169 to "
-    "0",
-    setting=f"{CASE}: largest difference from theory's digits",
-    ours=True,
-)
-def _(context: Context) -> Outcome:
-    difference = np.abs(_fine_tuned() - list(SFT_TIMES.values()))
-    return close(0.0, difference.max(), atol=5.1e-4)
-
-
-@claim(
-    id="sft-field",
-    source=DERIVED,
-    statement="the flow of fine-tuning on pattern shares mu is mu - pi",
-    setting="random policies and shares, K = 3: largest difference of velocities",
-    ours=True,
-)
-def _(context: Context) -> Outcome:
-    probs, shares = context.rng.dirichlet(np.ones(3), (2, 8))
-
-    def field(probs, shares):
-        policy, problem = qra.two_stage(probs, CHECK_RATES)
-        flow = qra.GradientFlow(qra.SFT(shares), problem)
-        return flow.velocity(*flow.split(policy), policy).pattern_logits[0]
-
-    found = jax.jit(jax.vmap(field))(probs, shares)
-    return close(0.0, np.abs(found - (shares - probs)).max(), atol=1e-12)

@@ -7,8 +7,9 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import DERIVED, Outcome, above, below, close, mean_and_error
-from ..tokens import REPORTED, REWARDS, Tokens
+from .._lab.claim import DERIVED, Outcome, above, below, close, mean_and_error
+from ..maps.tokens.compute import Tokens
+from ..maps.tokens.known import REPORTED, REWARDS
 from ._ledger import Context, Subject, once
 from ._shared import CASE, PAPER
 from ._solves import CHECK_PROBS, CHECK_RATES, velocity
@@ -47,7 +48,7 @@ def _chain() -> tuple[qra.policies.MarkovPolicy, qra.policies.MarkovPolicy, qra.
     setting=f"{CASE}, patterns and answers trained: largest difference of velocities",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def two_stages_are_token_columns(context: Context) -> Outcome:
     policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
     tokens, same = qra.tokens.as_tokens(policy, problem)
     flow = qra.GradientFlow(qra.RLVR(), same, "all")
@@ -67,7 +68,7 @@ def _(context: Context) -> Outcome:
     setting="a random chain of three tokens, five drawn: largest difference of velocities",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def columns_move_by_visits_and_advantage(context: Context) -> Outcome:
     policy, _, problem = _chain()
     flow = qra.GradientFlow(qra.RLVR(), problem, "all")
     params, frozen = flow.split(policy)
@@ -89,12 +90,13 @@ def _(context: Context) -> Outcome:
     setting="two random chains of three tokens, five drawn, against the sum over 243 responses",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def divergence_by_columns(context: Context) -> Outcome:
     policy, other, _ = _chain()
     sequences = jnp.asarray(list(itertools.product(range(3), repeat=5)))
     now, then = (np.asarray(one.log_prob(sequences)) for one in (policy, other))
     expected = np.sum(np.exp(now) * (now - then))
-    return close(expected, float(qra.tokens.position_change(policy, other).sum()), rtol=1e-12)
+    found = qra.tokens.position_change(policy, reference=other).sum()
+    return close(expected, float(found), rtol=1e-12)
 
 
 @claim(
@@ -106,7 +108,7 @@ def _(context: Context) -> Outcome:
     note="The language model's number is not to be expected here: the share of forks is a setting "
     "of the chains.",
 )
-def _(context: Context) -> Outcome:
+def rlvr_changes_few_ranks(context: Context) -> Outcome:
     ratio = _ends(context.quick, context.seed)["ratio"]
     return below(0.1, *mean_and_error(ratio[REWARDS.index("RLVR")]))
 
@@ -118,7 +120,7 @@ def _(context: Context) -> Outcome:
     "ratios above 0",
     setting=f"{_CHAINS}; RLIF: self-certainty, mean over tokens",
 )
-def _(context: Context) -> Outcome:
+def rlif_changes_more_ranks(context: Context) -> Outcome:
     ratio = _ends(context.quick, context.seed)["ratio"]
     apart = ratio[REWARDS.index("RLIF")] - ratio[REWARDS.index("RLVR")]
     return above(0.0, *mean_and_error(apart))
@@ -133,6 +135,6 @@ def _(context: Context) -> Outcome:
     note="A measurement on these chains, whose forks are few, not a theorem. RLIF, which changes "
     "more rankings, acts on fewer columns still: it moves them further.",
 )
-def _(context: Context) -> Outcome:
+def rlvr_acts_on_few_columns(context: Context) -> Outcome:
     share = _ends(context.quick, context.seed)["critical_share"]
     return below(0.2, *mean_and_error(share[REWARDS.index("RLVR")]))

@@ -8,7 +8,7 @@ import optax
 
 import qra_jax as qra
 
-from .._claim import DERIVED, Outcome, close, estimate
+from .._lab.claim import DERIVED, Outcome, close, estimate
 from ._ledger import Context, Subject, once
 from ._shared import CASE
 from ._solves import CHECK_PROBS, CHECK_RATES, ROWS, follow
@@ -38,7 +38,7 @@ def _exact_steps() -> np.ndarray:
     setting=f"{CASE}, t = 20, steps of 1, .5, .25, .125: exponent of the largest difference",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def steps_approach_the_flow(context: Context) -> Outcome:
     sizes = _SIZES[:4]
     found = _exact_steps()[np.arange(4), np.round(20 / sizes).astype(int)]
     log_times = np.linspace(0, np.log(20), ROWS)
@@ -55,9 +55,9 @@ def _(context: Context) -> Outcome:
     "however large they are",
     setting=f"{CASE}, 8 steps of eta = 2: largest difference",
 )
-def _(context: Context) -> Outcome:
+def natural_steps_are_multiplicative_weights(context: Context) -> Outcome:
     policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
-    flow = qra.GradientFlow(qra.RLVR(), problem, geometry="natural")
+    flow = qra.GradientFlow(qra.RLVR(), problem, geometry=qra.Natural())
     found = qra.train(policy, flow, optax.sgd(2.0), 8).pattern_probs[:, 0]
     weights = CHECK_PROBS * np.exp(2.0 * np.arange(9)[:, None] * CHECK_RATES)
     expected = weights / weights.sum(axis=1, keepdims=True)
@@ -75,7 +75,7 @@ def _spreads(seed: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
 
     @functools.partial(jax.jit, static_argnums=0)
     def runs(group):
-        sampler = qra.SampledGroups(group, estimator="rloo")
+        sampler = qra.SampledGroups(group, estimator=qra.RLOO())
 
         def run(key):
             end = qra.train(
@@ -99,7 +99,7 @@ _GROUPS = (16, 128)
     setting=f"{CASE}, RLOO, groups of 128, 100 steps of .1, 512 seeds (quick: 256): mean accuracy",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def sampled_steps_follow_exact_ones(context: Context) -> Outcome:
     seeds = context.size(512, 256)
     spread, mean = _spreads(context.seed, seeds)
     exact = _exact_steps()[4, _STEPS] @ CHECK_RATES
@@ -113,7 +113,7 @@ def _(context: Context) -> Outcome:
     setting=f"{CASE}, RLOO, steps of .1, t = 10, groups of 16 and 128, 512 seeds (quick: 256)",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def noise_of_groups(context: Context) -> Outcome:
     seeds = context.size(512, 256)
     spread, _ = _spreads(context.seed, seeds)
     ratio = np.log(_GROUPS[1] / _GROUPS[0])

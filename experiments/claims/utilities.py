@@ -8,7 +8,7 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._claim import DERIVED, Outcome, close
+from .._lab.claim import DERIVED, Outcome, close
 from ._ledger import Context, Subject, once
 from ._shared import CASE, farthest
 from ._solves import (
@@ -67,7 +67,7 @@ _EVERY_GROUP = "A = .1, .3, .6389, .9, over all groups: the farther expected gra
     setting="random policies and success rates, K = 3: largest difference of velocities",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def policy_gradient_field(context: Context) -> Outcome:
     probs, rates = context.rng.dirichlet(np.ones(3), 8), context.rng.uniform(0.05, 0.95, (8, 3))
     found = np.array(
         [
@@ -85,7 +85,7 @@ def _(context: Context) -> Outcome:
     statement="leave-one-out baselines (RLOO) leave the policy gradient unbiased",
     setting=f"groups of 4; {_EVERY_GROUP}",
 )
-def _(context: Context) -> Outcome:
+def rloo_is_unbiased(context: Context) -> Outcome:
     return farthest(1.0, _sampled_clock(qra.RLOO(), 4))
 
 
@@ -96,7 +96,7 @@ def _(context: Context) -> Outcome:
     "to the factor (G - 1)/G",
     setting="random rewards, G = 4: largest difference of advantages",
 )
-def _(context: Context) -> Outcome:
+def dr_grpo_is_rloo_scaled(context: Context) -> Outcome:
     rewards = jnp.asarray(context.rng.normal(size=(8, 4)))
     scaled = 0.75 * qra.RLOO().advantages(rewards)
     return close(
@@ -111,7 +111,7 @@ def _(context: Context) -> Outcome:
     "1/sqrt(A (1 - A))",
     setting=f"groups of 256 and 512, extrapolated; {_EVERY_GROUP}",
 )
-def _(context: Context) -> Outcome:
+def grpo_is_arcsine(context: Context) -> Outcome:
     half, whole = (_sampled_clock(qra.SampledGRPO(), group) for group in (256, 512))
     return farthest(1 / np.sqrt(_LEVELS * (1 - _LEVELS)), 2 * whole - half, rtol=1e-3)
 
@@ -122,7 +122,7 @@ def _(context: Context) -> Outcome:
     statement="rejection sampling, averaged over kept samples, ascends log A",
     setting=f"groups of 8, redrawn if nothing is kept; {_EVERY_GROUP}",
 )
-def _(context: Context) -> Outcome:
+def rejection_sampling_is_log(context: Context) -> Outcome:
     clocks = _sampled_clock(qra.training.RejectionFineTuning(), 8, lambda successes: successes > 0)
     return farthest(1 / _LEVELS, clocks)
 
@@ -133,7 +133,7 @@ def _(context: Context) -> Outcome:
     statement="GRPO with groups of M has a polynomial as its slope: 1 at M = 2, sqrt 2 at M = 3",
     setting=_EVERY_GROUP,
 )
-def _(context: Context) -> Outcome:
+def finite_groups(context: Context) -> Outcome:
     clocks = [_sampled_clock(qra.SampledGRPO(), group) for group in (2, 3)]
     return farthest(np.array([[1.0], [math.sqrt(2)]]), np.array(clocks))
 
@@ -145,7 +145,7 @@ def _(context: Context) -> Outcome:
     setting="over all groups: the farther expected gradient per grad A",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def finite_groups_by_number(context: Context) -> Outcome:
     found = np.array([_sampled_clock(qra.SampledGRPO(), group)[2] for group in (4, 8)])
     off = np.abs(found - [1.62498, 1.90640])
     return close([1.62498, 1.90640][np.argmax(off)], found[np.argmax(off)], atol=5.1e-6)
@@ -158,7 +158,7 @@ def _(context: Context) -> Outcome:
     setting=f"M = 4; {_EVERY_GROUP}",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def sample_deviation_is_slower(context: Context) -> Outcome:
     clocks = [_sampled_clock(qra.SampledGRPO(ddof=ddof), 4) for ddof in (0, 1)]
     return farthest(math.sqrt(3 / 4) * clocks[0], clocks[1])
 
@@ -170,7 +170,7 @@ def _(context: Context) -> Outcome:
     setting=f"M = 4; {_EVERY_GROUP}",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def redrawn_groups_are_faster(context: Context) -> Outcome:
     estimator = qra.SampledGRPO(redraw=True)
     clocks = _sampled_clock(estimator, 4, lambda successes: (successes > 0) & (successes < 4))
     both = 1 - _LEVELS**4 - (1 - _LEVELS) ** 4
@@ -184,7 +184,7 @@ def _(context: Context) -> Outcome:
     "after N terms: (1 - (1 - A)^N)/A",
     setting=f"N = 8; {_EVERY_GROUP}",
 )
-def _(context: Context) -> Outcome:
+def maxrl_is_truncated_likelihood(context: Context) -> Outcome:
     expected = (1 - (1 - _LEVELS) ** 8) / _LEVELS
     return farthest(expected, _sampled_clock(qra.training.SampledMaxRL(), 8))
 
@@ -196,7 +196,7 @@ def _(context: Context) -> Outcome:
     setting=f"N = 8; {_EVERY_GROUP}",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def centred_maxrl_loses_a_term(context: Context) -> Outcome:
     expected = (1 - (1 - _LEVELS) ** 7) / _LEVELS
     return farthest(expected, _sampled_clock(qra.training.SampledMaxRL(centred=True), 8))
 
@@ -207,7 +207,7 @@ def _(context: Context) -> Outcome:
     statement="with more and more samples MaxRL becomes maximum likelihood",
     setting=f"{CASE}: T0 of MaxRL with N = 8 (truncation: (1 - A)^8 <= .001), against log A",
 )
-def _(context: Context) -> Outcome:
+def maxrl_tends_to_likelihood(context: Context) -> Outcome:
     found = np.exp(_check_times())
     return close(found[number_of("log-likelihood")], found[number_of("maxrl-8")], rtol=1e-3)
 
@@ -219,7 +219,7 @@ def _(context: Context) -> Outcome:
     "1 - (1 - A)^k",
     setting=f"k = 3 in groups of 8; {_EVERY_GROUP}",
 )
-def _(context: Context) -> Outcome:
+def pass_at_k(context: Context) -> Outcome:
     return farthest(3 * (1 - _LEVELS) ** 2, _sampled_clock(qra.training.SampledPassAtK(3), 8))
 
 
@@ -260,7 +260,7 @@ def _check_times() -> np.ndarray:
     setting=f"{CASE}: the value farthest from theory's digits",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def clocks_of_the_check_case(context: Context) -> Outcome:
     return farthest(np.array(list(_CHECK_TIMES.values())), np.exp(_check_times()), rtol=1e-5)
 
 
@@ -272,7 +272,7 @@ def _(context: Context) -> Outcome:
     setting=f"{CASE}, nine utilities: largest difference of the patterns at T0",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def clocks_keep_the_orbit(context: Context) -> Outcome:
     difference = np.abs(_check()[1] - [0.036568, 0.951242, 0.012189])
     return close(0.0, difference.max(), atol=5.1e-7)
 
@@ -294,7 +294,7 @@ def _time_to_half(objective: str, rare: np.ndarray) -> np.ndarray:
     "(REINFORCE) needs a time of order 1/p0",
     setting="one right pattern of p0 = 1e-8 and 1e-12, one wrong; time to A = 1/2: exponent in p0",
 )
-def _(context: Context) -> Outcome:
+def cold_start_of_reinforce(context: Context) -> Outcome:
     times = _time_to_half("mean", np.array([1e-8, 1e-12]))
     return close(-1.0, np.log(times[1] / times[0]) / np.log(1e-4), atol=1e-3)
 
@@ -305,7 +305,7 @@ def _(context: Context) -> Outcome:
     statement="the pole q = 1 (log-likelihood) needs a time of order log(1/p0)",
     setting="the same: (T(1e-12) - T(1e-8)) / log 1e4, over the same from 1e-4 to 1e-8",
 )
-def _(context: Context) -> Outcome:
+def cold_start_of_likelihood(context: Context) -> Outcome:
     times = _time_to_half("log-likelihood", np.array([1e-4, 1e-8, 1e-12]))
     first, second = np.diff(times)
     return close(1.0, second / first, atol=0.02)
@@ -323,7 +323,7 @@ def _(context: Context) -> Outcome:
     "from "
     "the best rate, its start and the worst rate",
 )
-def _(context: Context) -> Outcome:
+def noise_decides_fate_by_its_sign(context: Context) -> Outcome:
     rates = np.array([0.8, 0.5, 0.3]), np.array([0.3, 0.5, 0.8])
     starts = [CHECK_PROBS] * 3, [CHECK_RATES] * 3
     found = follow(*starts, np.linspace(0, 14, ROWS), 0, *rates).accuracy[:, -1]
@@ -337,7 +337,7 @@ def _(context: Context) -> Outcome:
     statement="noise of J > 0 only rescales time, by 1/J (policy gradient without normalisation)",
     setting=f"{CASE}, (TPR, FPR) = (.8, .3): largest difference of accuracy at t/J from that at t",
 )
-def _(context: Context) -> Outcome:
+def noise_sets_the_rate(context: Context) -> Outcome:
     log_times = np.linspace(-1, 8, ROWS)
     both = np.stack([log_times, log_times - math.log(0.5)])
     accuracy = follow(
@@ -354,7 +354,7 @@ def _(context: Context) -> Outcome:
     setting=f"{CASE}, GRPO, (TPR, FPR) = (.8, .3): velocity over the clean one of the mean",
     ours=True,
 )
-def _(context: Context) -> Outcome:
+def noise_under_a_utility(context: Context) -> Outcome:
     policy, problem = qra.two_stage(CHECK_PROBS, CHECK_RATES)
     noisy = qra.Objective(qra.objectives.NoisyVerifier(0.8, 0.3), qra.GRPO())
     found, clean = (velocity(o, policy, problem).pattern_logits for o in (noisy, qra.RLVR()))

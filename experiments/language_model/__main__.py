@@ -11,7 +11,8 @@ import tyro
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from .._map import BadSetting, require_setting, require_writable
+from qra_jax.commands import BadSetting, require_setting, require_writable
+
 from ._bases import MIXTURES, SHIPPED_BASE, load
 from ._compare import summary
 from ._figures import draw_live

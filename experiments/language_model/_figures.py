@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from qra_jax import plot
 from qra_jax.diagnosis import StepForecast
 
-from ..tokens import REPORTED
+from ..maps.tokens.known import REPORTED
 from ._bases import SHIPPED_BASE
 from ._compare import coverage, ends, off_orbit, smoothed
 from ._said import FORECAST, RLIF

@@ -45,9 +45,9 @@ QUICK = Size(20, (4, 4), 128, 39, 39)
 def told(said: Said) -> list[str]:
     """What is said of a base model, in lines."""
     found = said.found
-    probs = found.pattern_probs.median[0]
+    probs = found.start.pattern_probs.median[0]
     shares = ", ".join(f"{p.name.lower()} {probs[p]:.3f}" for p in Pattern)
-    kinds = zip(qra.Regime, found.regime_probs[0], strict=True)
+    kinds = zip(qra.Regime, found.regime.probs[0], strict=True)
     out = [
         f"from {len(said.rollouts)} rollouts: {shares}",
         "regime: " + ", ".join(f"{kind.name} {chance:.2f}" for kind, chance in kinds),

@@ -81,7 +81,7 @@ class Flow(NamedTuple):
     @classmethod
     def of(cls, found: Diagnosis) -> "Flow":
         """Of one of all questions together."""
-        ahead = found.forecast
+        ahead = found.rlvr.forecast
         return cls(ahead.log_times, ahead.accuracy.median, ahead.pattern_shares.median)
 
     def log_time_at(self, accuracy: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
@@ -187,7 +187,7 @@ def foretell(name: str, model: Transformer, runs: xr.Dataset) -> xr.Dataset:
             "said_accuracy": correct.sum() / samples.sum(),
             "said_shares": ("way", samples / samples.sum()),
             "said_rates": ("way", correct / np.maximum(samples, 1)),
-            "said_regime": ("regime", said.found.regime_probs[0]),
+            "said_regime": ("regime", said.found.regime.probs[0]),
             "said_log_time": _empty(runs, ("kind",)),
             "said_loss": _empty(runs, ("kind",)),
             "band_accuracy": _empty(runs, ("kind", "seed", "level", "look")),
@@ -205,7 +205,7 @@ def foretell(name: str, model: Transformer, runs: xr.Dataset) -> xr.Dataset:
     for kind, how in hows.items():
         found = divided if how.sampler.utility == hows["grouped"].sampler.utility else said.found
         flow = Flow.of(found)
-        level = 0.9 * found.forecast.end_accuracy.median
+        level = 0.9 * found.rlvr.forecast.end_accuracy.median
         out["said_log_time"].loc[kind] = flow.log_time_at(level)
         for run in runs["seed"].values:
             at = {"kind": kind, "seed": run}

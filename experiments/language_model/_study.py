@@ -20,8 +20,8 @@ from ._training import Reinforcement
 
 NUM_STEPS = 300
 NUM_SEEDS = 3
-GRPO = qra.SampledGroups(8, batch=32, estimator="grpo")
-RLOO = qra.SampledGroups(8, batch=32, estimator="rloo")
+GRPO = qra.SampledGroups(8, batch=32, estimator=qra.SampledGRPO())
+RLOO = qra.SampledGroups(8, batch=32, estimator=qra.RLOO())
 ADAM, GRADIENT, SLOW_GRADIENT = optax.adam(1e-4), optax.sgd(3.5e-3), optax.sgd(1.5e-3)
 BRIEF_ADAM = optax.adam(1e-4, b2=0.9)
 TUNING = Reading((1.0, 0.0, 0.0, 0.0), 100, 2e-4)

@@ -22,6 +22,13 @@ def require(ok: bool, name: str, must: str, was: object) -> None:
         raise ValueError(f"{name} must {must}, got {was}")
 
 
+def no_class(value: object, name: str) -> None:
+    """**Raises:** `TypeError` for a class in place of its instance: it is callable, too."""
+    if isinstance(value, type):
+        kind = value.__name__
+        raise TypeError(f"{name} must be an instance, {kind}(...), got the class {kind}")
+
+
 def require_all(
     values: ArrayLike, test: Callable[[np.ndarray], np.ndarray], name: str, must: str
 ) -> None:

@@ -2,11 +2,16 @@
 
 from ._diagnose import diagnose as diagnose
 from ._result import Band as Band
+from ._result import DiagnosedData as DiagnosedData
 from ._result import Diagnosis as Diagnosis
+from ._result import DiagnosisSettings as DiagnosisSettings
 from ._result import Forecast as Forecast
 from ._result import OpenPoint as OpenPoint
-from ._result import PassAtK as PassAtK
+from ._result import PassAtKEstimate as PassAtKEstimate
+from ._result import RegimeEstimate as RegimeEstimate
 from ._result import RLIFRisk as RLIFRisk
+from ._result import RLVREstimate as RLVREstimate
+from ._result import StartEstimate as StartEstimate
 from ._result import StepForecast as StepForecast
 from ._result import StuckQuestion as StuckQuestion
 from ._result import TimeBand as TimeBand
@@ -16,3 +21,27 @@ from ._run import forecast_run as forecast_run
 from ._solve import Solver as Solver
 from ._solve import Tables as Tables
 from ._solve import Times as Times
+
+__all__ = [
+    "Band",
+    "DiagnosedData",
+    "Diagnosis",
+    "DiagnosisSettings",
+    "Forecast",
+    "OpenPoint",
+    "PassAtKEstimate",
+    "RLIFRisk",
+    "RLVREstimate",
+    "RegimeEstimate",
+    "Solver",
+    "StartEstimate",
+    "StepForecast",
+    "StuckQuestion",
+    "Tables",
+    "TimeBand",
+    "Times",
+    "TrainingRun",
+    "band",
+    "diagnose",
+    "forecast_run",
+]

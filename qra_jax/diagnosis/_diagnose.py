@@ -2,20 +2,19 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import numpy as np
-from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import ArrayLike, PRNGKeyArray
 
-from .._core.checks import require, require_all, whole
+from .._core.checks import require, whole
 from ..flows._status import Status
 from ..objectives._objective import Objective
 from ..posteriors._posteriors import (
     AbstractPosterior,
     PartialPosterior,
     Prior,
-    check_counts,
     partial_posterior,
     per_question_posterior,
     pooled_posterior,
@@ -23,72 +22,33 @@ from ..posteriors._posteriors import (
 from ..rollouts._rollouts import Rollouts
 from ..times._regime import Regime
 from ._limits import limits_of
-from ._result import Band, Diagnosis, Forecast, TimeBand, band
-from ._rlif import Rewards, internal_rewards, risk
-from ._run import MOST_STEPS, TrainingRun, drawn, forecast_run, objective_of
+from ._model import Model, as_rollouts, modelled, rewards_of, run_of
+from ._result import (
+    Band,
+    DiagnosedData,
+    Diagnosis,
+    DiagnosisSettings,
+    Forecast,
+    PassAtKEstimate,
+    RegimeEstimate,
+    RLVREstimate,
+    StartEstimate,
+    StepForecast,
+    TimeBand,
+    band,
+)
+from ._rlif import risk
+from ._run import TrainingRun, drawn, forecast_run, objective_of
 from ._settle import open_points, width_of
 from ._solve import ROWS, Solver, Tables, Times, width_for
 from ._tables import pass_at_k_of, stuck_questions
 
 Pooling = Literal["pooled", "per_question", "partial"]
 _POOLINGS = ("pooled", "per_question", "partial")
-_OTHERS = "other patterns"
 _partial = jax.jit(partial_posterior, static_argnums=3)
 
 
-class _Model(NamedTuple):
-    """Rollouts as modelled: rare patterns grouped, unseen questions left out."""
-
-    questions: tuple[str, ...]
-    patterns: tuple[str, ...]
-    samples: Float[np.ndarray, "Q R"]
-    correct: Float[np.ndarray, "Q R"]
-    asked: Int[np.ndarray, " Q"]
-    pattern_of: Int[np.ndarray, " R0"]
-    grouped: int
-
-
-def _modelled(rollouts: Rollouts, most: int) -> _Model:
-    samples, correct = (x.astype(float) for x in rollouts.counts())
-    require(bool(samples.sum() > 0), "rollouts", "hold at least one rollout", "none")
-    asked = np.flatnonzero(samples.sum(axis=1) > 0)
-    number = len(rollouts.patterns)
-    pattern_of, names, grouped = np.arange(number), rollouts.patterns, 0
-    if number > most:
-        common = np.argsort(-samples.sum(axis=0), kind="stable")[: most - 1]
-        kept = np.sort(common)
-        pattern_of = np.full(number, most - 1)
-        pattern_of[kept] = np.arange(most - 1)
-        grouped = number - len(kept)
-        label = _OTHERS
-        while label in names:
-            label += "'"
-        names = (*(names[i] for i in kept), label)
-
-    def merged(table: np.ndarray) -> np.ndarray:
-        return table[asked] @ (pattern_of[:, None] == np.arange(len(names)))
-
-    questions = tuple(rollouts.questions[i] for i in asked)
-    return _Model(questions, names, merged(samples), merged(correct), asked, pattern_of, grouped)
-
-
-def _as_rollouts(rollouts: Rollouts | tuple[ArrayLike, ArrayLike]) -> Rollouts:
-    """Tables of counts as rollouts, with numbers for names."""
-    if isinstance(rollouts, Rollouts):
-        return rollouts
-    if not (isinstance(rollouts, tuple) and len(rollouts) == 2):
-        raise TypeError(f"rollouts must be Rollouts or (samples, correct), got {rollouts!r}")
-    samples, correct = (np.asarray(x) for x in check_counts(*rollouts))
-    for name, table in (("samples", samples), ("correct", correct)):
-        require_all(table, lambda x: x == np.floor(x), name, "be whole numbers")
-    tables = np.stack([samples - correct, correct], axis=-1).astype(np.int64)
-    question, pattern, right = np.nonzero(tables)
-    questions, patterns = (tuple(map(str, range(size))) for size in samples.shape)
-    count = tables[question, pattern, right]
-    return Rollouts(questions, patterns, question, pattern, right.astype(bool), count)
-
-
-def _posterior(pooling: str, key: PRNGKeyArray, model: _Model, prior: Prior) -> AbstractPosterior:
+def _posterior(pooling: str, key: PRNGKeyArray, model: Model, prior: Prior) -> AbstractPosterior:
     """Of patterns padded to one of few widths, for which alone programs are compiled."""
     number = len(model.patterns)
     width = width_for(number)
@@ -131,24 +91,6 @@ def _forecast(solver: Solver, tables: Tables, weights, times: Times) -> tuple[Fo
     ), status
 
 
-def _run_of(rollouts: Rollouts, run: TrainingRun | None, model: _Model) -> TrainingRun | None:
-    """The run, with the later steps of the rollouts as its logs if it has none."""
-    if len(rollouts.steps) < 2 or (run is not None and run.logged is not None):
-        return run
-    first, *later = rollouts.steps
-    logged, patterns, width = [], [], width_for(len(model.patterns))
-    for step in later:
-        at = rollouts.at_step(step)
-        logged.append((step - first, at.count[at.correct].sum(), at.count.sum()))
-        used = model.pattern_of[at.pattern]
-        patterns.append(np.bincount(used, weights=at.count, minlength=width))
-    logs, used = np.array(logged), np.array(patterns)
-    if run is None:
-        number = min(10 * (later[-1] - first), MOST_STEPS)
-        return TrainingRun(number, logged=logs, logged_patterns=used)
-    return dataclasses.replace(run, logged=logs, logged_patterns=used)
-
-
 def _statuses(*of: np.ndarray) -> dict[str, int]:
     codes = np.concatenate([array.ravel() for array in of])
     return {Status(code).name: int(np.sum(codes == code)) for code in np.unique(codes).tolist()}
@@ -167,6 +109,72 @@ def _strengths(
         chance = np.exp(np.asarray(log_weights, float))
         columns.append(rng.choice(np.asarray(strengths), size=999, p=chance / chance.sum()))
     return band(np.stack(columns, axis=1))
+
+
+def _check(asked: DiagnosisSettings, ks: Sequence[int], max_patterns: int) -> None:
+    require(asked.pooling in _POOLINGS, "pooling", f"be one of {_POOLINGS}", repr(asked.pooling))
+    require(0 < asked.eps < 1, "eps", "lie strictly between 0 and 1", asked.eps)
+    whole(asked.draws, "draws", 20)
+    whole(asked.seed, "seed", 0)
+    whole(max_patterns, "max_patterns", 2)
+    for k in ks:
+        whole(k, "ks", 1)
+
+
+def _data(model: Model, asked: DiagnosisSettings, num_questions: int) -> DiagnosedData:
+    together = asked.pooling == "pooled"
+    tables = (model.samples, model.correct)
+    samples, correct = (x.sum(0, keepdims=True) for x in tables) if together else tables
+    return DiagnosedData(
+        patterns=model.patterns,
+        questions=("all questions",) if together else model.questions,
+        weights=np.full(len(samples), 1 / len(samples)),
+        samples=samples,
+        correct=correct,
+        num_questions=num_questions,
+        stuck=stuck_questions(model.questions, model.samples, model.correct, asked.prior),
+    )
+
+
+def _regime(tables: Tables, times: Times) -> RegimeEstimate:
+    values, start = tables.values, tables.accuracy[..., None]
+    best = values == values.max(axis=-1, keepdims=True)
+    return RegimeEstimate(
+        probs=np.stack([np.mean(times.regime == kind, axis=0) for kind in Regime], axis=-1),
+        best_probs=np.mean(best, axis=0),
+        misleading_probs=np.mean((values > start) & ~best, axis=0),
+        gamma=band(times.gamma),
+    )
+
+
+def _rlvr(
+    times: Times, forecast: Forecast, steps: StepForecast | None, pass_at_k: PassAtKEstimate
+) -> RLVREstimate:
+    strong = times.regime == Regime.STRONG
+    return RLVREstimate(
+        log_entanglement_time=_time_band(times.log_entanglement),
+        log_convergence_time=_time_band(times.log_convergence),
+        log_convergence_if_strong=_finite_band(times.log_convergence, strong),
+        log_convergence_if_weak=_finite_band(times.log_convergence, ~strong),
+        forecast=forecast,
+        step_forecast=steps,
+        pass_at_k=pass_at_k,
+    )
+
+
+def _step_forecast(
+    posterior: AbstractPosterior,
+    run: TrainingRun | None,
+    objective: Objective,
+    asked: DiagnosisSettings,
+    patterns: int,
+) -> StepForecast | None:
+    """Of the patterns that there are, without the padding."""
+    if run is None:
+        return None
+    found = forecast_run(posterior, run, objective=objective, draws=asked.draws, seed=asked.seed)
+    shares = (x[:, :patterns] for x in vars(found.pattern_shares).values())
+    return dataclasses.replace(found, pattern_shares=Band(*shares))
 
 
 def diagnose(
@@ -217,103 +225,64 @@ def diagnose(
         jax.config.update("jax_enable_x64", True)
         from qra_jax.diagnosis import diagnose
         found = diagnose(([412, 383, 5], [373, 350, 5]), draws=99)
-        print(found.regime_probs, found.limits)
+        print(found.regime.probs, found.limits)
         ```
 
     Source: derived in docs.
     """
     objective = objective_of(objective, run)
-    require(pooling in _POOLINGS, "pooling", f"be one of {_POOLINGS}", repr(pooling))
-    require(0 < eps < 1, "eps", "lie strictly between 0 and 1", eps)
-    whole(draws, "draws", 20)
-    whole(seed, "seed", 0)
-    whole(max_patterns, "max_patterns", 2)
-    for k in ks:
-        whole(k, "ks", 1)
-    source = _as_rollouts(rollouts)
+    asked = DiagnosisSettings(pooling, prior, repr(objective), eps, draws, seed)
+    _check(asked, ks, max_patterns)
+    source = as_rollouts(rollouts)
     base = source.base_model()
-    model = _modelled(base, max_patterns)
-    run = _run_of(source, run, model)
+    model = modelled(base, max_patterns)
+    run = run_of(source, run, model)
+    number, data = len(model.patterns), _data(model, asked, len(source.questions))
     key, rng = jax.random.key(seed), np.random.default_rng([seed, 0])
     keys = [jax.random.fold_in(key, i) for i in range(2)]
     posterior = _posterior(pooling, keys[0], model, prior)
     padded = drawn(posterior, keys[1], draws)
-    tables = Tables(*(x[..., : len(model.patterns)] for x in padded))
-    number = tables.probs.shape[1]
-    weights = np.full(number, 1 / number)
-    together = pooling == "pooled"
-    samples = model.samples.sum(0, keepdims=True) if together else model.samples
-    correct = model.correct.sum(0, keepdims=True) if together else model.correct
+    tables = Tables(*(x[..., :number] for x in padded))
 
     solver = Solver.of(objective, eps)
-    times = solver.times(tables, weights)
-    kinds = np.stack([np.mean(times.regime == kind, axis=0) for kind in Regime], axis=-1)
-    forecast, row_status = _forecast(solver, tables, weights, times)
-    values, start = tables.values, tables.accuracy[..., None]
-    best = values == values.max(axis=-1, keepdims=True)
-    rewards = internal_rewards(base, model.pattern_of)
-    risks = None
+    times = solver.times(tables, data.weights)
+    regime = _regime(tables, times)
+    forecast, row_status = _forecast(solver, tables, data.weights, times)
+    rewards, risks = rewards_of(base, model), None
     if rewards is not None:
-        of_model = _renumbered(rewards, model.asked, len(base.questions))
-        risks = risk(of_model, tables, weights, len(model.asked), rng)
-    strong = times.regime == Regime.STRONG
-    planned = None
-    if run is not None:
-        planned = forecast_run(posterior, run, objective=objective, draws=draws, seed=seed)
-        shares = (x[:, : len(model.patterns)] for x in vars(planned.pattern_shares).values())
-        planned = dataclasses.replace(planned, pattern_shares=Band(*shares))
-    status = _statuses(times.entanglement_status, times.convergence_status, row_status)
+        risks = risk(rewards, tables, data.weights, len(model.asked), rng)
     found = Diagnosis(
-        patterns=model.patterns,
-        questions=("all questions",) if together else model.questions,
-        weights=weights,
-        samples=samples,
-        correct=correct,
-        pooling=pooling,
-        prior=prior,
-        objective=repr(objective),
-        eps=eps,
-        draws=draws,
-        seed=seed,
-        strengths=_strengths(posterior, len(model.patterns), rng),
-        pattern_probs=band(tables.probs),
-        success_rates=band(tables.rates),
-        accuracy=band(tables.accuracy @ weights),
-        regime_probs=kinds,
-        best_probs=np.mean(best, axis=0),
-        misleading_probs=np.mean((values > start) & ~best, axis=0),
-        gamma=band(times.gamma),
-        log_entanglement_time=_time_band(times.log_entanglement),
-        log_convergence_time=_time_band(times.log_convergence),
-        log_convergence_if_strong=_finite_band(times.log_convergence, strong),
-        log_convergence_if_weak=_finite_band(times.log_convergence, ~strong),
-        forecast=forecast,
-        step_forecast=planned,
+        data=data,
+        settings=asked,
+        start=StartEstimate(
+            pattern_probs=band(tables.probs),
+            success_rates=band(tables.rates),
+            accuracy=band(tables.accuracy @ data.weights),
+            strengths=_strengths(posterior, number, rng),
+        ),
+        regime=regime,
+        rlvr=_rlvr(
+            times,
+            forecast,
+            _step_forecast(posterior, run, objective, asked, number),
+            pass_at_k_of(ks, model.samples, model.correct, tables, data.weights),
+        ),
         rlif=risks,
-        pass_at_k=pass_at_k_of(ks, model.samples, model.correct, tables, weights),
-        stuck=stuck_questions(model.questions, model.samples, model.correct, prior),
-        num_questions=len(source.questions),
         open_points=open_points(
             posterior,
             objective,
             solver,
-            samples.sum(axis=1),
-            weights,
+            data.samples.sum(axis=1),
+            data.weights,
             padded,
-            float(kinds.max(axis=-1).mean()),
+            float(regime.probs.max(axis=-1).mean()),
             float(np.median(width_of(times.log_convergence))),
             seed,
         ),
         limits=(),
-        status=status,
+        status=_statuses(times.entanglement_status, times.convergence_status, row_status),
     )
     missing = len(source.questions) - len(model.asked)
     return dataclasses.replace(
         found, limits=limits_of(found, source, model.grouped, missing, posterior)
     )
-
-
-def _renumbered(rewards: Rewards, asked: np.ndarray, questions: int) -> Rewards:
-    place = np.zeros(questions, np.int64)
-    place[asked] = np.arange(len(asked))
-    return rewards._replace(question=place[rewards.question])

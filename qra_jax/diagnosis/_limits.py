@@ -18,7 +18,7 @@ def limits_of(
     """One sentence each. `grouped`: how many patterns are one; `missing`: questions without
     rollouts."""
     lines = [*_of_source(source, missing), *_of_counts(found, grouped), *_of_model(found)]
-    if found.pooling == "pooled":
+    if found.settings.pooling == "pooled":
         lines += _alike(source)
     if isinstance(posterior, PartialPosterior):
         worst = min(float(posterior.patterns.effective), float(posterior.answers.effective.min()))
@@ -40,7 +40,7 @@ def _of_source(source: Rollouts, missing: int) -> list[str]:
 
 
 def _of_counts(found: Diagnosis, grouped: int) -> list[str]:
-    samples, correct = found.samples.sum(axis=0), found.correct.sum(axis=0)
+    samples, correct = found.data.samples.sum(axis=0), found.data.correct.sum(axis=0)
     total, lines = samples.sum(), []
     missed = 1 - 0.05 ** (1 / total)
     lines.append(
@@ -57,21 +57,23 @@ def _of_counts(found: Diagnosis, grouped: int) -> list[str]:
         lines.append("every rollout is right: which pattern is the best comes from the prior alone")
     if grouped:
         lines.append(
-            f"the {grouped} rarest patterns are grouped as one, {found.patterns[-1]!r}: a good one "
-            "among them would go unnoticed"
+            f"the {grouped} rarest patterns are grouped as one, {found.data.patterns[-1]!r}: a "
+            "good one among them would go unnoticed"
         )
-    weight = found.prior.concentration * len(samples) * found.samples.shape[0]
+    weight = found.settings.prior.concentration * len(samples) * found.data.samples.shape[0]
     if weight > 0.1 * total:
         lines.append(
             f"the prior weighs as much as {weight:.3g} rollouts beside {total:.0f}: "
             "it shows in everything that is said"
         )
-    best, misleading = (x.mean(axis=0) for x in (found.best_probs, found.misleading_probs))
+    best, misleading = (
+        x.mean(axis=0) for x in (found.regime.best_probs, found.regime.misleading_probs)
+    )
     for index in np.flatnonzero((samples < _FEW) & (np.maximum(best, misleading) > _DECIDES)):
         lines.append(
-            f"pattern {found.patterns[index]!r} has {samples[index]:.0f} samples: it is the best "
-            f"with probability {best[index]:.2f} and misleads with {misleading[index]:.2f}, and "
-            "the result hangs on so few"
+            f"pattern {found.data.patterns[index]!r} has {samples[index]:.0f} samples: it is the "
+            f"best with probability {best[index]:.2f} and misleads with {misleading[index]:.2f}, "
+            "and the result hangs on so few"
         )
     return lines
 
@@ -99,17 +101,17 @@ def _alike(source: Rollouts) -> list[str]:
 
 def _of_model(found: Diagnosis) -> list[str]:
     lines = ["success rates within patterns are taken as fixed while training moves patterns"]
-    if found.pooling == "pooled" and found.num_questions > 1:
+    if found.settings.pooling == "pooled" and found.data.num_questions > 1:
         lines.append(
             "one policy stands for all questions: pass@k of the model ignores how they differ"
         )
-    if found.pooling != "pooled":
+    if found.settings.pooling != "pooled":
         lines.append(
             "questions do not learn from each other here: shared parameters would be faster"
         )
     if found.rlif is not None and np.isnan(found.rlif.pattern_rewards.median).any():
         lines.append("RLIF is judged among the patterns with an internal reward only")
-    run = found.step_forecast
+    run = found.rlvr.step_forecast
     if run is not None and run.noise == "":
         lines.append(
             "the forecast over steps has no training noise: it is that of very large batches"

@@ -102,7 +102,7 @@ class RLIFRisk:
 
 
 @dataclasses.dataclass(frozen=True)
-class PassAtK:
+class PassAtKEstimate:
     """Expected pass@k, mean over questions, for each of `k` `(N,)`.
 
     - `measured`: `(N,)`, the unbiased estimate of each question with at least k samples (NaN where
@@ -152,32 +152,14 @@ class OpenPoint:
 
 
 @dataclasses.dataclass(frozen=True)
-class Diagnosis:
-    r"""What rollouts say of a base model: Q' questions as modelled, R patterns as modelled.
+class DiagnosedData:
+    """The rollouts as modelled: Q' questions, R patterns. With pooling "pooled", Q' = 1: one policy
+    over patterns stands for all questions.
 
-    With `pooling` "pooled", Q' = 1: one policy over patterns stands for all questions.
-
-    - `patterns`: names, `(R,)`; rare ones may be grouped as one (`limits` says so).
+    - `patterns`: names, `(R,)`; rare ones may be grouped as one (the limits say so).
     - `questions`: names, `(Q',)`; `weights`: `(Q',)`.
     - `samples`, `correct`: `(Q', R)` counts.
-    - `pooling`, `prior`, `objective`, `eps`, `draws`, `seed`: what was asked for.
-    - `strengths`: with partial pooling, a band `(1 + R,)`: how many samples the shared shares
-      weigh as, then the shared success rate of each pattern; else None.
-    - `pattern_probs`, `success_rates`: bands `(Q', R)` at the start.
-    - `accuracy`: band of the accuracy at the start, a scalar.
-    - `regime_probs`: `(Q', 3)`, of STRONG, ENTANGLED, MIXED.
-    - `best_probs`: `(Q', R)`, probability that the pattern has the highest success rate;
-      `misleading_probs`: that its value lies between V(0) and the best (it grows first, and
-      falls later).
-    - `gamma`: band `(Q',)` over draws that are not STRONG, NaN where none is.
-    - `log_entanglement_time`, `log_convergence_time`: `TimeBand`s, of the flow's own time.
-    - `log_convergence_if_strong`, `log_convergence_if_weak`: bands `(Q',)` of finite log times, of
-      the draws whose regime is STRONG (T0 = 0) and of the others: the two may lie far apart.
-    - `forecast`, `step_forecast` (None unless asked for), `rlif` (None where there is neither
-      confidence nor answers), `pass_at_k`.
-    - `stuck`: questions at 0 or 1; `num_questions`: of the file.
-    - `open_points`: what is too uncertain to say; `limits`: what the reader must know.
-    - `status`: how many solves ended how, by the name of the `qra.Status`.
+    - `num_questions`: of the file; `stuck`: those of them at 0 or 1.
     """
 
     patterns: tuple[str, ...]
@@ -185,30 +167,92 @@ class Diagnosis:
     weights: Float[np.ndarray, " Q"]
     samples: Float[np.ndarray, "Q R"]
     correct: Float[np.ndarray, "Q R"]
+    num_questions: int
+    stuck: tuple[StuckQuestion, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class DiagnosisSettings:
+    """What was asked for, see `diagnose`; `objective` as it shows itself."""
+
     pooling: str
     prior: Prior
     objective: str
     eps: float
     draws: int
     seed: int
-    strengths: Band | None
+
+
+@dataclasses.dataclass(frozen=True)
+class StartEstimate:
+    """The base model, which is where training starts.
+
+    - `pattern_probs`, `success_rates`: bands `(Q', R)`.
+    - `accuracy`: band of a scalar, the mean over questions by weight.
+    - `strengths`: with partial pooling, a band `(1 + R,)`: how many samples the shared shares
+      weigh as, then the shared success rate of each pattern; else None.
+    """
+
     pattern_probs: Band
     success_rates: Band
     accuracy: Band
-    regime_probs: Float[np.ndarray, "Q 3"]
+    strengths: Band | None
+
+
+@dataclasses.dataclass(frozen=True)
+class RegimeEstimate:
+    """The regime of the start.
+
+    - `probs`: `(Q', 3)`, of STRONG, ENTANGLED, MIXED.
+    - `best_probs`: `(Q', R)`, probability that the pattern has the highest success rate;
+      `misleading_probs`: that its value lies between V(0) and the best (it grows first, and
+      falls later).
+    - `gamma`: band `(Q',)` over draws that are not STRONG, NaN where none is.
+    """
+
+    probs: Float[np.ndarray, "Q 3"]
     best_probs: Float[np.ndarray, "Q R"]
     misleading_probs: Float[np.ndarray, "Q R"]
     gamma: Band
+
+
+@dataclasses.dataclass(frozen=True)
+class RLVREstimate:
+    """What RLVR will do.
+
+    - `log_entanglement_time`, `log_convergence_time`: `TimeBand`s, of the flow's own time.
+    - `log_convergence_if_strong`, `log_convergence_if_weak`: bands `(Q',)` of finite log times, of
+      the draws whose regime is STRONG (T0 = 0) and of the others: the two may lie far apart.
+    - `forecast`; `step_forecast`: None unless asked for; `pass_at_k`.
+    """
+
     log_entanglement_time: TimeBand
     log_convergence_time: TimeBand
     log_convergence_if_strong: Band
     log_convergence_if_weak: Band
     forecast: Forecast
     step_forecast: StepForecast | None
+    pass_at_k: PassAtKEstimate
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    r"""What rollouts say of a base model.
+
+    - `data`: the rollouts as modelled; `settings`: what was asked for.
+    - `start`: the base model; `regime`: strong, entangled or mixed.
+    - `rlvr`: what RLVR will do; `rlif`: where RLIF would end, None where there is neither
+      confidence nor answers.
+    - `open_points`: what is too uncertain to say; `limits`: what the reader must know.
+    - `status`: how many solves ended how, by the name of the `qra.Status`.
+    """
+
+    data: DiagnosedData
+    settings: DiagnosisSettings
+    start: StartEstimate
+    regime: RegimeEstimate
+    rlvr: RLVREstimate
     rlif: RLIFRisk | None
-    pass_at_k: PassAtK
-    stuck: tuple[StuckQuestion, ...]
-    num_questions: int
     open_points: tuple[OpenPoint, ...]
     limits: tuple[str, ...]
     status: dict[str, int]

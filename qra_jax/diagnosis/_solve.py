@@ -18,7 +18,7 @@ from ..policies._tabular import two_stage
 from ..solvers._solve import solve_flow
 from ..solvers.exact._exact import Exact
 from ..sweep import Chunked
-from ..times._passage import convergence, entanglement
+from ..times._passage import passage_times
 from ..times._regime import entanglement_ratio, regime
 
 ROWS = 96
@@ -83,15 +83,14 @@ class Solver:
         def times(task):
             policy, problem = two_stage(*task)
             flow = GradientFlow(objective, problem)
-            first = entanglement(policy, flow, method=_METHOD)
-            last = convergence(policy, flow, eps, method=_METHOD)
+            found = passage_times(policy, flow, eps=eps, method=_METHOD)
             return (
                 regime(policy, flow)[0],
                 entanglement_ratio(policy, flow)[0],
-                first.log_time[0],
-                first.status[0],
-                last.log_time[0],
-                last.status[0],
+                found.log_entanglement_time[0],
+                found.entanglement_status[0],
+                found.log_convergence_time[0],
+                found.convergence_status[0],
             )
 
         def rows(task):

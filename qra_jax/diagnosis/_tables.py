@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from .._core.roots import newton_in_bracket
 from ..posteriors._posteriors import Prior
-from ._result import PassAtK, StuckQuestion, band
+from ._result import PassAtKEstimate, StuckQuestion, band
 from ._solve import Tables
 
 
@@ -33,16 +33,17 @@ def pass_at_k_of(
     samples: Float[np.ndarray, "Q R"],
     correct: Float[np.ndarray, "Q R"],
     tables: Tables,
-    weights: Float[np.ndarray, " Q"],
-) -> PassAtK:
-    """Pass@k before training, measured and of the model, and at the end of the flow."""
+    weights: Float[np.ndarray, " W"],
+) -> PassAtKEstimate:
+    """Pass@k before training, measured on Q questions and of a model of W, and at the end of the
+    flow."""
     totals = samples.sum(axis=1), correct.sum(axis=1)
     each = [measured_pass_at_k(k, *totals) for k in ks]
     known = np.array([int(np.sum(~np.isnan(x))) for x in each])
     means = [np.nanmean(x) if n else np.nan for x, n in zip(each, known, strict=True)]
     start, end = tables.accuracy, tables.values.max(axis=-1)
     before, after = ([(1 - (1 - x) ** k) @ weights for k in ks] for x in (start, end))
-    return PassAtK(
+    return PassAtKEstimate(
         k=np.array(ks),
         measured=np.array(means),
         questions=known,

@@ -1,12 +1,12 @@
 """A branch of fixed points along a parameter, as data."""
 
-import enum
-
 import equinox as eqx
 from jaxtyping import Array, Bool, Complex, Float, Int
 
+from .._core.codes import Code
 
-class Special(enum.IntEnum):
+
+class Special(Code):
     """What happens on a branch between two of its points; -1 stands for nothing."""
 
     FOLD = 0

@@ -15,7 +15,7 @@ from .._core.trees import held
 from ..flows._flow import GradientFlow
 from ..flows._status import Status
 from ..policies._policy import AbstractPolicy
-from ..policies._tabular import TabularPolicy
+from ..policies._two_stage import AbstractTablePolicy
 from ._arc import Walk, walk_along
 from ._branch import Branch
 from ._curve import RANGE, Curve
@@ -174,7 +174,7 @@ def _rows_of(walk: Walk, curve: Curve, value: Float[Array, ""], bounds: Float[Ar
 
 @eqx.filter_jit
 def _follow(
-    policy: TabularPolicy,
+    policy: AbstractTablePolicy,
     family,
     reference: AbstractPolicy,
     log_probs: Float[Array, " R"],

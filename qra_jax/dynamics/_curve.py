@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._core.roots import value_and_slopes
 from ..policies._policy import AbstractPolicy
-from ..policies._tabular import TabularPolicy
+from ..policies._two_stage import AbstractTablePolicy
 from ._field import PatternField, on_face
 from ._stability import Linearised, stability
 
@@ -24,7 +24,7 @@ class Curve(eqx.Module):
     parameter in units in which its range is a few nats."""
 
     family: Any
-    policy: TabularPolicy
+    policy: AbstractTablePolicy
     reference: AbstractPolicy
     mask: Bool[Array, " R"]
     origin: Float[Array, ""]

@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int
 from .._core.floats import safe_log, snapped_difference
 from ..flows._events import Approaches, PatternReaches, Stationary
 from ..flows._status import Status
-from ..policies._tabular import TabularPolicy
 from ..solvers._method import AbstractMethod
 from ..solvers._solve import first_event
 from ..solvers.exact._exact import Exact
@@ -47,7 +46,7 @@ def exact_fate(
     """Constant values: the best pattern of the start's face wins."""
     exists = start > -jnp.inf
     usable = ~jnp.any(jnp.isnan(start))
-    policy: TabularPolicy = field.at(jnp.where(usable, start, 0))
+    policy = field.at(jnp.where(usable, start, 0))
     land = landscape(policy, field.flow)
     best = land.best[field.question]
     highest = jnp.max(jnp.where(best, start, -jnp.inf))

@@ -14,9 +14,10 @@ from .._core.checks import as_float, check_probabilities, is_concrete, require, 
 from ..flows._checks import check_solve
 from ..flows._flow import GradientFlow
 from ..flows._geometry import Natural
-from ..policies._policy import AbstractPolicy
+from ..policies._policy import AbstractPolicy, having
 from ..policies._problem import Problem
-from ..policies._tabular import TabularPolicy, log_of_probability
+from ..policies._tabular import log_of_probability
+from ..policies._two_stage import AbstractTablePolicy
 
 
 class PatternField(eqx.Module):
@@ -26,7 +27,7 @@ class PatternField(eqx.Module):
     """
 
     flow: GradientFlow
-    policy: TabularPolicy
+    policy: AbstractTablePolicy
     reference: AbstractPolicy
     question: int = eqx.field(static=True)
 
@@ -40,12 +41,12 @@ class PatternField(eqx.Module):
 
     @property
     def num_patterns(self) -> int:
-        return self.policy.pattern_logits.shape[1]
+        return self.policy.num_patterns
 
-    def at(self, log_probs: Float[Array, " R"]) -> TabularPolicy:
+    def at(self, log_probs: Float[Array, " R"]) -> AbstractTablePolicy:
         """The policy with these pattern probabilities."""
         logits = self.policy.pattern_logits.at[self.question].set(log_probs)
-        return eqx.tree_at(lambda p: p.pattern_logits, self.policy, logits)
+        return self.policy.with_pattern_logits(logits)
 
     def objective(self, log_probs: Float[Array, " R"]) -> Float[Array, ""]:
         """What is maximised; infinite where a penalty is."""
@@ -102,11 +103,10 @@ def pattern_field(
     **Raises:** `ValueError` or `TypeError` unless the flow moves the patterns of a table alone.
     """
     flow = check_solve(policy, flow, reference)
-    if not isinstance(policy, TabularPolicy):
-        raise TypeError(f"policy must be a TabularPolicy, got {policy!r}")
+    policy = having(policy, AbstractTablePolicy, "for a field on the simplex")
     require(flow.freezes_answers, "flow.trainable", 'be "patterns"', flow.trainable)
     number = whole(question, "question", 0)
-    last = policy.pattern_logits.shape[0] - 1
+    last = policy.num_questions - 1
     require(number <= last, "question", f"be at most {last}", number)
     return PatternField(flow, policy, policy if reference is None else reference, number)
 

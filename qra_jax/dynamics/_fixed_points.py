@@ -120,7 +120,7 @@ def fixed_points(
         policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
         found = qra.fixed_points(policy, qra.GradientFlow(qra.RLVR(beta=0.1), problem)).listed()
         for probs, kind in zip(found.pattern_probs, found.kind):
-            print(probs, qra.dynamics.Stability(int(kind)).name)
+            print(probs, qra.dynamics.Stability.names(kind))
         ```
 
     Source: derived in docs.

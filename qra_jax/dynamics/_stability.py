@@ -3,7 +3,6 @@
 (F2), (F3): docs/derivations.md#fixed-points-and-their-spectra.
 """
 
-import enum
 from typing import NamedTuple
 
 import jax
@@ -11,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int
 
+from .._core.codes import Code
 from .._core.spectrum import spectrum
 from ._field import PatternField
 
 
-class Stability(enum.IntEnum):
+class Stability(Code):
     """What becomes of small disturbances of a fixed point; -1 stands for no point."""
 
     SINK = 0

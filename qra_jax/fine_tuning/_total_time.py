@@ -20,7 +20,7 @@ from ..objectives._rewards import Verifiable
 from ..objectives._utilities import AbstractUtility, as_utility
 from ..policies._problem import Problem
 from ..policies._tabular import TabularPolicy, two_stage
-from ..times._passage import convergence
+from ..times._times import convergence
 
 _MOST_STEPS = 4096
 _PIECES = 16  # of the way to the longest duration, looked at for the floor

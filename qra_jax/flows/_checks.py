@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._core.checks import require
-from ..policies._policy import AbstractPolicy
+from ..policies._policy import AbstractPolicy, check_order
 from ..policies._problem import Problem
 from ._flow import GradientFlow, as_flow
 
@@ -27,9 +27,8 @@ def check_solve(
     policy: AbstractPolicy, flow: GradientFlow | Problem, reference: AbstractPolicy | None
 ) -> GradientFlow:
     """The flow meant, after all checks that can be made before a compile."""
+    check_order(policy, flow, "flow")
     flow = as_flow(flow)
-    if not isinstance(policy, AbstractPolicy):
-        raise TypeError(f"policy must be an AbstractPolicy, got {policy!r}")
     if reference is not None:
         shapes, wanted = (jtu.tree_map(jnp.shape, tree) for tree in (reference, policy))
         require(shapes == wanted, "reference", f"have the shapes of policy, {wanted}", shapes)

@@ -13,8 +13,9 @@ from .._core.checks import as_float, check_probabilities, require, require_all
 from .._core.floats import safe_log, snapped_difference
 from .._core.types import Scalar
 from ..objectives._rewards import AbstractReward, Verifiable
-from ..policies._policy import AbstractPolicy
-from ..policies._tabular import TabularPolicy
+from ..policies._policy import AbstractPolicy, having
+from ..policies._problem import Problem
+from ..policies._two_stage import AbstractTablePolicy
 from ._flow import GradientFlow
 
 
@@ -38,9 +39,30 @@ class AbstractEvent(eqx.Module):
     def value(self, state: FlowState) -> Scalar:
         """Negative before the event, 0 at it. At least 0 at the start: it has happened already."""
 
+    @abc.abstractmethod
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """Raise `ValueError` or `TypeError` where the event means nothing: an index out of range,
+        a policy of the wrong kind. Looks at shapes and concrete values only."""
+
     def lasts(self) -> bool:
         """Whether, in a flow of constant pattern rewards, it surely goes on once it has begun."""
         return False
+
+
+def _check_index(index: ArrayLike, name: str, number: int, whose: str) -> None:
+    """Require an index below `number`, where it can be looked at."""
+    array = jnp.asarray(index)
+    must = f"index one of {whose}, from 0 to {number - 1}"
+    require(jnp.issubdtype(array.dtype, jnp.integer), name, must, index)
+    require_all(array, lambda i: (i >= 0) & (i < number), name, must)
+
+
+def _check_question(question: ArrayLike, problem: Problem) -> None:
+    _check_index(question, "question", problem.num_questions, "the problem's questions")
+
+
+def _check_pattern(pattern: ArrayLike, policy: AbstractPolicy) -> None:
+    _check_index(pattern, "pattern", policy.num_patterns, "the policy's patterns")
 
 
 class ValueReaches(AbstractEvent):
@@ -73,6 +95,11 @@ class ValueReaches(AbstractEvent):
         self.direction = direction
         self.reward = reward
 
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if the problem has no such question."""
+        if self.question is not None:
+            _check_question(self.question, problem)
+
     def value(self, state: FlowState) -> Scalar:
         problem = state.flow.problem
         reward = state.flow.objective.reward if self.reward is None else self.reward
@@ -92,6 +119,8 @@ def AccuracyReaches(
     direction: Literal["rising", "falling"] = "rising",
 ) -> ValueReaches:
     r"""Accuracy, the probability of the correct answer, reaches a level, whatever is trained on.
+
+    A function, not a class: what it returns is recognised by `isinstance(x, ValueReaches)`.
 
     **Arguments:** `level`: in [0, 1]; `question`: its index, or None for the mean over questions
     by weight; `direction`: `"rising"` or `"falling"`.
@@ -150,6 +179,15 @@ class PatternReaches(AbstractEvent):
     def lasts(self) -> bool:
         return self.lasting
 
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if there is no such pattern or question."""
+        _check_question(self.question, problem)
+        if self.pattern.dtype == bool:
+            wanted, shape = (policy.num_patterns,), self.pattern.shape[-1:]
+            require(shape == wanted, "pattern", f"be an index or a mask of shape {wanted}", shape)
+        else:
+            _check_pattern(self.pattern, policy)
+
     def value(self, state: FlowState) -> Scalar:
         probs, _ = state.policy.pattern_table(state.flow.problem)
         probs = probs[self.question]
@@ -169,7 +207,7 @@ class ValuePasses(AbstractEvent):
     \pi_j (R_r - R_j)$.
 
     The logarithms of the two sides are compared: on a plateau they neither underflow nor cancel,
-    and nor do their derivatives. For a `TabularPolicy`.
+    and nor do their derivatives.
 
     **Arguments:** `pattern`: its index; `question`: the question's index; `past`: True if it is
     known to have happened.
@@ -187,12 +225,16 @@ class ValuePasses(AbstractEvent):
     def lasts(self) -> bool:
         return True
 
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if there is no such pattern or question."""
+        _check_question(self.question, problem)
+        _check_pattern(self.pattern, policy)
+
     def value(self, state: FlowState) -> Scalar:
-        if not isinstance(state.policy, TabularPolicy):
-            raise TypeError(f"policy must be a TabularPolicy for this event, got {state.policy!r}")
         reward = state.flow.objective.reward
         _, values = state.policy.pattern_table(state.flow.problem, reward)
-        logits, values = state.policy.pattern_logits[self.question], values[self.question]
+        logits = state.policy.log_pattern_weights()[self.question]
+        values = values[self.question]
         above = jnp.where(logits > -jnp.inf, snapped_difference(values, values[self.pattern]), 0)
         # A side without patterns counts as next to nothing.
         nothing = jax.lax.stop_gradient(jnp.max(logits)) - 1e4
@@ -256,6 +298,13 @@ class Approaches(AbstractEvent):
         apart = jnp.abs(jnp.where(largest, -rest, apart))
         return jnp.where(self.among, jnp.max(apart, axis=1), jnp.inf)
 
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if the points are of other patterns, or there is no such
+        question."""
+        _check_question(self.question, problem)
+        wanted, width = policy.num_patterns, self.points.shape[-1]
+        require(width == wanted, "points", f"have a column for each of {wanted} patterns", width)
+
     def value(self, state: FlowState) -> Scalar:
         probs, _ = state.policy.pattern_table(state.flow.problem)
         nearest = jnp.min(self.distances(probs[self.question]))
@@ -266,7 +315,7 @@ class Approaches(AbstractEvent):
 
 
 class LogitPeaks(AbstractEvent):
-    """The logit of a pattern stops rising (its probability peaks earlier).
+    """The logit of a pattern stops rising (its probability peaks earlier). For a table of logits.
 
     **Arguments:** `pattern`: its index; `question`: the question's index.
     """
@@ -277,6 +326,13 @@ class LogitPeaks(AbstractEvent):
     def __init__(self, pattern: ArrayLike, question: ArrayLike = 0):
         self.pattern = jnp.asarray(pattern)
         self.question = jnp.asarray(question)
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """**Raises:** `ValueError` if there is no such pattern or question, `TypeError` if the
+        policy is no table."""
+        having(policy, AbstractTablePolicy, "for LogitPeaks, which looks at a logit")
+        _check_question(self.question, problem)
+        _check_pattern(self.pattern, policy)
 
     def value(self, state: FlowState) -> Scalar:
         direction, _ = state.velocity()
@@ -296,6 +352,9 @@ class TimeReached(AbstractEvent):
     def __init__(self, log_time: ArrayLike):
         self.log_time = as_float(log_time)
         require_all(self.log_time, lambda x: x == x, "log_time", "not be NaN")
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """Fits every policy and problem."""
 
     def value(self, state: FlowState) -> Scalar:
         level = self.log_time.astype(state.log_time.dtype)
@@ -325,6 +384,9 @@ class Stationary(AbstractEvent):
         else:
             self.tol = as_float(tol)
             require_all(self.tol, lambda x: x > 0, "tol", "be above 0")
+
+    def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
+        """Fits every policy and problem."""
 
     def value(self, state: FlowState) -> Scalar:
         _, log_speed = state.velocity()

@@ -7,16 +7,13 @@ import equinox as eqx
 import jax
 from jaxtyping import PyTree
 
-from .._core.checks import require
+from .._core.checks import no_class, require
 from ..objectives._objective import RLVR, AbstractObjective
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
-from ._geometry import AbstractGeometry, Euclidean, Natural
+from ._geometry import AbstractGeometry, Euclidean
 
 Filter = Callable[[Any], PyTree[bool]]
-
-
-_GEOMETRIES = {"euclidean": Euclidean(), "natural": Natural()}
 
 
 def _part_filter(name: str) -> Filter:
@@ -43,16 +40,16 @@ class GradientFlow(eqx.Module):
     - `problem`: the questions.
     - `trainable`: `"patterns"` (the answer layer is frozen: Assumption 5.1), `"all"`, or a
       function from a policy to its structure with a bool at each leaf.
-    - `geometry`: `"euclidean"`, `"natural"`, or an `AbstractGeometry`.
+    - `geometry`: an `AbstractGeometry`: `Euclidean()` (if not given) or `Natural()`.
 
-    **Raises:** `ValueError` for an unknown string, `TypeError` for an argument of another kind.
+    **Raises:** `ValueError` for an unknown part, `TypeError` for an argument of another kind.
 
     ??? example
 
         ```python
         import qra_jax as qra
         policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
-        flow = qra.GradientFlow(qra.RLVR(), problem, geometry="natural")
+        flow = qra.GradientFlow(qra.RLVR(), problem, geometry=qra.Natural())
         print(qra.log_entanglement_time(policy, flow))  # log of 3.38506
         ```
 
@@ -69,26 +66,26 @@ class GradientFlow(eqx.Module):
         objective: AbstractObjective,
         problem: Problem,
         trainable: Literal["patterns", "all"] | Filter = "patterns",
-        geometry: Literal["euclidean", "natural"] | AbstractGeometry = "euclidean",
+        geometry: AbstractGeometry = Euclidean(),
     ):
+        no_class(objective, "objective")
         if not isinstance(objective, AbstractObjective):
-            raise TypeError(f"objective must be an AbstractObjective, got {objective!r}")
+            called = " (to be called)" if callable(objective) else ""
+            raise TypeError(f"objective must be an AbstractObjective, got {objective!r}{called}")
         if not isinstance(problem, Problem):
             raise TypeError(f"problem must be a Problem, got {problem!r}")
         if isinstance(trainable, str):
             known = ("patterns", "all")
             require(trainable in known, "trainable", f"be one of {known}", repr(trainable))
             trainable = _part_filter(trainable)
-        if isinstance(geometry, str):
-            known = tuple(_GEOMETRIES)
-            require(geometry in known, "geometry", f"be one of {known}", repr(geometry))
-            chosen = _GEOMETRIES[geometry]
-        else:
-            chosen = geometry
+        no_class(geometry, "geometry")
+        if not isinstance(geometry, AbstractGeometry):
+            must = "geometry must be an AbstractGeometry, such as Euclidean() or Natural()"
+            raise TypeError(f"{must}, got {geometry!r}")
         self.objective = objective
         self.problem = problem
         self.trainable = trainable
-        self.geometry = chosen
+        self.geometry = geometry
 
     @property
     def freezes_answers(self) -> bool:

@@ -1,10 +1,13 @@
 """How a solve ended."""
 
-import enum
+from .._core.codes import Code
 
 
-class Status(enum.IntEnum):
-    """Why a solve stopped. The first three are successes."""
+class Status(Code):
+    """Why a solve stopped. The first three are successes.
+
+    `Status.names(trajectory.status)` reads the integers of a result.
+    """
 
     COMPLETED = 0
     """All requested times were reached."""

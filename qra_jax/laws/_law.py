@@ -8,9 +8,9 @@ from .._core.checks import as_float, require
 from ..flows._checks import check_solve
 from ..flows._flow import GradientFlow
 from ..objectives._objective import Objective
-from ..policies._policy import AbstractPolicy
+from ..policies._policy import AbstractPolicy, having
 from ..policies._problem import Problem
-from ..policies._tabular import TabularPolicy
+from ..policies._two_stage import AbstractTablePolicy
 from ..solvers.exact._integrable import needed_to_integrate
 from ..times._regime import Landscape, benign_start
 
@@ -63,8 +63,7 @@ def check_law(policy: AbstractPolicy, flow: GradientFlow | Problem) -> GradientF
 def law_start(policy: AbstractPolicy, flow: GradientFlow) -> LawStart:
     """The start of a checked flow, to be called from compiled code."""
     policy, flow, land = benign_start(policy, flow)
-    assert isinstance(policy, TabularPolicy)  # by `check_law`
-    log_probs, _ = policy.log_probs()
+    log_probs, _ = having(policy, AbstractTablePolicy, "for a law").log_probs()
     weights = flow.problem.weights.astype(log_probs.dtype)
     moves = land.valid & (weights > 0)
     return LawStart(

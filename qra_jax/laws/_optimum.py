@@ -8,11 +8,13 @@ from ..flows._flow import GradientFlow
 from ..objectives._objective import Objective
 from ..objectives._regularisers import ReverseKL
 from ..objectives._rewards import KEEPS, Verifiable
+from ..policies._policy import AbstractPolicy, having
 from ..policies._problem import Problem
 from ..policies._tabular import TabularPolicy
+from ..policies._two_stage import AbstractTwoStagePolicy
 
 
-def optimal_policy(reference: TabularPolicy, flow: GradientFlow | Problem) -> TabularPolicy:
+def optimal_policy(reference: AbstractPolicy, flow: GradientFlow | Problem) -> TabularPolicy:
     r"""The policy that maximises $E[R] - \beta \mathrm{KL}(\pi \| \pi_{ref})$.
 
     Frozen answers: $\pi(r) \propto \pi_{ref}(r) e^{R(r)/\beta}$, as $\beta \to 0$ the best pattern.
@@ -50,6 +52,7 @@ def optimal_policy(reference: TabularPolicy, flow: GradientFlow | Problem) -> Ta
     assert isinstance(objective, Objective)
     beta = penalty.beta
     require_all(beta, lambda b: b > 0, "beta", "be above 0")
+    reference = having(reference, AbstractTwoStagePolicy, "for its optimum")
     log_patterns, log_answers = reference.log_probs()
     beta = beta.astype(log_patterns.dtype)
     if flow.freezes_answers:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._core.checks import require
-from ..policies._policy import AbstractPolicy, AbstractTwoStagePolicy, two_stage_of
+from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
-from ._rewards import AbstractReward
+from ._rewards import AbstractReward, factors
 
 
 def _without_cancellation(
@@ -36,7 +36,7 @@ def _entropy(log_probs: Float[Array, "..."]) -> Float[Array, "..."]:
 
 def _answer_shares(policy: AbstractPolicy) -> Float[Array, "Q 1 A"]:
     """The marginal distribution of answers, over all patterns."""
-    log_patterns, log_answers = two_stage_of(policy, "for this reward").log_probs()
+    log_patterns, log_answers = factors(policy)
     patterns, _ = _without_cancellation(log_patterns)
     answers, _ = _without_cancellation(log_answers)
     return jnp.sum(patterns[:, :, None] * answers, axis=1, keepdims=True)
@@ -54,7 +54,7 @@ class TrajectoryEntropy(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R A"]:
         """**Returns:** `(Q, R, A)` in nats; a step of probability 0, never taken, counts as 0."""
-        log_patterns, log_answers = two_stage_of(policy, "for this reward").log_probs()
+        log_patterns, log_answers = factors(policy)
         _, patterns = _without_cancellation(log_patterns)
         _, answers = _without_cancellation(log_answers)
         return (patterns[:, :, None] + answers) / 2
@@ -78,7 +78,7 @@ class TokenEntropy(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R 1"]:
         """**Returns:** `(Q, R, 1)` in nats, the same for all answers of a pattern."""
-        log_patterns, log_answers = two_stage_of(policy, "for this reward").log_probs()
+        log_patterns, log_answers = factors(policy)
         return -(_entropy(log_patterns)[:, :, None] + _entropy(log_answers)) / 2
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
@@ -104,17 +104,14 @@ class TopTwoMargin(AbstractReward):
         **Raises:** as `validate`.
         """
         self.validate(policy, problem)
-        answers, _ = _without_cancellation(two_stage_of(policy, "for this reward").log_probs()[1])
+        answers, _ = _without_cancellation(factors(policy)[1])
         top, _ = jax.lax.top_k(answers, 2)
         return top[:, :, :1] - top[:, :, 1:]
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         """**Raises:** `ValueError` if there is only one answer."""
-        if isinstance(policy, AbstractTwoStagePolicy):
-            num_answers = policy.log_probs()[1].shape[-1]
-            require(
-                num_answers >= 2, "policy", "have at least 2 answers for TopTwoMargin", num_answers
-            )
+        number = policy.num_answers
+        require(number >= 2, "policy", "have at least 2 answers for TopTwoMargin", number)
 
 
 class SequenceProbability(AbstractReward):
@@ -128,7 +125,7 @@ class SequenceProbability(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R A"]:
         """**Returns:** `(Q, R, A)` in [0, 1]."""
-        log_patterns, log_answers = two_stage_of(policy, "for this reward").log_probs()
+        log_patterns, log_answers = factors(policy)
         patterns, _ = _without_cancellation(log_patterns)
         answers, _ = _without_cancellation(log_answers)
         return patterns[:, :, None] * answers

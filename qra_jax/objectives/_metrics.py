@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from .._core.checks import as_float, require, require_all
-from ..policies._policy import AbstractPolicy, RewardFunction, from_leader
+from ..policies._means import from_leader
+from ..policies._policy import AbstractPolicy, RewardFunction, check_order
 from ..policies._problem import Problem
 from ._rewards import Verifiable
 
@@ -18,6 +19,7 @@ def accuracy(policy: AbstractPolicy, problem: Problem) -> Float[Array, " Q"]:
 
     Source: arXiv 2506.04695, section 3.
     """
+    check_order(policy, problem, "problem")
     return policy.expectation(Verifiable(), problem)
 
 
@@ -52,32 +54,33 @@ def pass_at_k(policy: AbstractPolicy, problem: Problem, k: ArrayLike) -> Float[A
 
 
 def advantage(
-    policy: AbstractPolicy, problem: Problem, reward: RewardFunction | None = None
+    policy: AbstractPolicy, problem: Problem, *, reward: RewardFunction | None = None
 ) -> Float[Array, "Q R"]:
     r"""Advantage of each pattern over the mean, $R_r - \sum_j \pi(j|q) R_j$.
 
     **Arguments:** `policy`, `problem`; `reward`: a function `(policy, problem)` whose values
-    broadcast to `(Q, R, A)`, the verifiable reward if not given.
+    have three axes that broadcast to `(Q, R, A)`, the verifiable reward if not given.
 
     **Returns:** `(Q, R)`, in units of the reward, to full relative precision near a vertex; 0
     where a pattern does not exist.
 
     Source: derived in docs.
     """
+    check_order(policy, problem, "problem")
     probs, values = policy.pattern_table(problem, reward)
     base, rest = from_leader(probs, values)
     return jnp.where(policy.exists, (values - base[:, None]) - rest[:, None], 0)
 
 
 def success_rate_drift(
-    policy: AbstractPolicy, start: AbstractPolicy, problem: Problem
+    policy: AbstractPolicy, problem: Problem, *, reference: AbstractPolicy
 ) -> Float[Array, " Q"]:
     r"""How far success rates have moved within patterns, $\sum_r \pi(r|q) |p(r) - p_0(r)|$.
 
     Assumption 5.1 (a frozen answer layer) sets it to 0.
 
-    **Arguments:** `policy`: whose $\pi$ and $p$ are meant; `start`: whose success rates are $p_0$;
-    `problem`.
+    **Arguments:** `policy`: whose $\pi$ and $p$ are meant; `problem`; `reference`: whose success
+    rates are $p_0$, such as the start.
 
     **Returns:** `(Q,)`, in [0, 1].
 
@@ -85,7 +88,8 @@ def success_rate_drift(
 
     Source: arXiv 2506.04695, assumption 5.1 (as summarised); derived in docs.
     """
+    check_order(policy, problem, "problem")
     probs, rates = policy.pattern_table(problem)
-    _, before = start.pattern_table(problem)
-    require(before.shape == rates.shape, "start", f"have shape {rates.shape}", before.shape)
+    _, before = reference.pattern_table(problem)
+    require(before.shape == rates.shape, "reference", f"have shape {rates.shape}", before.shape)
     return jnp.sum(probs * jnp.abs(rates - before), axis=-1)

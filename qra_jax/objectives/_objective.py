@@ -1,7 +1,7 @@
 """Objectives: one number whose gradient is the flow."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -12,8 +12,8 @@ from jaxtyping import Array, ArrayLike, Float
 from .._core.checks import is_concrete, require_all
 from ..policies._policy import AbstractPolicy, RewardFunction
 from ..policies._problem import Problem
-from ..policies._token_values import TokenValues
-from ._regularisers import AbstractRegulariser, ReverseKL, as_regulariser
+from ..policies._token_values import RewardValues, TokenValues
+from ._regularisers import AbstractRegulariser, Penalty, ReverseKL, as_regularisers
 from ._rewards import AbstractReward, SelfCertainty, Verifiable, as_reward
 from ._utilities import AbstractUtility, Mean, as_utility
 
@@ -60,9 +60,7 @@ class _Held(eqx.Module):
     reward: AbstractReward
     policy: AbstractPolicy
 
-    def __call__(
-        self, policy: AbstractPolicy, problem: Problem
-    ) -> Float[Array, "..."] | TokenValues:
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> RewardValues:
         return self.reward(self.policy, problem)
 
 
@@ -71,10 +69,9 @@ class _Shortfall(eqx.Module):
 
     reward: AbstractReward
 
-    def __call__(
-        self, policy: AbstractPolicy, problem: Problem
-    ) -> Float[Array, "..."] | TokenValues:
-        return 1 - self.reward(policy, problem)
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> RewardValues:
+        values = self.reward(policy, problem)
+        return 1 - (values if isinstance(values, TokenValues) else jnp.asarray(values))
 
 
 class Objective(AbstractObjective):
@@ -82,7 +79,8 @@ class Objective(AbstractObjective):
 
     **Arguments:**
 
-    - `reward`: an `AbstractReward` or a plain JAX function of `(policy, problem)`.
+    - `reward`: an `AbstractReward` or a plain JAX function of `(policy, problem)` to a scalar or
+      to three axes: question (1 or Q), pattern (1 or R) and answer (1 or A).
     - `utility`: an `AbstractUtility`, or a plain JAX function $f$ from `(Q,)` expected rewards to
       `(Q,)`; the mean if not given.
     - `regularisers`: penalties: `AbstractRegulariser`s, or functions of `(policy, reference)` to
@@ -90,7 +88,7 @@ class Objective(AbstractObjective):
     - `differentiate_reward`: False: the reward is a constant in the gradient, as in a policy
       gradient, and $\partial J$ differentiates probabilities only; True: it is differentiated too.
 
-    **Raises:** `TypeError` if an argument is of another kind.
+    **Raises:** `TypeError` if an argument is of another kind, or a class in place of an instance.
 
     ??? example
 
@@ -116,12 +114,12 @@ class Objective(AbstractObjective):
         self,
         reward: RewardFunction,
         utility: AbstractUtility | Callable | None = None,
-        regularisers: tuple[Callable[..., Float[Array, " Q"]], ...] = (),
+        regularisers: Sequence[Penalty] = (),
         differentiate_reward: bool = False,
     ):
         self.reward = as_reward(reward)
         self.utility = as_utility(utility)
-        self.regularisers = tuple(as_regulariser(one) for one in regularisers)
+        self.regularisers = as_regularisers(regularisers)
         self.differentiate_reward = differentiate_reward
 
     def surrogate(
@@ -197,6 +195,8 @@ def _regularised(reward: RewardFunction, beta: ArrayLike) -> Objective:
 def RLVR(beta: ArrayLike = 0.0) -> Objective:
     r"""RL with verifiable rewards, $J = V - \beta \mathrm{KL}(\pi \| \pi_{ref})$.
 
+    A function, not a class: what it returns is recognised by `isinstance(x, Objective)`.
+
     **Arguments:** `beta`: strength of the reverse KL penalty, at least 0.
 
     **Returns:** an `Objective` with the reward `Verifiable`.
@@ -218,6 +218,8 @@ def RLVR(beta: ArrayLike = 0.0) -> Objective:
 
 def RLIF(reward: RewardFunction = SelfCertainty(), beta: ArrayLike = 0.0) -> Objective:
     r"""RL with internal feedback, $J = E[R] - \beta \mathrm{KL}(\pi \| \pi_{ref})$.
+
+    A function, not a class: what it returns is recognised by `isinstance(x, Objective)`.
 
     **Arguments:** `reward`: the internal reward, self-certainty if not given; `beta`: strength of
     the reverse KL penalty, at least 0.

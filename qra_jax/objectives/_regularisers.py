@@ -1,16 +1,18 @@
 """Regularisers: penalties on the policy, apart from its reward."""
 
 import abc
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from .._core.checks import as_scalar, is_concrete, require, require_all
-from ..policies._policy import AbstractPolicy, AbstractTwoStagePolicy, mean_of, two_stage_of
+from .._core.checks import as_scalar, is_concrete, no_class, require, require_all
+from ..policies._means import mean_of
+from ..policies._policy import AbstractPolicy, having
+from ..policies._two_stage import AbstractTwoStagePolicy, log_ratio, mean_over_samples, score
 
 Kind = Literal["k1", "k2", "k3"]
 Place = Literal["reward", "loss"]
@@ -25,7 +27,9 @@ class AbstractRegulariser(eqx.Module):
         return True
 
     @abc.abstractmethod
-    def __call__(self, policy: Any, reference: Any, held: Any) -> Float[Array, " Q"]:
+    def __call__(
+        self, policy: AbstractPolicy, reference: AbstractPolicy, held: AbstractPolicy
+    ) -> Float[Array, " Q"]:
         """The penalty of each question.
 
         **Arguments:** `policy`: what is trained; `reference`: what it is compared with; `held`:
@@ -35,7 +39,7 @@ class AbstractRegulariser(eqx.Module):
         """
 
     @abc.abstractmethod
-    def validate(self, policy: Any, reference: Any) -> None:
+    def validate(self, policy: AbstractPolicy, reference: AbstractPolicy) -> None:
         """Raise `ValueError` where the penalty is not defined; looks at concrete values only."""
 
 
@@ -45,20 +49,36 @@ class FunctionRegulariser(AbstractRegulariser):
     `Objective` wraps a plain function in this by itself.
     """
 
-    function: Callable[[Any, Any], Float[Array, " Q"]]
+    function: Callable[[AbstractPolicy, AbstractPolicy], Float[Array, " Q"]]
 
-    def __call__(self, policy: Any, reference: Any, held: Any) -> Float[Array, " Q"]:
+    def __call__(
+        self, policy: AbstractPolicy, reference: AbstractPolicy, held: AbstractPolicy
+    ) -> Float[Array, " Q"]:
         return self.function(policy, reference)
 
-    def validate(self, policy: Any, reference: Any) -> None:
+    def validate(self, policy: AbstractPolicy, reference: AbstractPolicy) -> None:
         pass
 
 
-def as_regulariser(regulariser: Callable[..., Float[Array, " Q"]]) -> AbstractRegulariser:
-    """`regulariser` itself if it is one, otherwise the function wrapped.
+Penalty = Callable[..., Float[Array, " Q"]]
 
-    **Raises:** `TypeError` if it is not callable.
+
+def as_regularisers(regularisers: Sequence[Penalty]) -> tuple[AbstractRegulariser, ...]:
+    """Each one itself if it is a regulariser, otherwise the function wrapped.
+
+    **Raises:** `TypeError` if one is not callable or a class, or they are not in a tuple or list.
     """
+    if not isinstance(regularisers, tuple | list):
+        name = getattr(regularisers, "__name__", type(regularisers).__name__)
+        raise TypeError(
+            "regularisers must be a tuple of penalties (of one: (penalty,), with its comma), got "
+            f"{name} alone"
+        )
+    return tuple(_as_regulariser(one) for one in regularisers)
+
+
+def _as_regulariser(regulariser: Penalty) -> AbstractRegulariser:
+    no_class(regulariser, "regularisers")
     if isinstance(regulariser, AbstractRegulariser):
         return regulariser
     if not callable(regulariser):
@@ -89,13 +109,10 @@ class ReverseKL(AbstractRegulariser):
     def __init__(self, beta: ArrayLike):
         self.beta = as_strength(beta, "beta")
 
-    def __call__(self, policy: Any, reference: Any, held: Any) -> Float[Array, " Q"]:
-        if isinstance(policy, AbstractTwoStagePolicy):
-            # As a score, not through the logarithm: the gradient of that is 0 on average, but
-            # only up to rounding, which near a vertex is larger than the rest.
-            divergence = held.kl(reference) + _score(policy, held, _log_ratio(held, reference))
-        else:
-            divergence = policy.kl(reference)
+    def __call__(
+        self, policy: AbstractPolicy, reference: AbstractPolicy, held: AbstractPolicy
+    ) -> Float[Array, " Q"]:
+        divergence = policy.kl_as_score(reference, held)
         return self.beta.astype(divergence.dtype) * divergence
 
     def validate(self, policy: AbstractPolicy, reference: AbstractPolicy) -> None:
@@ -120,7 +137,9 @@ class ForwardKL(AbstractRegulariser):
     def __init__(self, beta: ArrayLike):
         self.beta = as_strength(beta, "beta")
 
-    def __call__(self, policy: Any, reference: Any, held: Any) -> Float[Array, " Q"]:
+    def __call__(
+        self, policy: AbstractPolicy, reference: AbstractPolicy, held: AbstractPolicy
+    ) -> Float[Array, " Q"]:
         every, shared = _shared_mass(reference, reference), _shared_mass(reference, policy)
         divergence = _mean_log_prob(every, reference) - _mean_log_prob(shared, policy)
         lacking = jnp.any(every != shared, axis=(-2, -1))
@@ -149,10 +168,12 @@ class EntropyBonus(AbstractRegulariser):
     def __init__(self, tau: ArrayLike):
         self.tau = as_strength(tau, "tau")
 
-    def __call__(self, policy: Any, reference: Any, held: Any) -> Float[Array, " Q"]:
+    def __call__(
+        self, policy: AbstractPolicy, reference: AbstractPolicy, held: AbstractPolicy
+    ) -> Float[Array, " Q"]:
         log_patterns, _ = _log_probs(policy)
-        surprise = jnp.where(held.exists, held.log_probs()[0], 0)
-        # The logarithm is held for the reason given in ReverseKL.
+        surprise = jnp.where(held.exists, _log_probs(held)[0], 0)
+        # The logarithm is held: through it the gradient is 0 on average, but only up to rounding.
         return self.tau.astype(surprise.dtype) * mean_of(jnp.exp(log_patterns), surprise)
 
     def validate(self, policy: AbstractPolicy, reference: AbstractPolicy) -> None:
@@ -211,11 +232,14 @@ class KLEstimator(AbstractRegulariser):
     def has_interior_optimum(self) -> bool:
         return (self.kind, self.place) != ("k1", "loss")
 
-    def __call__(self, policy: Any, reference: Any, held: Any) -> Float[Array, " Q"]:
-        log_ratio = _log_ratio(held, reference)
+    def __call__(
+        self, policy: AbstractPolicy, reference: AbstractPolicy, held: AbstractPolicy
+    ) -> Float[Array, " Q"]:
+        live, still = _factored(policy), _factored(held)
+        ratio = log_ratio(still, reference)
         mass = _shared_mass(reference, held)
         if self.kind == "k2":
-            penalty = _mean_over_samples(held, log_ratio**2 / 2)
+            penalty = mean_over_samples(still, ratio**2 / 2)
         else:
             penalty = held.kl(reference)
         if self.kind == "k3":
@@ -224,15 +248,15 @@ class KLEstimator(AbstractRegulariser):
         # So far a constant. What is added is 0, with the gradient E[weight s]; the part of the
         # weight that is pi_ref/pi overflows where pi is small, but E_pi[pi_ref/pi s] = E_ref[s].
         weight, ratios = {
-            ("k1", "reward"): (log_ratio, 0),
+            ("k1", "reward"): (ratio, 0),
             ("k1", "loss"): (None, 0),
-            ("k2", "reward"): (log_ratio**2 / 2, 0),
-            ("k2", "loss"): (log_ratio, 0),
-            ("k3", "reward"): (log_ratio, 1),
+            ("k2", "reward"): (ratio**2 / 2, 0),
+            ("k2", "loss"): (ratio, 0),
+            ("k3", "reward"): (ratio, 1),
             ("k3", "loss"): (None, -1),
         }[self.kind, self.place]
         if weight is not None:
-            penalty += _score(policy, held, weight)
+            penalty += score(live, still, weight)
         if ratios:
             penalty += ratios * (_mean_log_prob(mass, policy) - _mean_log_prob(mass, held))
         return self.beta.astype(penalty.dtype) * penalty
@@ -262,33 +286,15 @@ def require_finite_kl(
         )
 
 
-def _log_probs(policy: Any) -> tuple[Float[Array, "Q R"], Float[Array, "Q R A"]]:
-    return two_stage_of(policy, "for this penalty").log_probs()
+def _factored(policy: AbstractPolicy) -> AbstractTwoStagePolicy:
+    return having(policy, AbstractTwoStagePolicy, "for this penalty")
 
 
-def _log_ratio(policy: Any, reference: Any) -> Float[Array, "Q R A"]:
-    """log pi/pi_ref of pattern and answer together, 0 where one of the two lacks a factor."""
-
-    def of_factor(log_prob, log_ref):
-        both = (log_prob > -jnp.inf) & (log_ref > -jnp.inf)
-        return jnp.where(both, log_prob, 0) - jnp.where(both, log_ref, 0)
-
-    patterns, answers = map(of_factor, _log_probs(policy), _log_probs(reference))
-    return patterns[..., None] + answers
+def _log_probs(policy: AbstractPolicy) -> tuple[Float[Array, "Q R"], Float[Array, "Q R A"]]:
+    return _factored(policy).log_probs()
 
 
-def _mean_over_samples(policy: Any, values: Float[Array, "Q R A"]) -> Float[Array, " Q"]:
-    log_patterns, log_answers = _log_probs(policy)
-    each = jnp.where(policy.exists, mean_of(jnp.exp(log_answers), values), 0)
-    return mean_of(jnp.exp(log_patterns), each)
-
-
-def _score(policy: Any, held: Any, weight: Float[Array, "Q R A"]) -> Float[Array, " Q"]:
-    """0, with the gradient E[weight s], s the score of a sample."""
-    return _mean_over_samples(policy, weight) - _mean_over_samples(held, weight)
-
-
-def _shared_mass(reference: Any, policy: Any) -> Float[Array, "Q R A"]:
+def _shared_mass(reference: AbstractPolicy, policy: AbstractPolicy) -> Float[Array, "Q R A"]:
     """pi_ref(r, a), 0 where the policy has no such sequence."""
     ref_patterns, ref_answers = _log_probs(reference)
     log_patterns, log_answers = _log_probs(policy)
@@ -296,7 +302,7 @@ def _shared_mass(reference: Any, policy: Any) -> Float[Array, "Q R A"]:
     return jnp.where(there, jnp.exp(ref_patterns[..., None] + ref_answers), 0)
 
 
-def _mean_log_prob(mass: Float[Array, "Q R A"], policy: Any) -> Float[Array, " Q"]:
+def _mean_log_prob(mass: Float[Array, "Q R A"], policy: AbstractPolicy) -> Float[Array, " Q"]:
     """sum of mass(r, a) log pi(r, a)."""
     log_patterns, log_answers = _log_probs(policy)
     patterns = _sum_of_logs(jnp.sum(mass, axis=-1), log_patterns)

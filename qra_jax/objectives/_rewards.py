@@ -2,16 +2,17 @@
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from .._core.checks import as_float, as_share, require, require_all
-from ..policies._policy import AbstractPolicy, AbstractTwoStagePolicy, RewardFunction, two_stage_of
+from .._core.checks import as_float, as_share, no_class, require, require_all
+from ..policies._policy import AbstractPolicy, RewardFunction, having
 from ..policies._problem import Problem
-from ..policies._token_values import TokenValues
+from ..policies._token_values import RewardValues, TokenValues, as_token_values, reward_table
+from ..policies._two_stage import AbstractTwoStagePolicy
 
 # What a formula for constant rewards asks of a reward, in an error's words.
 KEEPS = (
@@ -21,7 +22,8 @@ KEEPS = (
 
 
 class AbstractReward(eqx.Module):
-    """A reward, called as `reward(policy, problem)`; its values broadcast to `(Q, R, A)`.
+    """A reward, called as `reward(policy, problem)`; its values are a scalar or have three axes,
+    question (1 or Q), pattern (1 or R) and answer (1 or A).
 
     A plain JAX function of the same two arguments serves just as well. Nothing is known about its
     values then: the three properties, which shortcuts such as `Exact` ask for, are False.
@@ -40,14 +42,20 @@ class AbstractReward(eqx.Module):
     constant in the gradient, does not move the answer layer."""
 
     @abc.abstractmethod
-    def __call__(
-        self, policy: AbstractPolicy, problem: Problem
-    ) -> Float[Array, "..."] | TokenValues:
-        """The values, in the reward's own unit, broadcasting to `(Q, R, A)`."""
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> RewardValues:
+        """The values, in the reward's own unit, of three axes that broadcast to `(Q, R, A)`."""
 
     @abc.abstractmethod
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         """Raise `ValueError` where the reward is not defined; looks at concrete values only."""
+
+
+def factors(policy: AbstractPolicy) -> tuple[Float[Array, "Q R"], Float[Array, "Q R A"]]:
+    """The logarithms of both factors, for a reward that looks at them.
+
+    **Raises:** `TypeError` if the policy cannot write them down.
+    """
+    return having(policy, AbstractTwoStagePolicy, "for this reward").log_probs()
 
 
 class Verifiable(AbstractReward):
@@ -132,27 +140,26 @@ class SelfCertainty(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R 1"]:
         """**Returns:** `(Q, R, 1)` in nats, the same for all answers of a pattern."""
-        _, log_answers = two_stage_of(policy, "for this reward").log_probs()
+        _, log_answers = factors(policy)
         return -jnp.mean(log_answers, axis=-1, keepdims=True) - jnp.log(log_answers.shape[-1])
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         """**Raises:** `ValueError` if an existing pattern gives some answer probability 0, such
         as a success rate of exactly 0 or 1."""
-        if isinstance(policy, AbstractTwoStagePolicy):
-            rates = policy.pattern_table(problem)[1]
-            certain = jnp.any(jnp.isneginf(policy.log_probs()[1]), axis=-1) & policy.exists
-            require_all(
-                jnp.where(certain, rates, 0.5),
-                lambda p: (p > 0) & (p < 1),
-                "success_rates",
-                "lie strictly between 0 and 1 for a self-certainty reward (infinite otherwise)",
-            )
-            require_all(
-                certain,
-                lambda c: ~c,
-                "answer probability 0",
-                "not occur with a self-certainty reward (infinite otherwise)",
-            )
+        rates = policy.pattern_table(problem)[1]
+        certain = jnp.any(jnp.isneginf(factors(policy)[1]), axis=-1) & policy.exists
+        require_all(
+            jnp.where(certain, rates, 0.5),
+            lambda p: (p > 0) & (p < 1),
+            "success_rates",
+            "lie strictly between 0 and 1 for a self-certainty reward (infinite otherwise)",
+        )
+        require_all(
+            certain,
+            lambda c: ~c,
+            "answer probability 0",
+            "not occur with a self-certainty reward (infinite otherwise)",
+        )
 
 
 class PatternReward(AbstractReward):
@@ -175,13 +182,13 @@ class PatternReward(AbstractReward):
         self.values = as_float(values)
         require_all(self.values, lambda x: abs(x) < jnp.inf, "values", "be finite")
 
-    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "..."]:
-        """**Returns:** `(Q, R, 1)` or `(R, 1)`."""
-        return self.values[..., None]
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "_ R 1"]:
+        """**Returns:** `(Q, R, 1)` or `(1, R, 1)`."""
+        return jnp.atleast_2d(self.values)[:, :, None]
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         """**Raises:** `ValueError` if there are not as many values as patterns."""
-        shape = policy.exists.shape
+        shape = policy.reward_shape[:2]
         fits = self.values.shape in (shape, shape[1:])
         require(fits, "values", f"have shape {shape[1:]} or {shape}", self.values.shape)
 
@@ -191,16 +198,15 @@ class FunctionReward(AbstractReward):
 
     `Objective`, `RLVR` and `RLIF` wrap a plain function in this by themselves.
 
-    **Arguments:** `function`: returns values that broadcast to `(Q, R, A)`.
+    **Arguments:** `function`: returns a scalar, or values of three axes: question (1 or Q),
+    pattern (1 or R) and answer (1 or A).
     """
 
-    function: Callable[[AbstractPolicy, Problem], ArrayLike] = eqx.field(static=True)
+    function: Callable[[AbstractPolicy, Problem], RewardValues] = eqx.field(static=True)
 
-    def __call__(
-        self, policy: AbstractPolicy, problem: Problem
-    ) -> Float[Array, "..."] | TokenValues:
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> RewardValues:
         """The function's values."""
-        values: Any = self.function(policy, problem)
+        values = self.function(policy, problem)
         return values if isinstance(values, TokenValues) else jnp.asarray(values)
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
@@ -210,8 +216,9 @@ class FunctionReward(AbstractReward):
 def as_reward(reward: RewardFunction) -> AbstractReward:
     """`reward` itself if it is one, otherwise the function wrapped.
 
-    **Raises:** `TypeError` if it is not callable.
+    **Raises:** `TypeError` if it is not callable, or a class in place of an instance.
     """
+    no_class(reward, "reward")
     if isinstance(reward, AbstractReward):
         return reward
     if not callable(reward):
@@ -268,19 +275,17 @@ class Mixture(AbstractReward):
     def same_for_answers(self) -> bool:
         return all(reward.same_for_answers for reward in self.rewards)
 
-    def __call__(
-        self, policy: AbstractPolicy, problem: Problem
-    ) -> Float[Array, "Q R _"] | TokenValues:
+    def __call__(self, policy: AbstractPolicy, problem: Problem) -> RewardValues:
         """**Returns:** `(Q, R, A)`, or `(Q, R, 1)` where no member tells answers apart; 0 where a
         pattern does not exist. `TokenValues` if one of them is a reward of tokens."""
         exists = policy.exists[:, :, None]
         total, along = jnp.zeros_like(exists, self.weights.dtype), None
         for weight, reward in zip(self.weights, self.rewards, strict=True):
-            values = reward(policy, problem)
-            if isinstance(values, TokenValues):
-                along = weight * values.along + (0 if along is None else along)
-                values = values.end
-            values = values.reshape((1,) * (3 - values.ndim) + values.shape)
+            found = reward(policy, problem)
+            paid = as_token_values(found)
+            if isinstance(found, TokenValues):
+                along = weight * paid.along + (0 if along is None else along)
+            values = reward_table(paid.end, policy.reward_shape)
             # A padded pattern may carry an infinite value, which times a weight's gradient is NaN.
             total = total + weight * jnp.where(exists, values, 0)
         return total if along is None else TokenValues(along, total)

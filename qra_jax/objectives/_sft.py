@@ -4,8 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from .._core.checks import as_float, check_probabilities, is_concrete, require, require_all
-from ..policies._policy import AbstractPolicy, two_stage_of
+from ..policies._policy import AbstractPolicy, having
 from ..policies._problem import Problem
+from ..policies._two_stage import AbstractTwoStagePolicy
 from ._objective import AbstractObjective
 from ._rewards import AbstractReward, Verifiable
 
@@ -51,7 +52,7 @@ class SFT(AbstractObjective):
         reference: AbstractPolicy,
         held: AbstractPolicy | None = None,
     ) -> Float[Array, ""]:
-        log_patterns, _ = two_stage_of(policy, "for SFT").log_probs()
+        log_patterns, _ = having(policy, AbstractTwoStagePolicy, "for SFT").log_probs()
         targets = self.pattern_targets.astype(log_patterns.dtype)
         wanted = jnp.broadcast_to(targets, log_patterns.shape)
         log_patterns = jnp.where(policy.exists, log_patterns, 0)

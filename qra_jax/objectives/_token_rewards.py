@@ -4,8 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._core.checks import require
-from ..policies._markov import MarkovPolicy
-from ..policies._policy import AbstractPolicy
+from ..policies._policy import AbstractPolicy, AbstractTokenPolicy, having
 from ..policies._problem import Problem
 from ..policies._token_values import TokenValues
 from ._rewards import AbstractReward
@@ -39,10 +38,8 @@ class EndsIn(AbstractReward):
         require(fits, "tokens", f"have shape {shape[1:]} or {shape}", self.tokens.shape)
 
 
-def _tokens_of(policy: AbstractPolicy) -> MarkovPolicy:
-    if not isinstance(policy, MarkovPolicy):
-        raise TypeError(f"policy must be a MarkovPolicy for this reward, got {policy!r}")
-    return policy
+def _columns_of(policy: AbstractPolicy) -> Float[Array, "*context V"]:
+    return having(policy, AbstractTokenPolicy, "for this reward").log_columns()
 
 
 class MeanTokenEntropy(AbstractReward):
@@ -54,13 +51,13 @@ class MeanTokenEntropy(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> TokenValues:
         """**Returns:** `TokenValues` in nats."""
-        columns = _tokens_of(policy).log_columns()
+        columns = _columns_of(policy)
         possible = columns > -jnp.inf
         terms = jnp.where(possible, jnp.exp(columns) * jnp.where(possible, columns, 0), 0)
         return TokenValues(jnp.sum(terms, axis=-1))
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
-        _tokens_of(policy)
+        _columns_of(policy)
 
 
 class MeanSelfCertainty(AbstractReward):
@@ -73,11 +70,11 @@ class MeanSelfCertainty(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> TokenValues:
         """**Returns:** `TokenValues` in nats."""
-        columns = _tokens_of(policy).log_columns()
+        columns = _columns_of(policy)
         possible = columns > -jnp.inf
         number = jnp.sum(possible, axis=-1)
         mean = jnp.sum(jnp.where(possible, columns, 0), axis=-1) / number
         return TokenValues(-mean - jnp.log(number))
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
-        _tokens_of(policy)
+        _columns_of(policy)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from .._core.checks import as_share, require, whole
+from .._core.checks import as_share, no_class, require, whole
 
 _Values = Float[Array, "*Q"]
 
@@ -281,10 +281,11 @@ class PassAtK(AbstractUtility):
 def as_utility(utility: "AbstractUtility | Callable | None") -> AbstractUtility:
     """`utility` itself if it is one, `Mean()` for None, otherwise the function wrapped.
 
-    **Raises:** `TypeError` if it is not callable.
+    **Raises:** `TypeError` if it is not callable, or a class in place of an instance.
     """
     if utility is None:
         return Mean()
+    no_class(utility, "utility")
     if isinstance(utility, AbstractUtility):
         return utility
     if not callable(utility):

@@ -21,3 +21,27 @@ from ._simplex import simplex_points as simplex_points
 from ._simplex import simplex_stream as simplex_stream
 from ._simplex import simplex_triangles as simplex_triangles
 from ._simplex import simplex_xy as simplex_xy
+
+__all__ = [
+    "BEST",
+    "LN10",
+    "MISLEADING",
+    "NO_POLICY",
+    "REST",
+    "THEORY",
+    "basin_legend",
+    "draw_portrait",
+    "heatmap",
+    "phase_portrait",
+    "point_legend",
+    "portrait",
+    "simplex_axes",
+    "simplex_basins",
+    "simplex_paths",
+    "simplex_points",
+    "simplex_stream",
+    "simplex_triangles",
+    "simplex_xy",
+    "style",
+    "trajectory",
+]

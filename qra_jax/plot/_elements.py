@@ -11,6 +11,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 
+from ..flows._status import Status
+
 LN10 = float(np.log(10))
 BEST, MISLEADING, REST, THEORY = "#0072B2", "#D55E00", "#009E73", "#000000"
 NO_POLICY = "#D9D9D9"
@@ -47,8 +49,6 @@ def heatmap(
     )
     ax.set_facecolor(NO_POLICY)
     if status is not None:
-        from ..flows._status import Status
-
         failed = np.where(status.values > Status.STATIONARY, 1.0, np.nan)
         if np.isfinite(failed).any():
             ax.contourf(x, y, np.nan_to_num(failed), levels=[0.5, 1.5], colors="none",

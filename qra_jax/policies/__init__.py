@@ -5,15 +5,21 @@ from ._features import linear_policy as linear_policy
 from ._features import network_policy as network_policy
 from ._markov import MarkovPolicy as MarkovPolicy
 from ._policy import AbstractPolicy as AbstractPolicy
-from ._policy import AbstractTwoStagePolicy as AbstractTwoStagePolicy
+from ._policy import AbstractSampledPolicy as AbstractSampledPolicy
+from ._policy import AbstractTokenPolicy as AbstractTokenPolicy
 from ._policy import Outcomes as Outcomes
 from ._problem import Problem as Problem
 from ._tabular import TabularPolicy as TabularPolicy
 from ._tabular import two_stage as two_stage
 from ._token_values import TokenValues as TokenValues
+from ._two_stage import AbstractTablePolicy as AbstractTablePolicy
+from ._two_stage import AbstractTwoStagePolicy as AbstractTwoStagePolicy
 
 __all__ = [
     "AbstractPolicy",
+    "AbstractSampledPolicy",
+    "AbstractTablePolicy",
+    "AbstractTokenPolicy",
     "AbstractTwoStagePolicy",
     "FeaturePolicy",
     "MarkovPolicy",

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 
 from .._core.checks import as_float, is_concrete, require, require_all
-from ._policy import AbstractTwoStagePolicy, Part, no_natural_gradient
+from ._policy import Part, no_natural_gradient
 from ._tabular import TabularPolicy
+from ._two_stage import AbstractTwoStagePolicy
 
 Network = Callable[[Float[Array, " F"]], Float[Array, " R"]]
 
@@ -123,7 +124,7 @@ class FeaturePolicy(AbstractTwoStagePolicy):
         trained = jax.tree_util.tree_map(eqx.is_inexact_array, self.arrays)
         return eqx.tree_at(lambda p: (p.arrays, p.answer_logits), nothing, (trained, name == "all"))
 
-    def natural(self, gradient: Any) -> Any:
+    def natural(self, gradient: PyTree) -> PyTree:
         """**Raises:** `ValueError` always: a Fisher matrix of shared parameters is no table."""
         raise no_natural_gradient(self)
 

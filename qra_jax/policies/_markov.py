@@ -1,6 +1,6 @@
 """Policies over tokens: each token drawn given the last few, exactly, by dynamic programming."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -10,20 +10,33 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .._core.checks import as_float, is_concrete, require, require_all, whole
 from .._core.floats import snapped_difference
+from ._columns import (
+    ahead,
+    chances,
+    column_divergence,
+    drawn_given,
+    earned,
+    paid_at_end,
+    pushed,
+    pushed_times,
+    visits,
+)
+from ._means import mean_of
 from ._policy import (
     AbstractPolicy,
+    AbstractSampledPolicy,
+    AbstractTokenPolicy,
     Outcomes,
     Part,
     RewardFunction,
-    check_reward_shape,
-    mean_of,
+    having,
     no_natural_gradient,
 )
 from ._problem import Problem
-from ._token_values import TokenValues
+from ._token_values import RewardValues, TokenValues, as_token_values, reward_table
 
 
-class MarkovPolicy(AbstractPolicy):
+class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
     r"""Token columns, $\pi(y_l | y_{l-1}) = \mathrm{softmax}(\theta_{\cdot, y_{l-1}})_{y_l}$, along
     L tokens from a start; with a context of n tokens, given the last n.
 
@@ -66,7 +79,7 @@ class MarkovPolicy(AbstractPolicy):
     trained: Bool[Array, "*context"] | None
     horizon: int = eqx.field(static=True)
     branch: int = eqx.field(static=True)
-    num_patterns: int = eqx.field(static=True)
+    _num_patterns: int = eqx.field(static=True)
     independent_questions: ClassVar[bool] = False
 
     def __init__(
@@ -101,7 +114,7 @@ class MarkovPolicy(AbstractPolicy):
         fits = kinds.shape == (tokens,) and np.issubdtype(kinds.dtype, np.integer)
         require(fits, "patterns", f"be integers of shape {(tokens,)}", (kinds.dtype, kinds.shape))
         require_all(kinds, lambda x: x >= 0, "patterns", "be at least 0")
-        self.pattern_of, self.num_patterns = jnp.asarray(kinds), int(kinds.max()) + 1
+        self.pattern_of, self._num_patterns = jnp.asarray(kinds), int(kinds.max()) + 1
         if trained is None:
             self.trained = None
         else:
@@ -109,6 +122,18 @@ class MarkovPolicy(AbstractPolicy):
             fits = self.trained.shape == table.shape[1:] and self.trained.dtype == bool
             kind = (self.trained.dtype, self.trained.shape)
             require(fits, "trained", f"be bool of shape {table.shape[1:]}", kind)
+
+    @property
+    def num_questions(self) -> int:
+        return self.start.shape[0]
+
+    @property
+    def num_patterns(self) -> int:
+        return self._num_patterns
+
+    @property
+    def num_answers(self) -> int:
+        return self.num_tokens
 
     @property
     def num_tokens(self) -> int:
@@ -120,12 +145,7 @@ class MarkovPolicy(AbstractPolicy):
         """n, how many of the last tokens the next one depends on."""
         return self.logits.ndim - 1
 
-    @property
-    def num_answers(self) -> int:
-        return self.num_tokens
-
     def log_columns(self) -> Float[Array, "*context V"]:
-        r"""$\log \pi(y' | y)$ of the next token, the last axis, in nats."""
         logits = self.logits
         if self.trained is not None:
             logits = jnp.where(self.trained[None], logits, jax.lax.stop_gradient(logits))
@@ -133,17 +153,12 @@ class MarkovPolicy(AbstractPolicy):
 
     def visits(self) -> Float[Array, "L Q *context"]:
         """The probability of each context before each of the L tokens drawn."""
-        columns = jnp.exp(self.log_columns())
-
-        def draw(mass, _):
-            return _pushed(mass, columns), mass
-
-        return jax.lax.scan(draw, self._begin(), length=self.horizon)[1]
+        return visits(self._begin(), jnp.exp(self.log_columns()), self.horizon)
 
     def answer_probs(self) -> Float[Array, "Q V"]:
         """The distribution of the last token of each question."""
         columns = jnp.exp(self.log_columns())
-        end = _pushed(self.visits()[-1], columns)
+        end = pushed(self.visits()[-1], columns)
         return jnp.sum(end, axis=tuple(range(1, end.ndim - 1)))
 
     def log_prob(self, sequences: Int[Array, "*N L"], question: int = 0) -> Float[Array, "*N"]:
@@ -183,27 +198,25 @@ class MarkovPolicy(AbstractPolicy):
         return jax.lax.scan(draw, begin, jax.random.split(key, self.horizon))[1].T
 
     def _begin(self) -> Float[Array, "Q *context"]:
-        shape = (self.start.shape[0], *self.logits.shape[1:])
+        shape = (self.num_questions, *self.logits.shape[1:])
         at = (jnp.arange(shape[0]), *self.start.T)
         return jnp.zeros(shape, self.logits.dtype).at[at].set(1)
 
     @property
     def exists(self) -> Bool[Array, "Q R"]:
-        return self._shares(self._at_branch()[0]) > 0
+        return self._branch_shares() > 0
 
-    def _at_branch(
-        self, along: Float[Array, "*context"] | None = None
-    ) -> tuple[Float[Array, "Q *context"], Float[Array, "Q *context"]]:
-        """The mass of each context once the branch is drawn, and what it has earned on the way."""
-        columns = jnp.exp(self.log_columns())
-        along = jnp.zeros(columns.shape[:-1], columns.dtype) if along is None else along
+    def log_pattern_weights(self) -> Float[Array, "Q R"]:
+        shares = self._branch_shares()
+        there = shares > 0
+        return jnp.where(there, jnp.log(jnp.where(there, shares, 1)), -jnp.inf)
 
-        def draw(state, _):
-            mass, earned = state
-            return (_pushed(mass, columns), _pushed(earned + mass * along[None], columns)), None
+    def _at_branch(self) -> Float[Array, "Q *context"]:
+        """The mass of each context once the branch is drawn."""
+        return pushed_times(self._begin(), jnp.exp(self.log_columns()), self.branch)
 
-        begin = self._begin()
-        return jax.lax.scan(draw, (begin, jnp.zeros_like(begin)), length=self.branch)[0]
+    def _branch_shares(self) -> Float[Array, "Q R"]:
+        return self._shares(self._at_branch())
 
     def _by_pattern(self, mass: Float[Array, "Q *context"]) -> Float[Array, "Q R *context"]:
         """The mass of each pattern apart; the last axis is the token at the branch."""
@@ -214,34 +227,20 @@ class MarkovPolicy(AbstractPolicy):
     def _shares(self, mass: Float[Array, "Q *context"]) -> Float[Array, "Q R"]:
         return jnp.sum(self._by_pattern(mass), axis=tuple(range(2, self.context + 2)))
 
-    def _ahead(
-        self, values: TokenValues, steps: int, after: Float[Array, "Q R *context"] | None = None
+    def _after_branch(
+        self, columns: Float[Array, "*context V"], values: TokenValues
     ) -> Float[Array, "Q R *context"]:
-        """What is still to come in each context, `steps` tokens before the end (or before `after`,
-        if that is given): by the recursion v(c) = along(c) + sum_y pi(y|c) v(c, y)."""
-        columns = jnp.exp(self.log_columns())[None, None]
-        along = jnp.broadcast_to(values.along, columns.shape[2:-1])[None, None]
-        if after is None:
-            end = values.end.reshape((1,) * (3 - values.end.ndim) + values.end.shape)
-            shape = (*end.shape[:2], *columns.shape[2:-1])
-            end = jnp.broadcast_to(end, (*end.shape[:2], self.num_tokens))
-            middle = end.reshape(*end.shape[:2], *[1] * (self.context - 1), self.num_tokens)
-            after = jnp.broadcast_to(middle, shape).astype(columns.dtype)
-
-        def back(value, _):
-            # The oldest token of a context is no part of the next one.
-            nexts = jnp.broadcast_to(value[:, :, None], (*value.shape[:2], *columns.shape[2:]))
-            return along + mean_of(jnp.broadcast_to(columns, nexts.shape), nexts), None
-
-        return jax.lax.scan(back, after, length=steps)[0]
+        """What is still to come in each context at the branch."""
+        end = paid_at_end(values.end, columns)
+        return ahead(end, columns, values.along, self.horizon - self.branch)
 
     def expectation(self, reward: RewardFunction, problem: Problem) -> Float[Array, " Q"]:
         values = self.token_values(reward, problem)
-        later = self._ahead(values, self.horizon - self.branch)
-        at_branch = self._own(later)
-        whole_way = self._ahead(values, self.branch, at_branch)
-        at = (jnp.arange(self.start.shape[0]), jnp.zeros((), int), *self.start.T)
-        questions = self.start.shape[0]
+        columns = jnp.exp(self.log_columns())
+        at_branch = self._own(self._after_branch(columns, values))
+        whole_way = ahead(at_branch, columns, values.along, self.branch)
+        questions = self.num_questions
+        at = (jnp.arange(questions), jnp.zeros((), int), *self.start.T)
         return jnp.broadcast_to(whole_way, (questions, *whole_way.shape[1:]))[at]
 
     def _own(self, values: Float[Array, "Q R *context"]) -> Float[Array, "Q 1 *context"]:
@@ -252,7 +251,8 @@ class MarkovPolicy(AbstractPolicy):
         return jnp.sum(mine * values, axis=1, keepdims=True)
 
     def token_values(self, reward: RewardFunction | None, problem: Problem) -> TokenValues:
-        """What a reward pays, `along` for each token drawn (so that they add up to the mean).
+        """What a reward pays: `along`, of every context, for each token drawn (so that they add up
+        to the mean), and `end`, of three axes.
 
         **Arguments:** `reward`: as in `expectation`, the verifiable one if None; `problem`.
 
@@ -261,11 +261,10 @@ class MarkovPolicy(AbstractPolicy):
         found = problem.correctness(self.num_answers) if reward is None else reward(self, problem)
         return self._values(found)
 
-    def _values(self, found: Any) -> TokenValues:
-        values = found if isinstance(found, TokenValues) else TokenValues(0.0, found)
-        shape = (self.start.shape[0], self.num_patterns, self.num_tokens)
-        check_reward_shape(values.end.shape, shape)
-        return TokenValues(values.along / self.horizon, values.end)
+    def _values(self, found: RewardValues) -> TokenValues:
+        values = as_token_values(found)
+        along = jnp.broadcast_to(values.along / self.horizon, self.logits.shape[1:])
+        return TokenValues(along, reward_table(values.end, self.reward_shape))
 
     def excess(
         self, reward: RewardFunction, problem: Problem, level: Float[Array, " Q"]
@@ -276,38 +275,41 @@ class MarkovPolicy(AbstractPolicy):
         self, problem: Problem, reward: RewardFunction | None = None
     ) -> tuple[Float[Array, "Q R"], Float[Array, "Q R"]]:
         values = self.token_values(reward, problem)
-        along = jnp.broadcast_to(values.along, self.logits.shape[1:])
-        mass, earned = self._at_branch(along)
-        later = self._ahead(values, self.horizon - self.branch)
+        columns = jnp.exp(self.log_columns())
+        mass, gain = earned(self._begin(), columns, values.along, self.branch)
+        later = self._after_branch(columns, values)
         shares = self._shares(mass)
         there = shares > 0
         over = (*shares.shape, *[1] * self.context)
         weights = self._by_pattern(mass) / jnp.where(there, shares, 1).reshape(over)
         flat = (*shares.shape, -1)
         later = jnp.broadcast_to(later, weights.shape).reshape(flat)
-        before = self._shares(earned) / jnp.where(there, shares, 1)
+        before = self._shares(gain) / jnp.where(there, shares, 1)
         return shares, jnp.where(there, before + mean_of(weights.reshape(flat), later), 0)
 
-    def kl(self, reference: "MarkovPolicy") -> Float[Array, " Q"]:
+    def kl(self, reference: AbstractPolicy) -> Float[Array, " Q"]:
         """Of whole sequences: over positions, that of each column met."""
-        each, lacks = column_divergence(self.log_columns(), reference.log_columns())
+        compared = having(reference, AbstractTokenPolicy, "to be compared with")
+        log_columns = self.log_columns()
+        each, lacks = column_divergence(log_columns, compared.log_columns())
         met = jnp.sum(self.visits(), axis=0) > 0
         lacking = jnp.any((met & lacks[None]).reshape(met.shape[0], -1), axis=-1)
-        total = self._ahead(TokenValues(each), self.horizon)
+        columns = jnp.exp(log_columns)
+        nothing = jnp.zeros((1, 1, *each.shape), columns.dtype)
+        total = ahead(nothing, columns, each, self.horizon)
         at = (jnp.zeros((), int), jnp.zeros((), int), *self.start.T)
         return jnp.where(lacking, jnp.inf, total[at])
 
     def entropy(self) -> Float[Array, " Q"]:
-        shares = self._shares(self._at_branch()[0])
+        shares = self._branch_shares()
         there = shares > 0
         return -jnp.sum(shares * jnp.log(jnp.where(there, shares, 1)), axis=-1)
 
     def log_joint(self) -> Float[Array, "Q R V"]:
         columns = jnp.exp(self.log_columns())
-        mass = self._by_pattern(self._at_branch()[0])
+        mass = self._by_pattern(self._at_branch())
         flat = mass.reshape(-1, *mass.shape[2:])
-        steps = self.horizon - self.branch
-        end = jax.lax.scan(lambda m, _: (_pushed(m, columns), None), flat, length=steps)[0]
+        end = pushed_times(flat, columns, self.horizon - self.branch)
         probs = jnp.sum(end, axis=tuple(range(1, end.ndim - 1)))
         return jnp.log(probs.reshape(*mass.shape[:2], self.num_tokens))
 
@@ -320,27 +322,16 @@ class MarkovPolicy(AbstractPolicy):
         end = end.reshape(self.num_tokens, *[1] * len(last), self.num_tokens)
         end = jnp.broadcast_to(end, (self.num_tokens, *last, self.num_tokens))
         # After the branch only the answer matters, before it both.
-        later = _chances(columns, end, self.horizon - self.branch)
+        later = chances(end, columns, self.horizon - self.branch)
         mine = self.pattern_of[None] == pattern[:, None]
         mine = mine.reshape(flat, *[1] * len(last), self.num_tokens)
-        before = _chances(columns, jnp.where(mine, later[0][answer], 0), self.branch)
+        before = chances(jnp.where(mine, later[0][answer], 0), columns, self.branch)
         begin = jnp.broadcast_to(
             self.start[outcomes.question], (*outcomes.pattern.shape, self.context)
         ).reshape(flat, self.context)
-
-        def draw(own):
-            def step(last, now):
-                key, chances = now
-                into = (own, *last[:, 1:].T)
-                weights = columns[tuple(last.T)] * chances[into]
-                token = jax.random.categorical(key, jnp.log(weights))
-                return jnp.concatenate([last[:, 1:], token[:, None]], axis=1), token
-
-            return step
-
         early, late = jnp.split(jax.random.split(key, self.horizon), [self.branch])
-        middle, first = jax.lax.scan(draw(jnp.arange(flat)), begin, (early, before[1:]))
-        _, rest = jax.lax.scan(draw(answer), middle, (late, later[1:]))
+        middle, first = drawn_given(early, columns, begin, before[1:], jnp.arange(flat))
+        _, rest = drawn_given(late, columns, middle, later[1:], answer)
         tokens = jnp.concatenate([first, rest]).T.reshape(*outcomes.pattern.shape, self.horizon)
         return Outcomes(outcomes.question, outcomes.pattern, outcomes.answer, tokens)
 
@@ -348,13 +339,11 @@ class MarkovPolicy(AbstractPolicy):
         at = self._drawn(outcomes)
         return jnp.sum(self.log_columns()[at], axis=-1)
 
-    def reward_of(self, values: Any, outcomes: Outcomes) -> Float[Array, "B G"]:
-        values = self._values(values)
-        along = jnp.broadcast_to(values.along, self.logits.shape[1:])
-        shape = (self.start.shape[0], self.num_patterns, self.num_tokens)
-        end = jnp.broadcast_to(values.end, shape)
-        earned = jnp.sum(along[self._drawn(outcomes)[:-1]], axis=-1)
-        return earned + end[outcomes.question, outcomes.pattern, outcomes.answer]
+    def reward_of(self, values: RewardValues, outcomes: Outcomes) -> Float[Array, "B G"]:
+        paid = self._values(values)
+        end = jnp.broadcast_to(paid.end, self.reward_shape)
+        on_the_way = jnp.sum(paid.along[self._drawn(outcomes)[:-1]], axis=-1)
+        return on_the_way + end[outcomes.question, outcomes.pattern, outcomes.answer]
 
     def _drawn(self, outcomes: Outcomes) -> tuple[Array, ...]:
         if outcomes.tokens is None:
@@ -368,7 +357,7 @@ class MarkovPolicy(AbstractPolicy):
         nothing = jax.tree_util.tree_map(lambda _: False, self)
         return eqx.tree_at(lambda p: p.logits, nothing, True)
 
-    def natural(self, gradient: Any) -> Any:
+    def natural(self, gradient: PyTree) -> PyTree:
         """**Raises:** `ValueError` always: a Fisher matrix of shared columns is no table."""
         raise no_natural_gradient(self)
 
@@ -384,38 +373,5 @@ class MarkovPolicy(AbstractPolicy):
             require_all(reached, lambda x: x, "reachable answer", must)
 
 
-def column_divergence(
-    columns: Float[Array, "*context V"], others: Float[Array, "*context V"]
-) -> tuple[Float[Array, "*context"], Bool[Array, "*context"]]:
-    """KL divergence of columns of log probabilities from others, over the tokens that both have,
-    and whether the others lack one."""
-    here, there = columns > -jnp.inf, others > -jnp.inf
-    both = here & there
-    ratio = jnp.where(both, columns, 0) - jnp.where(both, others, 0)
-    return mean_of(jnp.exp(columns), ratio), jnp.any(here & ~there, axis=-1)
-
-
 def _in_range(tokens: Array, number: int, name: str) -> None:
     require_all(tokens, lambda x: (x >= 0) & (x < number), name, f"be tokens, 0 to {number - 1}")
-
-
-def _pushed(
-    mass: Float[Array, "Q *context"], columns: Float[Array, "*context V"]
-) -> Float[Array, "Q *context"]:
-    """One more token drawn: the oldest leaves the context."""
-    return jnp.sum(mass[..., None] * columns[None], axis=1)
-
-
-def _chances(
-    columns: Float[Array, "*context V"], end: Float[Array, "N *context"], steps: int
-) -> Float[Array, "L N *context"]:
-    """The chance of each of N ends from every context, that with the most tokens to go first; each
-    in units of its largest, lest it underflow."""
-
-    def back(chance, _):
-        largest = jnp.max(chance, axis=tuple(range(1, chance.ndim)), keepdims=True)
-        chance = chance / jnp.where(largest > 0, largest, 1)
-        return jnp.sum(columns[None] * chance[:, None], axis=-1), chance
-
-    first, rest = jax.lax.scan(back, end, length=steps)
-    return jnp.concatenate([first[None], rest[::-1]])

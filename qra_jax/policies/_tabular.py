@@ -6,15 +6,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from .._core.checks import as_float, check_probabilities, is_concrete, require, require_all
 from .._core.floats import safe_log
-from ._policy import AbstractTwoStagePolicy, Part
+from ._policy import Part
 from ._problem import Problem
+from ._two_stage import AbstractTablePolicy
 
 
-class TabularPolicy(AbstractTwoStagePolicy):
+class TabularPolicy(AbstractTablePolicy):
     r"""Softmax tables, $\pi(r|q) \propto e^{\theta_{qr}}$ and $\pi(a|q,r) \propto e^{\phi_{qra}}$.
 
     A pattern whose logit is `-inf` does not exist: questions with fewer patterns than others are
@@ -72,10 +73,6 @@ class TabularPolicy(AbstractTwoStagePolicy):
         self.pattern_logits = patterns.astype(dtype)
         self.answer_logits = answers.astype(dtype)
 
-    @property
-    def exists(self) -> Bool[Array, "Q R"]:
-        return self.pattern_logits > -jnp.inf
-
     def log_probs(self) -> tuple[Float[Array, "Q R"], Float[Array, "Q R A"]]:
         r"""$\log \pi(r|q)$ `(Q, R)` and $\log \pi(a|q,r)$ `(Q, R, A)`, in nats."""
         return jax.nn.log_softmax(self.pattern_logits), jax.nn.log_softmax(self.answer_logits)
@@ -86,7 +83,10 @@ class TabularPolicy(AbstractTwoStagePolicy):
             lambda p: (p.pattern_logits, p.answer_logits), nothing, (True, name == "all")
         )
 
-    def natural(self, gradient: "TabularPolicy") -> "TabularPolicy":
+    def with_pattern_logits(self, logits: Float[Array, "Q R"]) -> "TabularPolicy":
+        return eqx.tree_at(lambda p: p.pattern_logits, self, logits)
+
+    def natural(self, gradient: PyTree) -> PyTree:
         log_patterns, log_answers = self.log_probs()
 
         def divide(grad, log_prob):

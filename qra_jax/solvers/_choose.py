@@ -14,8 +14,15 @@ def method_for(
     until: tuple[AbstractEvent, ...],
     method: AbstractMethod | None,
 ) -> AbstractMethod:
-    """The method given, or else the exact one where the flow is integrable."""
-    if method is not None:
-        return method
-    exact = Exact()
-    return exact if exact.why_not(policy, flow, until) is None else ODE()
+    """The method given, or else the exact one where the flow is integrable.
+
+    **Raises:** `ValueError` if the method given cannot follow the flow.
+    """
+    if method is None:
+        exact = Exact()
+        return exact if exact.why_not(policy, flow, until) is None else ODE()
+    reason = method.why_not(policy, flow, until)
+    if reason is not None:
+        name = type(method).__name__
+        raise ValueError(f"method must be ODE() for this flow: {reason}, got {name}()")
+    return method

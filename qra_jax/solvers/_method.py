@@ -14,6 +14,16 @@ class AbstractMethod(eqx.Module):
     """A way to follow a flow."""
 
     @abc.abstractmethod
+    def why_not(
+        self,
+        policy: AbstractPolicy,
+        flow: GradientFlow,
+        until: tuple[AbstractEvent, ...],
+    ) -> str | None:
+        """Why the method cannot follow this flow until these events, in a few words; None if it
+        can. Looks at what is known before a compile."""
+
+    @abc.abstractmethod
     def integrate(
         self,
         policy: AbstractPolicy,

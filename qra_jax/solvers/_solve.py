@@ -1,6 +1,6 @@
 """Trajectories, and the front door to every solve."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import equinox as eqx
@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 Until = AbstractEvent | Sequence[AbstractEvent] | None
 
 
-def _as_events(until: Until) -> tuple[AbstractEvent, ...]:
-    events = () if until is None else (until,) if isinstance(until, AbstractEvent) else tuple(until)
+def _as_events(until: Until, policy: AbstractPolicy, problem: Problem) -> tuple[AbstractEvent, ...]:
+    events = () if until is None else (until,) if isinstance(until, AbstractEvent) else until
+    if not isinstance(events, Iterable):
+        raise TypeError(f"until must be an event or a sequence of events, got {until!r}")
+    events = tuple(events)
     for event in events:
         if not isinstance(event, AbstractEvent):
             raise TypeError(f"until must be an event or a sequence of events, got {event!r}")
+        event.validate(policy, problem)
     return events
 
 
@@ -101,13 +105,13 @@ def solve_flow(
         import qra_jax as qra
         policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
         traj = qra.solve_flow(policy, problem, log_times=jnp.linspace(0, 8, 50))
-        print(traj.accuracy[-1], qra.Status(int(traj.status)).name)
+        print(traj.accuracy[-1], qra.Status.names(traj.status))
         ```
 
     Source: arXiv 2506.04695, section 5; the method is derived in docs.
     """
     flow = check_solve(policy, flow, reference)
-    events = _as_events(until)
+    events = _as_events(until, policy, flow.problem)
     if log_times is not None:
         log_times = as_float(log_times)
         shape = log_times.shape
@@ -178,7 +182,7 @@ def event_time(
     Source: derived in docs.
     """
     flow = check_solve(policy, flow, reference)
-    events = _as_events(until)
+    events = _as_events(until, policy, flow.problem)
     require(len(events) > 0, "until", "hold at least one event", until)
     method = method_for(policy, flow, events, method)
     return _first_event(policy, flow, reference, events, method)

@@ -1,16 +1,29 @@
 """Trajectories and event times: what a solve returns."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import lazy_loader as lazy
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from .._core.checks import require
+from .._core.checks import is_concrete, require
 from .._core.trees import chosen
 from .._core.types import Scalar
+from .._core.version import VERSION
 from ..flows._flow import GradientFlow
+from ..flows._status import Status
 from ..policies._policy import AbstractPolicy
 from ._method import AbstractMethod
+
+if TYPE_CHECKING:
+    import xarray as xr
+else:
+    xr = lazy.load("xarray")  # slow to load, and for this method alone
 
 
 class Trajectory(eqx.Module):
@@ -64,18 +77,61 @@ class Trajectory(eqx.Module):
         require(jnp.ndim(log_time) == 0, "log_time", "be a scalar", jnp.shape(log_time))
         return _at(self, jnp.asarray(log_time, self.log_times.dtype))
 
-    def to_dataset(self) -> "xarray.Dataset":
+    def to_dataset(self, patterns: Sequence[str] | None = None) -> "xr.Dataset":
         """The trajectory as a labelled `xarray.Dataset` over time, question and pattern.
 
-        **Returns:** variables `log_time`, `valid`, `pattern_prob`, `success_rate`, `accuracy`,
-        with the solve's status and the library's version as attributes.
+        **Arguments:** `patterns`: R names, for the labels of the axis `pattern`; their indices if
+        not given.
 
-        **Raises:** `ValueError` for a batch of trajectories: make one dataset of each.
+        **Returns:** variables `log_time`, `valid`, `pattern_prob`, `success_rate`, `accuracy`, the
+        coordinates `pattern` and `log10_time`, and the solve's status and the library's version as
+        attributes.
+
+        **Raises:** `ValueError` for a batch of trajectories (make one dataset of each), or for
+        another number of names.
         """
-        from ._dataset import trajectory_dataset
-
         require(self.log_times.ndim == 1, "trajectory", "be a single one", self.log_times.shape)
-        return trajectory_dataset(self)
+        number = self.pattern_probs.shape[-1]
+        names = range(number) if patterns is None else list(patterns)
+        require(len(names) == number, "patterns", f"hold {number} names", len(names))
+        problem = self.flow.problem
+        rates = jax.vmap(lambda policy: policy.pattern_table(problem)[1])(self.policy)
+        log_time = np.asarray(self.log_times)
+        rows, tables = ("time",), ("time", "question", "pattern")
+        return xr.Dataset(
+            {
+                "log_time": (rows, log_time, {"units": "ln(1/reward)"}),
+                "valid": (rows, np.asarray(self.valid)),
+                "pattern_prob": (tables, np.asarray(self.pattern_probs)),
+                "success_rate": (tables, np.asarray(rates)),
+                "accuracy": (rows, np.asarray(self.accuracy)),
+            },
+            coords={
+                "pattern": names,
+                "log10_time": (rows, log_time / np.log(10), {"units": "log10(1/reward)"}),
+            },
+            attrs={
+                "status": Status.names(self.status),
+                "final_log_time": float(self.final_log_time),
+                "num_steps": int(self.num_steps),
+                "method": type(self.method).__name__,
+                "version": VERSION,
+            },
+        )
+
+    def __repr__(self) -> str:
+        if not is_concrete(self.accuracy, self.status) or self.log_times.ndim != 1:
+            return f"Trajectory(log_times of shape {jnp.shape(self.log_times)})"
+        rows, questions, patterns = self.pattern_probs.shape
+        # Rows after the stop repeat the final state.
+        final = float(np.asarray(self.accuracy)[-1])
+        return (
+            f"Trajectory: {rows} rows, {questions} questions, {patterns} patterns\n"
+            f"  status {Status.names(self.status)} after {int(self.num_steps)} steps of "
+            f"{type(self.method).__name__}()\n"
+            f"  ends at log10 time {float(self.final_log_time) / np.log(10):.4g} "
+            f"with an accuracy of {final:.4g}"
+        )
 
 
 class EventTime(eqx.Module):

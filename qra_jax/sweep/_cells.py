@@ -1,7 +1,6 @@
 """What a sweep computes: its cells, and what tells it from other sweeps."""
 
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .._core.checks import require
+from .._core.provenance import SOLVERS, versions
 from ..flows._status import Status
 from ._chunks import Chunked
 from ._grid import Grid
@@ -21,7 +21,6 @@ Function = Callable[[Any, Array], Mapping[str, Array]]
 _STATUS = "status"
 _FORMAT = 1
 """Of the store: raised whenever what an older version wrote can no longer be continued."""
-_PACKAGES = ("jax", "jaxlib", "diffrax", "equinox", "optimistix")
 
 
 def cell_key(seed: Array, low: Array, high: Array) -> Array:
@@ -71,7 +70,7 @@ class Sweep:
             "mathematics": program[:16],
             "mathematics of retry": retried and retried[:16],
             "platform": jax.default_backend(),
-            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "versions": versions(SOLVERS),
             "settings": dict(settings),
         }
         try:

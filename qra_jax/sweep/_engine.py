@@ -4,7 +4,6 @@ import base64
 import collections
 import contextlib
 import json
-import platform
 import secrets
 import signal
 import threading
@@ -18,7 +17,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from .._core.checks import require, whole
-from .._core.version import VERSION
+from .._core.provenance import as_attributes, provenance
 from ..flows._status import Status
 from ._cells import Function, Sweep
 from ._chunks import Crew, Pending
@@ -174,7 +173,7 @@ class _Run:
                     store.remove()
                 for path in (folder / "summary.json", *folder.glob("log-*.jsonl")):
                     path.unlink(missing_ok=True)
-                store.create(self._sweep.grid, self._sweep.identity, self._provenance())
+                store.create(self._sweep.grid, self._sweep.identity, self._made())
             store.open(self._sweep.identity)
             store.remove_leftovers()
             # What runs that were killed have told each other.
@@ -186,14 +185,8 @@ class _Run:
                 path.unlink(missing_ok=True)
             return base64.b64encode(np.packbits(store.present()).tobytes()).decode()
 
-    def _provenance(self) -> dict[str, str]:
-        kind = self._devices[0].device_kind
-        return {
-            "version": VERSION,
-            "python": platform.python_version(),
-            "device": f"{jax.default_backend()} ({kind})",
-            "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
-        }
+    def _made(self) -> dict[str, str]:
+        return as_attributes(provenance(device=self._devices[0]))
 
     def _compute(self, present: np.ndarray) -> bool:
         """Compute this process's share; returns whether it was interrupted."""

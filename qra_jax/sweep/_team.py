@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from ._store import StoreError, writing
 
@@ -28,8 +29,6 @@ class Team:
     def agree(self, said: dict[str, Any]) -> dict[str, Any]:
         """What process 0 says, in every process; `run` in it names the run from here on."""
         if self.count > 1:
-            from jax.experimental.multihost_utils import broadcast_one_to_all
-
             text = np.frombuffer(json.dumps(said).encode(), np.uint8)
             length = int(broadcast_one_to_all(np.int32(len(text))))
             padded = np.zeros(length, np.uint8)

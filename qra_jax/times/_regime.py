@@ -1,11 +1,10 @@
 """The landscape of pattern values at the start, and the regime that it puts a question in."""
 
-import enum
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._core.codes import Code
 from .._core.floats import rounding, snapped_difference
 from .._core.trees import all_usable, where_usable
 from ..flows._checks import check_solve
@@ -14,8 +13,10 @@ from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
 
 
-class Regime(enum.IntEnum):
+class Regime(Code):
     """Which of the two regimes a start is in; -1 stands for invalid input.
+
+    `Regime.names(regime(policy, flow))` reads the integers of a result.
 
     Source: arXiv 2506.04695, theorems 5.3 and 5.4.
     """
@@ -133,7 +134,7 @@ def regime(policy: AbstractPolicy, flow: GradientFlow | Problem) -> Int[Array, "
         ```python
         import qra_jax as qra
         policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
-        assert qra.regime(policy, problem)[0] == qra.Regime.ENTANGLED
+        print(qra.Regime.names(qra.regime(policy, problem)))  # ['ENTANGLED']
         ```
 
     Source: arXiv 2506.04695, theorems 5.3 and 5.4.

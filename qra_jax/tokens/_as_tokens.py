@@ -4,12 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..policies._markov import MarkovPolicy
+from ..policies._policy import having
 from ..policies._problem import Problem
-from ..policies._tabular import TabularPolicy
+from ..policies._two_stage import AbstractTablePolicy
 
 
 def as_tokens(
-    policy: TabularPolicy, problem: Problem, *, freeze_answers: bool = False
+    policy: AbstractTablePolicy, problem: Problem, *, freeze_answers: bool = False
 ) -> tuple[MarkovPolicy, Problem]:
     r"""A two-stage policy as a Markov policy of two tokens, with the same flow.
 
@@ -37,8 +38,7 @@ def as_tokens(
 
     Source: derived in docs.
     """
-    if not isinstance(policy, TabularPolicy):
-        raise TypeError(f"policy must be a TabularPolicy, got {policy!r}")
+    policy = having(policy, AbstractTablePolicy, "to be written as tokens")
     questions, patterns, answers = policy.answer_logits.shape
     first = questions + questions * patterns  # answer
     number = first + answers

@@ -7,16 +7,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._core.checks import as_share, require
-from ..policies._markov import MarkovPolicy, column_divergence
+from ..policies._columns import column_divergence
+from ..policies._markov import MarkovPolicy
 from ..policies._problem import Problem
 
 Kind = Literal["token", "top", "order"]
 Change = Literal["kl", "variation"]
 
 
-def _same_kind(policy: MarkovPolicy, other: MarkovPolicy, name: str) -> None:
-    shape = policy.logits.shape
-    require(other.logits.shape == shape, name, f"have logits of shape {shape}", other.logits.shape)
+def _same_kind(policy: MarkovPolicy, reference: MarkovPolicy) -> None:
+    shape, other = policy.logits.shape, reference.logits.shape
+    require(other == shape, "reference", f"have logits of shape {shape}", other)
 
 
 def position_entropy(policy: MarkovPolicy) -> Float[Array, "Q L"]:
@@ -36,13 +37,14 @@ def position_entropy(policy: MarkovPolicy) -> Float[Array, "Q L"]:
 
 
 def position_change(
-    policy: MarkovPolicy, before: MarkovPolicy, kind: Change = "kl"
+    policy: MarkovPolicy, *, reference: MarkovPolicy, kind: Change = "kl"
 ) -> Float[Array, "Q L"]:
     r"""How far the distribution of the next token has moved at every position, over the contexts
     that `policy` meets: $E\, \mathrm{KL}(\pi(\cdot|c_l) \| \pi_0(\cdot|c_l))$, or the total
     variation $E \frac12 \sum_y |\pi(y|c_l) - \pi_0(y|c_l)|$.
 
-    **Arguments:** `policy`: after training; `before`; `kind`: `"kl"` or `"variation"`.
+    **Arguments:** `policy`: after training; `reference`: before it; `kind`: `"kl"` or
+    `"variation"`.
 
     **Returns:** `(Q, L)`, in nats or as a probability.
 
@@ -50,7 +52,7 @@ def position_change(
 
     Source: derived in docs.
     """
-    return _over_contexts(policy, _column_change(policy, before, kind))
+    return _over_contexts(policy, _column_change(policy, reference, kind))
 
 
 def _over_contexts(policy: MarkovPolicy, each: Float[Array, "*context"]) -> Float[Array, "Q L"]:
@@ -60,12 +62,12 @@ def _over_contexts(policy: MarkovPolicy, each: Float[Array, "*context"]) -> Floa
 
 
 def _column_change(
-    policy: MarkovPolicy, before: MarkovPolicy, kind: Change
+    policy: MarkovPolicy, reference: MarkovPolicy, kind: Change
 ) -> Float[Array, "*context"]:
-    _same_kind(policy, before, "before")
+    _same_kind(policy, reference)
     known = get_args(Change)
     require(kind in known, "kind", f"be one of {known}", repr(kind))
-    now, then = policy.log_columns(), before.log_columns()
+    now, then = policy.log_columns(), reference.log_columns()
     if kind == "variation":
         return jnp.sum(jnp.abs(jnp.exp(now) - jnp.exp(then)), axis=-1) / 2
     each, lacks = column_divergence(now, then)
@@ -78,7 +80,7 @@ def _ranks(policy: MarkovPolicy) -> Int[Array, "*context V"]:
 
 
 def rank_changes(
-    policy: MarkovPolicy, before: MarkovPolicy, kind: Kind = "token"
+    policy: MarkovPolicy, *, reference: MarkovPolicy, kind: Kind = "token"
 ) -> Float[Array, "*context V"]:
     """Which draws count as a change of ranking: 1 where they do.
 
@@ -88,10 +90,10 @@ def rank_changes(
 
     **Raises:** `ValueError` if the policies differ in shape or the kind is unknown.
     """
-    _same_kind(policy, before, "before")
+    _same_kind(policy, reference)
     known = get_args(Kind)
     require(kind in known, "kind", f"be one of {known}", repr(kind))
-    now, then = _ranks(policy), _ranks(before)
+    now, then = _ranks(policy), _ranks(reference)
     moved = now != then
     if kind == "top":
         moved = jnp.any(moved & (now == 0), axis=-1, keepdims=True)
@@ -102,8 +104,9 @@ def rank_changes(
 
 def ranking_change_ratio(
     policy: MarkovPolicy,
-    before: MarkovPolicy,
     problem: Problem,
+    *,
+    reference: MarkovPolicy,
     kind: Kind = "token",
     sequences: Int[Array, "Q N L"] | None = None,
 ) -> Float[Array, ""]:
@@ -111,7 +114,7 @@ def ranking_change_ratio(
 
     **Arguments:**
 
-    - `policy`: after training, whose responses are looked at; `before`: before it.
+    - `policy`: after training, whose responses are looked at; `reference`: before it.
     - `problem`: whose weights the questions have.
     - `kind`: what counts: `"token"`, the rank of the token drawn among those that could follow
       differs; `"top"`, the most probable token does; `"order"`, the rank of any token does.
@@ -129,13 +132,13 @@ def ranking_change_ratio(
         import qra_jax as qra
         chain = lambda logits: qra.policies.MarkovPolicy(jnp.array(logits), start=[0], horizon=2)
         before, after = chain([[0.5, 0.0], [0.0, 0.0]]), chain([[0.5, 0.0], [1.0, 0.0]])
-        print(qra.tokens.ranking_change_ratio(after, before, qra.Problem([1])))
+        print(qra.tokens.ranking_change_ratio(after, qra.Problem([1]), reference=before))
         ```
 
     Source: arXiv 2506.04695 v2 (the ratio by name, as summarised); which ranking it looks at is
     this library's reading.
     """
-    moved = rank_changes(policy, before, kind)
+    moved = rank_changes(policy, reference=reference, kind=kind)
     if sequences is None:
         each = jnp.sum(jnp.exp(policy.log_columns()) * moved, axis=-1)
         return problem.mean(jnp.mean(_over_contexts(policy, each), axis=1))
@@ -168,16 +171,17 @@ class Sparsity(eqx.Module):
 
 def critical_tokens(
     policy: MarkovPolicy,
-    before: MarkovPolicy,
     problem: Problem,
+    *,
+    reference: MarkovPolicy,
     share: ArrayLike = 0.9,
     kind: Change = "kl",
 ) -> Sparsity:
     r"""The contexts whose columns carry a stated share of the change: each carries the change of
     its column times the expected number of visits, $\sum_l P(c_l = c)\, d(c)$.
 
-    **Arguments:** `policy`: after training; `before`; `problem`: whose weights the questions have;
-    `share`: in [0, 1]; `kind`: as for `position_change`.
+    **Arguments:** `policy`: after training; `problem`: whose weights the questions have;
+    `reference`: before training; `share`: in [0, 1]; `kind`: as for `position_change`.
 
     **Returns:** a `Sparsity`; where nothing has changed, nothing is critical.
 
@@ -190,7 +194,7 @@ def critical_tokens(
     weights = problem.weights.astype(visits.dtype)
     weights = weights.reshape(-1, *[1] * policy.context)
     number = jnp.sum(weights * visits, axis=0)
-    each = jnp.where(number > 0, number * _column_change(policy, before, kind), 0)
+    each = jnp.where(number > 0, number * _column_change(policy, reference, kind), 0)
     total = jnp.sum(each)
     carried = jnp.where(total > 0, each / jnp.where(total > 0, total, 1), 0)
     flat = carried.reshape(-1)

@@ -107,10 +107,9 @@ class PathPatterns(eqx.Module):
         shape = self.transitions.shape
         require(shape[1] == tokens, "transitions", f"have shape (S, {tokens})", shape)
         values = policy.token_values(reward, problem)
-        end = values.end.reshape((1,) * (3 - values.end.ndim) + values.end.shape)
+        end = values.end
         require(end.shape[1] == 1, "reward", "not depend on the policy's patterns", end.shape)
         columns = jnp.exp(policy.log_columns())
-        along = jnp.broadcast_to(values.along, columns.shape[:-1])
         into = jax.nn.one_hot(self.transitions, shape[0], dtype=columns.dtype)
 
         def push(mass: Float[Array, "Q S *context"]) -> Float[Array, "Q S *context"]:
@@ -119,7 +118,7 @@ class PathPatterns(eqx.Module):
 
         def read(state, _):
             mass, earned = state
-            return (push(mass), push(earned + mass * along[None, None])), None
+            return (push(mass), push(earned + mass * values.along[None, None])), None
 
         begin = policy.visits()[0]
         start = jnp.zeros((begin.shape[0], shape[0], *begin.shape[1:]), begin.dtype)

@@ -1,35 +1,15 @@
 r"""Sampled groups: how a step is estimated from samples."""
 
-from typing import Any, Literal
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._core.checks import require, whole
+from .._core.checks import no_class, require, whole
 from ..objectives._utilities import AbstractUtility
-from ..policies._policy import AbstractPolicy, Outcomes
-from ._estimators import (
-    REINFORCE,
-    RLOO,
-    AbstractEstimator,
-    Groups,
-    RejectionFineTuning,
-    SampledDrGRPO,
-    SampledGRPO,
-    SampledMaxRL,
-    pick_each,
-)
-
-_ESTIMATORS = {
-    "reinforce": REINFORCE(),
-    "rloo": RLOO(),
-    "dr_grpo": SampledDrGRPO(),
-    "grpo": SampledGRPO(),
-    "rejection": RejectionFineTuning(),
-    "maxrl": SampledMaxRL(),
-}
+from ..policies._policy import AbstractSampledPolicy, Outcomes
+from ..policies._token_values import RewardValues, as_token_values, reward_table
+from ._estimators import AbstractEstimator, Groups, SampledGRPO, pick_each
 
 
 def _as_clip(clip: float | tuple[float, float] | None) -> tuple[float, float] | None:
@@ -55,16 +35,15 @@ class SampledGroups(eqx.Module):
     - `batch`: groups a step, their questions drawn by weight with replacement, and averaged. If
       not given, one group of every question, summed by weight. Either way the expected step is
       that of the objective.
-    - `estimator`: an `AbstractEstimator`, or the name of one: `"reinforce"`, `"rloo"`,
-      `"dr_grpo"`, `"grpo"` (population deviation, groups of equal rewards dropped),
-      `"rejection"`, `"maxrl"`.
+    - `estimator`: an `AbstractEstimator`, `SampledGRPO()` if not given (population deviation,
+      groups of equal rewards dropped).
     - `clip`: $\epsilon$, or the pair $(\epsilon_l, \epsilon_h)$; no clipping if not given.
     - `epochs`: E, updates of the optimiser with the same samples. Only beyond the first does the
       ratio leave 1.
 
     **Raises:** `ValueError` if a number is below 1, `group_size` too small for the estimator (1
-    where it needs a mean or deviation of the group), `clip` not above 0 or the name unknown;
-    `TypeError` if the estimator is of another kind.
+    where it needs a mean or deviation of the group), or `clip` not above 0; `TypeError` if the
+    estimator is of another kind.
 
     ??? example
 
@@ -87,26 +66,21 @@ class SampledGroups(eqx.Module):
         self,
         group_size: int,
         batch: int | None = None,
-        estimator: AbstractEstimator
-        | Literal["reinforce", "rloo", "dr_grpo", "grpo", "rejection", "maxrl"] = "grpo",
+        estimator: AbstractEstimator = SampledGRPO(),
         clip: float | tuple[float, float] | None = None,
         epochs: int = 1,
     ):
-        if isinstance(estimator, str):
-            known = tuple(_ESTIMATORS)
-            require(estimator in known, "estimator", f"be one of {known}", repr(estimator))
-            chosen = _ESTIMATORS[estimator]
-        elif isinstance(estimator, AbstractEstimator):
-            chosen = estimator
-        else:
-            raise TypeError(f"estimator must be an AbstractEstimator, got {estimator!r}")
+        no_class(estimator, "estimator")
+        if not isinstance(estimator, AbstractEstimator):
+            must = "estimator must be an AbstractEstimator, such as SampledGRPO() or RLOO()"
+            raise TypeError(f"{must}, got {estimator!r}")
         whole(group_size, "group_size", 1)
-        least = chosen.least_group
-        name = type(chosen).__name__
+        least = estimator.least_group
+        name = type(estimator).__name__
         require(group_size >= least, "group_size", f"be at least {least} for {name}", group_size)
         self.group_size = group_size
         self.batch = None if batch is None else whole(batch, "batch", 1)
-        self.estimator = chosen
+        self.estimator = estimator
         self.clip = _as_clip(clip)
         self.epochs = whole(epochs, "epochs", 1)
 
@@ -138,8 +112,8 @@ class SampledGroups(eqx.Module):
         self,
         key: PRNGKeyArray,
         weights: Float[Array, " Q"],
-        policy: AbstractPolicy,
-        values: Any,
+        policy: AbstractSampledPolicy,
+        values: RewardValues,
     ) -> "Samples":
         """The samples of a step.
 
@@ -161,8 +135,7 @@ class SampledGroups(eqx.Module):
         flat = over_questions, number * answers
         probs = jnp.exp(log_joint).reshape(flat)
         # Where rewards depend on more than the outcome, no estimator may look at them.
-        by_outcome = getattr(values, "end", values)
-        rewards = jnp.asarray(by_outcome, probs.dtype)
+        rewards = reward_table(as_token_values(values).end, log_joint.shape).astype(probs.dtype)
         rewards = jnp.broadcast_to(rewards, log_joint.shape).reshape(flat)
 
         def group(key, question):
@@ -184,7 +157,7 @@ class Samples(eqx.Module):
     rewards: Float[Array, "B G"]
     drawn_at: Float[Array, "B G"]
 
-    def loss(self, sampler: SampledGroups, policy: AbstractPolicy) -> Float[Array, ""]:
+    def loss(self, sampler: SampledGroups, policy: AbstractSampledPolicy) -> Float[Array, ""]:
         """The loss of the step at a policy."""
         now = policy.log_prob_of(self.outcomes)
         return jnp.sum(self.share * sampler.loss(self.rewards, now, self.drawn_at))

@@ -20,9 +20,9 @@ from ..flows._status import Status
 from ..objectives._metrics import mean_accuracy
 from ..objectives._objective import Objective
 from ..objectives._utilities import Mean
-from ..policies._policy import AbstractPolicy
+from ..policies._policy import AbstractPolicy, AbstractSampledPolicy, having
 from ..policies._problem import Problem
-from ..policies._token_values import TokenValues
+from ..policies._token_values import as_token_values
 from ._groups import SampledGroups, Samples
 
 _ROWS = 129
@@ -93,12 +93,12 @@ class _Sampled(eqx.Module):
     sampler: SampledGroups
     key: PRNGKeyArray
 
-    def draw(self, step: Int[Array, ""], policy: AbstractPolicy) -> Samples:
+    def draw(self, step: Int[Array, ""], policy: AbstractSampledPolicy) -> Samples:
         values = self.objective.reward(policy, self.problem)
         key = jax.random.fold_in(self.key, step)
         return self.sampler.draw(key, self.problem.weights, policy, values)
 
-    def velocity_at(self, step: Int[Array, ""], policy: AbstractPolicy) -> _Velocity:
+    def velocity_at(self, step: Int[Array, ""], policy: AbstractSampledPolicy) -> _Velocity:
         """Draw the samples of a step, and return the velocity that they estimate."""
         samples = self.draw(step, policy)
         regularisers = self.objective.regularisers
@@ -134,6 +134,16 @@ def _update(
     moved = jtu.tree_map(lambda x, u: (x + u).astype(x.dtype), params, updates)
     finite = all_usable(jtu.tree_map(jnp.abs, _where_present(params, moved, 0)))
     return _where_present(params, moved, -jnp.inf), state, finite
+
+
+def _seen(
+    flow: GradientFlow, policy: AbstractPolicy, reference: AbstractPolicy
+) -> tuple[Array, ...]:
+    """What a row says: accuracy, shares of patterns, reward, entropy, divergence."""
+    problem = flow.problem
+    reward = policy.expectation(flow.objective.reward, problem)
+    means = map(problem.mean, (reward, policy.entropy(), policy.kl(reference)))
+    return mean_accuracy(policy, problem), policy.pattern_table(problem)[0], *means
 
 
 @eqx.filter_jit
@@ -191,12 +201,7 @@ def _train(
     rows = jtu.tree_map(lambda x, xs: jnp.concatenate([x[None], xs]), (params, compared), later)
 
     def observe(row):
-        params, compared = row
-        now = eqx.combine(params, frozen)
-        reward = now.expectation(flow.objective.reward, flow.problem)
-        each = (reward, now.entropy(), now.kl(eqx.combine(compared, fixed)))
-        means = map(flow.problem.mean, each)
-        return mean_accuracy(now, flow.problem), now.pattern_table(flow.problem)[0], *means
+        return _seen(flow, eqx.combine(row[0], frozen), eqx.combine(row[1], fixed))
 
     accuracy, probs, reward, entropy, kl = jax.vmap(observe)(rows)
     ended = jnp.where(final.finite, Status.COMPLETED, Status.FAILED)
@@ -219,6 +224,7 @@ def _checked(
     policy: AbstractPolicy, flow: GradientFlow, sampler: SampledGroups, key: PRNGKeyArray
 ) -> _Sampled:
     """The sampled field, unless samples of this kind do not estimate this objective's gradient."""
+    drawn = having(policy, AbstractSampledPolicy, "for a sampler")
     objective, estimator = flow.objective, sampler.estimator
     if not isinstance(objective, Objective):
         raise TypeError(f"flow.objective must be an Objective to be sampled, got {objective!r}")
@@ -236,15 +242,13 @@ def _checked(
         f"be the mean or that of the estimator, {sampler.utility!r}",
         repr(objective.utility),
     )
-    values: Any = objective.reward(policy, flow.problem)
+    values = as_token_values(objective.reward(policy, flow.problem))
     name = type(estimator).__name__
-    if isinstance(values, TokenValues):
-        if estimator.of_success or estimator.redraws:
-            must = f"be 0 (a reward of pattern and answer alone) for {name}"
-            require_all(values.along, lambda x: x == 0, "reward along the tokens", must)
-        values = values.end
+    if estimator.of_success or estimator.redraws:
+        must = f"be 0 (a reward of pattern and answer alone) for {name}"
+        require_all(values.along, lambda x: x == 0, "reward along the tokens", must)
     if estimator.of_success:
-        values = jnp.where(policy.log_joint() > -jnp.inf, values, 0)
+        values = jnp.where(drawn.log_joint() > -jnp.inf, values.end, 0)
         require_all(values, lambda r: (r == 0) | (r == 1), "reward", f"be 0 or 1 for {name}")
     return _Sampled(objective, flow.problem, flow.geometry, sampler, key)
 

@@ -31,7 +31,7 @@ def rlvr(problem: qra.Problem) -> qra.GradientFlow:
 
 def natural(problem: qra.Problem) -> qra.GradientFlow:
     """RLVR along the natural gradient."""
-    return qra.GradientFlow(qra.RLVR(), problem, geometry="natural")
+    return qra.GradientFlow(qra.RLVR(), problem, geometry=qra.Natural())
 
 
 def rlif(problem: qra.Problem) -> qra.GradientFlow:

@@ -13,7 +13,8 @@ import pytest
 from scipy import integrate, stats
 
 import qra_jax as qra
-from experiments.calibration import Calibration, calibration_error, covered
+from experiments.maps.calibration.compute import Calibration
+from experiments.maps.calibration.coverage import calibration_error, covered
 from qra_jax.diagnosis import Diagnosis, TrainingRun, band, diagnose, forecast_run
 from qra_jax.diagnosis._noise import StepNoise
 from qra_jax.diagnosis._rlif import Rewards, contest
@@ -47,36 +48,36 @@ def test_point_mass_is_the_exact_solver():
     """Times, regime, gamma and forecast of the check case."""
     found = certain()
     policy, problem = qra.two_stage(PROBS, RATES)
-    np.testing.assert_array_equal(found.regime_probs, [[0, 1, 0]])
-    assert found.gamma.median[0] == pytest.approx((0.05 + 0.25) / 0.05, rel=1e-4)
+    np.testing.assert_array_equal(found.regime.probs, [[0, 1, 0]])
+    assert found.regime.gamma.median[0] == pytest.approx((0.05 + 0.25) / 0.05, rel=1e-4)
     for name, exact in (
         ("log_entanglement_time", math.log(94.30486)),
         ("log_convergence_time", float(qra.log_convergence_time(policy, problem, 0.1)[0])),
     ):
-        times = getattr(found, name)
+        times = getattr(found.rlvr, name)
         for value in vars(times.band).values():
             assert value[0] == pytest.approx(exact, abs=1e-4)
         assert times.at_once[0] == times.never[0] == times.failed[0] == 0
-    assert np.isnan(found.log_convergence_if_strong.median).all()
-    np.testing.assert_array_equal(found.best_probs, [[1, 0, 0]])
-    np.testing.assert_array_equal(found.misleading_probs, [[0, 1, 0]])
-    path = qra.solve_flow(policy, problem, log_times=found.forecast.log_times)
-    np.testing.assert_allclose(found.forecast.accuracy.median, path.accuracy, atol=1e-4)
+    assert np.isnan(found.rlvr.log_convergence_if_strong.median).all()
+    np.testing.assert_array_equal(found.regime.best_probs, [[1, 0, 0]])
+    np.testing.assert_array_equal(found.regime.misleading_probs, [[0, 1, 0]])
+    path = qra.solve_flow(policy, problem, log_times=found.rlvr.forecast.log_times)
+    np.testing.assert_allclose(found.rlvr.forecast.accuracy.median, path.accuracy, atol=1e-4)
     np.testing.assert_allclose(
-        found.forecast.pattern_shares.high, path.pattern_probs[:, 0], atol=1e-4
+        found.rlvr.forecast.pattern_shares.high, path.pattern_probs[:, 0], atol=1e-4
     )
-    assert found.forecast.end_accuracy.median == pytest.approx(0.9, abs=1e-5)
-    assert found.accuracy.median == pytest.approx(PROBS @ RATES, abs=1e-5)
+    assert found.rlvr.forecast.end_accuracy.median == pytest.approx(0.9, abs=1e-5)
+    assert found.start.accuracy.median == pytest.approx(PROBS @ RATES, abs=1e-5)
     assert found.open_points == ()
-    ks = found.pass_at_k.k
-    np.testing.assert_allclose(found.pass_at_k.after.median, 1 - 0.1**ks, atol=1e-5)
+    ks = found.rlvr.pass_at_k.k
+    np.testing.assert_allclose(found.rlvr.pass_at_k.after.median, 1 - 0.1**ks, atol=1e-5)
     start = 1 - (1 - PROBS @ RATES) ** ks
-    np.testing.assert_allclose(found.pass_at_k.before.median, start, atol=1e-5)
+    np.testing.assert_allclose(found.rlvr.pass_at_k.before.median, start, atol=1e-5)
 
 
 def test_steps_at_a_known_learning_rate():
     """The flow at learning rate times steps."""
-    found = certain().step_forecast
+    found = certain().rlvr.step_forecast
     assert found is not None
     policy, problem = qra.two_stage(PROBS, RATES)
     exact = qra.solve_flow(policy, problem, log_times=np.log(0.5 * found.steps[1:]))
@@ -93,16 +94,18 @@ def test_regimes_by_plain_monte_carlo():
     rates = rng.beta(correct + 1, samples - correct + 1, (number, 3))
     value = np.sum(probs * rates, axis=1)
     ordered = np.sort(rates, axis=1)
-    found, draws = real(), real().draws
+    found, draws = real(), real().settings.draws
     best = np.argmax(rates, axis=1)
     between = (rates > value[:, None]) & (np.arange(3) != best[:, None])
     for mine, exact in (
-        (found.regime_probs[0, 0], np.mean(value > ordered[:, 1])),
-        *zip(found.best_probs[0], np.mean(best[:, None] == np.arange(3), axis=0), strict=True),
-        *zip(found.misleading_probs[0], between.mean(axis=0), strict=True),
+        (found.regime.probs[0, 0], np.mean(value > ordered[:, 1])),
+        *zip(
+            found.regime.best_probs[0], np.mean(best[:, None] == np.arange(3), axis=0), strict=True
+        ),
+        *zip(found.regime.misleading_probs[0], between.mean(axis=0), strict=True),
     ):
         assert stats.binomtest(round(mine * draws), draws, exact).pvalue > 1e-4
-    assert found.regime_probs.sum() == pytest.approx(1)
+    assert found.regime.probs.sum() == pytest.approx(1)
 
 
 def test_best_pattern_by_quadrature():
@@ -113,10 +116,9 @@ def test_best_pattern_by_quadrature():
         lambda p: betas[2].pdf(p) * betas[0].cdf(p) * betas[1].cdf(p), 0, 1, points=[0.9]
     )
     found = real()
-    assert (
-        stats.binomtest(round(found.best_probs[0, 2] * found.draws), found.draws, exact).pvalue
-        > 1e-4
-    )
+    draws = found.settings.draws
+    rarest = round(found.regime.best_probs[0, 2] * draws)
+    assert stats.binomtest(rarest, draws, exact).pvalue > 1e-4
 
 
 def test_few_samples_are_named():
@@ -140,8 +142,8 @@ def test_more_data_settles():
     for _ in range(6):
         samples = rng.multinomial(100 + point.further_rollouts, truth[0])
         later = diagnose((samples, rng.binomial(samples, truth[1])), draws=99)
-        largest.append(later.regime_probs.max())
-    assert np.mean(largest) > few.regime_probs.max()
+        largest.append(later.regime.probs.max())
+    assert np.mean(largest) > few.regime.probs.max()
     assert np.mean(largest) > 0.8
 
 
@@ -184,17 +186,26 @@ def test_time_scale_is_recovered():
 
 
 @pytest.mark.parametrize(
-    "estimator", ["grpo", "reinforce", "maxrl", "rejection", qra.SampledGRPO(redraw=True)]
+    "estimator",
+    [
+        qra.SampledGRPO(),
+        qra.training.REINFORCE(),
+        qra.training.SampledMaxRL(),
+        qra.training.RejectionFineTuning(),
+        qra.SampledGRPO(redraw=True),
+    ],
+    ids=["grpo", "reinforce", "maxrl", "rejection", "redrawn"],
 )
 def test_noise_by_enumeration(estimator):
     """Mean and covariance of the estimate of a group, over all outcomes of its three samples."""
     sampler = qra.SampledGroups(3, estimator=estimator)
-    redraws = estimator == "rejection" or not isinstance(estimator, str)
+    rejects = isinstance(estimator, qra.training.RejectionFineTuning)
     moments, total = [np.zeros(3), np.zeros((3, 3))], 0.0
     outcomes = list(itertools.product(range(3), (0, 1)))
     for group in itertools.product(outcomes, repeat=3):
         rewards = np.array([float(right) for _, right in group])
-        if redraws and (rewards.sum() == 0 or (rewards.sum() == 3 and estimator != "rejection")):
+        equal = rewards.sum() == 0 or (rewards.sum() == 3 and not rejects)
+        if estimator.redraws and equal:
             continue
         chance = math.prod(PROBS[r] * (RATES[r] if ok else 1 - RATES[r]) for r, ok in group)
         advantages = np.asarray(sampler.estimator.advantages(jnp.asarray(rewards)))
@@ -389,15 +400,15 @@ def test_pass_at_k_and_stuck_questions():
             if n >= k:
                 choices = itertools.combinations([i < c for i in range(n)], k)
                 shares.append(np.mean([any(choice) for choice in choices]))
-        assert found.pass_at_k.measured[index] == pytest.approx(np.mean(shares), abs=1e-12)
-        assert found.pass_at_k.questions[index] == len(shares)
-    zero, one = found.stuck
+        assert found.rlvr.pass_at_k.measured[index] == pytest.approx(np.mean(shares), abs=1e-12)
+        assert found.rlvr.pass_at_k.questions[index] == len(shares)
+    zero, one = found.data.stuck
     assert (zero.question, zero.at, zero.samples) == ("1", 0, 4)
     assert zero.bound == pytest.approx(stats.beta(1, 5).ppf(0.95))
     assert (one.question, one.at) == ("2", 1)
     assert one.bound == pytest.approx(1 - stats.beta(1, 5).ppf(0.95))
-    assert found.regime_probs.shape == (4, 3)
-    assert found.weights.sum() == pytest.approx(1)
+    assert found.regime.probs.shape == (4, 3)
+    assert found.data.weights.sum() == pytest.approx(1)
 
 
 def test_questions_of_their_own_learn_at_their_weight():
@@ -406,17 +417,17 @@ def test_questions_of_their_own_learn_at_their_weight():
     both = diagnose(
         (np.stack([samples] * 2), np.stack([correct] * 2)), draws=99, pooling="per_question"
     )
-    slower = both.log_entanglement_time.band.median - certain().log_entanglement_time.band.median
-    np.testing.assert_allclose(slower, np.log(2), atol=1e-4)
+    slower, alone = (found.rlvr.log_entanglement_time.band.median for found in (both, certain()))
+    np.testing.assert_allclose(slower - alone, np.log(2), atol=1e-4)
 
 
 def test_partial_pooling():
     """It runs, says its strengths, and lies between the others."""
     samples = np.array([[8.0, 2], [2, 8], [5, 5], [8, 2]])
     found = diagnose((samples, np.floor(samples / 2)), draws=99, pooling="partial")
-    assert found.strengths is not None
-    assert found.strengths.median.shape == (3,)
-    median = found.pattern_probs.median[:, 0]
+    assert found.start.strengths is not None
+    assert found.start.strengths.median.shape == (3,)
+    median = found.start.pattern_probs.median[:, 0]
     assert 0.5 < median[0] < 0.8
     assert 0.2 < median[1] < 0.5
 
@@ -442,12 +453,12 @@ def test_later_steps_are_logs():
     """Rollouts at several steps: the first is the base model, the others logs."""
     step = np.repeat([10, 30], 40)
     found = diagnose(rollouts_with(step=step), draws=99)
-    assert found.samples.sum() == 40
-    assert found.step_forecast is not None
-    np.testing.assert_array_equal(found.step_forecast.logged, [[20, 30, 40]])
-    assert found.step_forecast.steps[-1] == 200
+    assert found.data.samples.sum() == 40
+    assert found.rlvr.step_forecast is not None
+    np.testing.assert_array_equal(found.rlvr.step_forecast.logged, [[20, 30, 40]])
+    assert found.rlvr.step_forecast.steps[-1] == 200
     # All of the second pattern by then, which the accuracy alone could not tell.
-    assert found.step_forecast.pattern_shares.low[20, 1] > 0.8
+    assert found.rlvr.step_forecast.pattern_shares.low[20, 1] > 0.8
 
 
 def test_logged_patterns_fit_the_posterior():
@@ -477,8 +488,8 @@ def test_ten_thousand_patterns():
     samples = np.ones(10_000)
     samples[[7, 70, 700]] = 5000, 3000, 1000
     found = diagnose((samples, np.floor(samples / 2)), draws=99, max_patterns=4)
-    assert found.patterns == ("7", "70", "700", "other patterns")
-    np.testing.assert_array_equal(found.samples, [[5000, 3000, 1000, 9997]])
+    assert found.data.patterns == ("7", "70", "700", "other patterns")
+    np.testing.assert_array_equal(found.data.samples, [[5000, 3000, 1000, 9997]])
     assert any("9997 rarest patterns" in line for line in found.limits)
 
 
@@ -487,7 +498,8 @@ def test_to_dict_knows_no_infinities():
     text = json.dumps(real().to_dict(), allow_nan=False)
     back = json.loads(text)
     assert set(back) == set(vars(real()))
-    assert back["log_entanglement_time"]["overall"]["low"] == ["-inf"]
+    assert set(back["rlvr"]) == set(vars(real().rlvr))
+    assert back["rlvr"]["log_entanglement_time"]["overall"]["low"] == ["-inf"]
 
 
 def test_what_was_dropped_is_said():
@@ -501,8 +513,8 @@ def test_unseen_questions_are_left_out():
     """A question without rollouts has nothing to say, and that is said."""
     samples = np.array([[5, 4], [0, 0], [3, 6]])
     found = diagnose((samples, samples // 2), draws=99, pooling="per_question")
-    assert found.questions == ("0", "2")
-    assert found.num_questions == 3
+    assert found.data.questions == ("0", "2")
+    assert found.data.num_questions == 3
     assert "questions left out, as the base model has no rollouts of them: 1" in found.limits
 
 

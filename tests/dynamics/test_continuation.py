@@ -9,7 +9,7 @@ import scipy.optimize
 import scipy.special
 
 import qra_jax as qra
-from experiments.branches import Line
+from experiments.maps.branches.compute import Line
 
 ROWS = 128
 REF, RATES = np.array([0.05, 0.70, 0.25]), np.array([0.9, 0.7, 0.1])
@@ -303,7 +303,7 @@ def test_hopf():
         return (jnp.exp(policy.log_probs()[0]) @ jnp.asarray(rows).T)[:, :, None]
 
     def family(beta):
-        return qra.GradientFlow(qra.RLIF(pays, beta), problem, geometry="natural")
+        return qra.GradientFlow(qra.RLIF(pays, beta), problem, geometry=qra.Natural())
 
     options = {"bounds": (0.01, 0.2), "direction": -1, "step": 0.5, "max_steps": ROWS}
     branch = qra.dynamics.continue_fixed_point(policy, family, thirds, value=0.2, **options)

@@ -13,11 +13,11 @@ from qra_jax.dynamics import Stability
 
 PROBS, RATES = np.array([0.05, 0.70, 0.25]), np.array([0.9, 0.7, 0.1])
 POLICY, PROBLEM = qra.two_stage(PROBS, RATES)
-GEOMETRIES = ("euclidean", "natural")
+GEOMETRIES = {"euclidean": qra.Euclidean(), "natural": qra.Natural()}
 
 
 def kl_flow(beta, problem=PROBLEM, geometry="euclidean"):
-    return qra.GradientFlow(qra.RLVR(beta), problem, geometry=geometry)
+    return qra.GradientFlow(qra.RLVR(beta), problem, geometry=GEOMETRIES[geometry])
 
 
 def penalised(regulariser):
@@ -38,7 +38,8 @@ def tilted(mask, beta):
 def test_vertices_of_a_plain_flow(geometry):
     """Nothing else rests where rewards differ. The advantage of an absent pattern is its growth
     rate in the natural geometry; in the Euclidean one that is 0 and only its sign counts."""
-    found = qra.fixed_points(POLICY, qra.GradientFlow(qra.RLVR(), PROBLEM, geometry=geometry))
+    flow = qra.GradientFlow(qra.RLVR(), PROBLEM, geometry=GEOMETRIES[geometry])
+    found = qra.fixed_points(POLICY, flow)
     points = found.listed()
     np.testing.assert_array_equal(points.pattern_probs, np.eye(3)[::-1])
     gaps = RATES - RATES[::-1, None]
@@ -211,7 +212,7 @@ def test_questions_and_weights():
     for question, weight in enumerate((0.25, 0.75)):
         found = qra.fixed_points(
             policy,
-            qra.GradientFlow(qra.RLVR(), problem, geometry="natural"),
+            qra.GradientFlow(qra.RLVR(), problem, geometry=qra.Natural()),
             faces="vertices",
             question=question,
             starts=1,
@@ -273,7 +274,11 @@ def test_bad_input():
         ),
         (lambda: qra.fixed_points(POLICY, PROBLEM, question=1), ValueError, "question must be at"),
         (lambda: qra.fixed_points(POLICY, trained), ValueError, "flow.trainable must be"),
-        (lambda: qra.fixed_points(features, PROBLEM), TypeError, "policy must be a TabularPolicy"),
+        (
+            lambda: qra.fixed_points(features, PROBLEM),
+            TypeError,
+            "policy must be a table",
+        ),
         (
             lambda: qra.dynamics.simplex_velocity(POLICY, PROBLEM, jnp.full(2, 0.5)),
             ValueError,
@@ -284,7 +289,7 @@ def test_bad_input():
             ValueError,
             "sum of pattern_probs",
         ),
-        (lambda: qra.dynamics.simplex_grid(1, 3), ValueError, "patterns must be at least 2"),
+        (lambda: qra.dynamics.simplex_grid(1, 3), ValueError, "num_patterns must be"),
         (lambda: qra.dynamics.simplex_grid(3, 0), ValueError, "resolution must be at least 1"),
     ):
         with pytest.raises(error, match=message):

@@ -169,7 +169,7 @@ def test_gradient_is_unbiased(beta):
 
     pairs = jnp.array(list(itertools.product(range(len(every)), repeat=2)))
     chances = jnp.exp(jnp.sum(at[pairs], axis=1))
-    sampler = qra.SampledGroups(2, estimator="rloo")
+    sampler = qra.SampledGroups(2, estimator=qra.RLOO())
 
     def weighed(model):
         """The loss of every pair by itself, times its chance."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import jax
+import matplotlib.image
 import numpy as np
 import pytest
 import xarray as xr
@@ -218,8 +219,10 @@ def test_quick_command(tmp_path):
     for words in ("regime: ", "held-out accuracy", "8 base models, 3 seeds"):
         assert words in done.stdout
     for name in ("live", "accuracy", "patterns", "forecast", "tokens", "comparison"):
-        assert (tmp_path / f"{name}.png").stat().st_size > 0
-        assert (tmp_path / f"{name}.pdf").stat().st_size > 0
+        # Curves are in colour; axes, ticks and letters alone are not.
+        drawn = matplotlib.image.imread(tmp_path / f"{name}.png")[..., :3]
+        assert np.mean(np.ptp(drawn, axis=-1) > 0.2) > 0.002
+        assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     with np.load(tmp_path / "live_rlvr.npz") as curves:
         assert int(curves["stop"]) == -1
         assert np.isfinite(curves["log.gradient_norm"]).all()

@@ -1,62 +1,15 @@
 """The maps, their command line, and the reading of measured base models."""
 
+import importlib
 import json
 
 import pytest
-from scipy.stats import binomtest, norm
 
 import qra_jax as qra
-from experiments._claim import Verdict, above, below, estimate, probability_claim, wilson_interval
 from experiments.sweep import main
 
 SHARES = "pattern,probability,success_rate\n"
 COUNTS = "pattern,samples,correct\n"
-
-
-@pytest.mark.parametrize(("successes", "draws"), [(0, 200), (3, 50), (487, 1000), (200, 200)])
-def test_wilson_interval(successes, draws):
-    """Against SciPy."""
-    expected = binomtest(successes, draws).proportion_ci(0.99, method="wilson")
-    assert wilson_interval(successes, draws) == pytest.approx(tuple(expected), abs=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("predicted", "successes", "draws", "verdict"),
-    [
-        (0.5, 520, 1000, "agrees"),
-        (0.5, 600, 1000, "disagrees"),
-        (1.0, 1000, 1000, "agrees"),
-        (1.0, 999, 1000, "disagrees"),
-        (0.5, 11, 20, "undecided"),
-        (0.5, 0, 20, "disagrees"),
-        (0.5, 0, 0, "undecided"),
-    ],
-)
-def test_verdict_on_a_probability(predicted, successes, draws, verdict):
-    """The 99 % interval, not the estimate, decides; one wider than 0.2 decides nothing."""
-    claim = probability_claim("c", "s", predicted, successes, draws)
-    assert claim.verdict is Verdict(verdict)
-    if draws:
-        low, high = binomtest(successes, draws).proportion_ci(0.99, method="wilson")
-        assert (verdict == "disagrees") is not (low <= predicted <= high)
-
-
-def test_verdict_on_an_estimate():
-    """The same for a number with a normal error, at SciPy's quantile."""
-    quantile = norm.ppf(0.995)
-    for off, verdict in ((quantile - 1e-6, "agrees"), (quantile + 1e-6, "disagrees")):
-        assert estimate(1.0 + 0.01 * off, 1.0, 0.01).verdict == verdict
-    assert estimate(1.0, 1.0, 0.21 / (2 * quantile)).verdict == "undecided"
-
-
-@pytest.mark.parametrize(
-    ("measured", "verdict"),
-    [(0.5, "agrees"), (0.1, "undecided"), (-0.1, "undecided"), (-0.5, "disagrees")],
-)
-def test_bounds_are_decided_by_the_interval(measured, verdict):
-    """2.58 standard errors to either side."""
-    assert above(1.0, 1 + measured, 0.1).verdict == verdict
-    assert below(1.0, 1 - measured, 0.1).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -159,3 +112,13 @@ def test_quick_maps_by_name(tmp_path, name):
     assert (tmp_path / name / "figure.pdf").stat().st_size > 0
     assert summary["claims"]
     assert all(claim["verdict"] != "disagrees" for claim in summary["claims"])
+
+
+def test_claims_have_names():
+    """Of their own, each over all maps, for a traceback to say."""
+    maps = ("regimes", "sft", "rlif", *BY_NAME)
+    modules = [importlib.import_module(f"experiments.maps.{name}.claims") for name in maps]
+    names = [judge.__name__ for module in modules for judge in module.CLAIMS.judges]
+    assert len(names) >= 2 * len(maps)
+    assert sorted(set(names)) == sorted(names)
+    assert all(name[0].isalpha() for name in names)

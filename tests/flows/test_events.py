@@ -156,3 +156,59 @@ def test_questions_have_their_own_events():
         )
         reached = accuracy.mean() if which == 2 else accuracy[which]
         assert reached == pytest.approx(level, abs=1e-8)
+
+
+TABLE, PROBLEM = qra.two_stage(np.array([[0.2, 0.5, 0.3]] * 2), np.array([[0.9, 0.7, 0.1]] * 2))
+CHAIN = qra.policies.MarkovPolicy(np.zeros((3, 3)), np.array([0, 0]), 2, patterns=np.arange(3))
+LINEAR = qra.linear_policy(np.eye(2), 3, TABLE.answer_logits)
+PATTERN = r"^pattern must index one of the policy's patterns, from 0 to 2, got "
+QUESTION = r"^question must index one of the problem's questions, from 0 to 1, got "
+NO_TABLE = "^policy must be a table of logits, .* for LogitPeaks, .* got a {}$"
+MISFITS = {
+    "logit of a pattern": (qra.LogitPeaks(3), TABLE, PATTERN + "pattern = 3"),
+    "logit from the end": (qra.LogitPeaks(-1), TABLE, PATTERN + "pattern = -1"),
+    "logit by a float": (qra.LogitPeaks(1.0), TABLE, PATTERN + "1.0"),
+    "logit of a question": (qra.LogitPeaks(1, 2), TABLE, QUESTION + "question = 2"),
+    "logit of a chain": (qra.LogitPeaks(1), CHAIN, NO_TABLE.format("MarkovPolicy")),
+    "logit of features": (qra.LogitPeaks(1), LINEAR, NO_TABLE.format("FeaturePolicy")),
+    "value of a question": (qra.ValueReaches(0.75, 9), TABLE, QUESTION + "question = 9"),
+    "accuracy of a question": (qra.AccuracyReaches(0.75, 2), TABLE, QUESTION + "question = 2"),
+    "probability of a pattern": (qra.PatternReaches(7, 0.9), TABLE, PATTERN + "pattern = 7"),
+    "in a question": (qra.PatternReaches(1, 0.9, 2), TABLE, QUESTION + "question = 2"),
+    "mask": (qra.PatternReaches(np.ones(4, bool), 0.9), TABLE, r"mask of shape \(3,\), got \(4,\)"),
+    "value of a pattern": (qra.ValuePasses(3), TABLE, PATTERN + "pattern = 3"),
+    "in another question": (qra.ValuePasses(0, 5), TABLE, QUESTION + "question = 5"),
+    "value in a chain": (qra.ValuePasses(3), CHAIN, PATTERN + "pattern = 3"),
+    "points": (qra.flows.Approaches(np.eye(4), 0.1), TABLE, "points must have a column for each"),
+    "points of a question": (qra.flows.Approaches(np.eye(3), 0.1, 3), TABLE, QUESTION),
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_an_event_that_means_nothing(case):
+    """A pattern or question that is not there, a policy of the wrong kind: one line says which,
+    also if it is the second of two events."""
+    event, policy, message = MISFITS[case]
+    flow = qra.GradientFlow(qra.RLVR(), PROBLEM, "all")
+    with pytest.raises((ValueError, TypeError), match=message):
+        qra.event_time(policy, flow, (qra.flows.TimeReached(1.0), event))
+    with pytest.raises((ValueError, TypeError), match=message):
+        qra.solve_flow(policy, flow, until=event)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        qra.LogitPeaks(2, 1),
+        qra.ValueReaches(0.75),
+        qra.AccuracyReaches(0.75, 1),
+        qra.PatternReaches(np.array([True, False, True]), 0.9, 1),
+        qra.ValuePasses(0),
+        qra.flows.Approaches(np.eye(3), 0.1, 1),
+        qra.flows.TimeReached(1.0),
+        qra.flows.Stationary(),
+    ],
+)
+def test_an_event_that_fits(event):
+    """The last pattern and the last question are there."""
+    event.validate(TABLE, PROBLEM)

@@ -20,7 +20,7 @@ RATES = np.sum(ANSWER_PROB * RIGHT, axis=-1)
 CERTAINTY = -np.mean(np.log(ANSWER_PROB), axis=-1) - np.log(A)
 
 
-def velocity(objective, trainable="patterns", geometry="euclidean"):
+def velocity(objective, trainable="patterns", geometry=qra.Euclidean()):
     """The library's velocity at the policy above, as `(patterns, answers or None)`."""
     problem = qra.Problem(CORRECT, WEIGHTS)
     flow = qra.GradientFlow(objective, problem, trainable, geometry)
@@ -58,7 +58,7 @@ def test_pattern_gradient(objective, values):
 )
 def test_natural_pattern_gradient(objective, values):
     """d theta_r/dt = D(q) (R_r - V): question weights stay."""
-    patterns, _ = velocity(objective, geometry="natural")
+    patterns, _ = velocity(objective, geometry=qra.Natural())
     np.testing.assert_allclose(patterns, WEIGHTS[:, None] * centred(values), rtol=1e-12)
 
 
@@ -70,7 +70,7 @@ def test_answer_gradient():
     advantage = RIGHT - RATES[:, :, None]
     expected = (weight * PATTERNS_PROB)[:, :, None] * ANSWER_PROB * advantage
     np.testing.assert_allclose(answers, expected, rtol=1e-12, atol=1e-16)
-    _, natural = velocity(qra.RLVR(), "all", "natural")
+    _, natural = velocity(qra.RLVR(), "all", qra.Natural())
     expected = np.broadcast_to(weight[:, :, None] * advantage, natural.shape)
     np.testing.assert_allclose(natural, expected, rtol=1e-12)
 

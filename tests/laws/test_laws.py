@@ -559,7 +559,7 @@ def test_rlif_drop_by_sampling():
 
 POLICY, PROBLEM = qra.two_stage(*map(np.array, CHECK))
 WRONG_FLOWS = {
-    "geometry": qra.GradientFlow(qra.RLVR(), PROBLEM, geometry="natural"),
+    "geometry": qra.GradientFlow(qra.RLVR(), PROBLEM, geometry=qra.Natural()),
     "trainable": qra.GradientFlow(qra.RLVR(), PROBLEM, "all"),
     "penalty": qra.GradientFlow(qra.RLVR(0.1), PROBLEM),
     "utility": qra.GradientFlow(qra.Objective(qra.Verifiable(), jnp.log), PROBLEM),

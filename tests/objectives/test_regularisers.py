@@ -6,7 +6,6 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -411,18 +410,19 @@ def test_divergence_that_is_infinite():
     qra.objectives.ForwardKL(0.1).validate(whole, gap)
 
 
-class _OnlyDivergence(eqx.Module):
-    """A policy that is no pair of tables."""
-
-    def kl(self, reference):
-        """Half a nat."""
-        return jnp.asarray([0.5])
-
-
 def test_other_kinds_of_policy():
     """The reverse divergence is whatever a policy says it is; the others want both factors."""
-    policy = _OnlyDivergence()
-    np.testing.assert_allclose(qra.ReverseKL(0.1)(policy, policy, policy), 0.05, rtol=1e-15)
+    policy, reference = (
+        qra.policies.MarkovPolicy(np.log([[p, 0.5], [1 - p, 0.5]]), np.array([0]), 1)
+        for p in (0.5, 0.8)
+    )
+    expected = 0.1 * 0.5 * (np.log(0.5 / 0.8) + np.log(0.5 / 0.2))
+    found = qra.ReverseKL(0.1)(policy, reference, policy)
+    np.testing.assert_allclose(found, [expected], rtol=1e-14)
     for name in ("forward", "entropy", "k1-loss"):
-        with pytest.raises(TypeError, match="policy must have patterns and answers"):
+        with pytest.raises(TypeError, match="policy must have patterns and answers for this pena"):
             PENALTIES[name](policy, policy, policy)
+    table, _ = qra.two_stage(np.array([0.5, 0.5]), np.array([0.5, 0.5]))
+    for one, other in ((table, policy), (policy, table)):
+        with pytest.raises(TypeError, match=r"^policy must .* to be compared with, got a "):
+            qra.ReverseKL(0.1)(one, other, one)

@@ -171,8 +171,8 @@ def test_float32_stays():
 def test_no_natural_gradient():
     """The natural gradient is that of one question by itself: a clear error, before solving."""
     policy = network()
-    flow = qra.GradientFlow(qra.RLVR(), PROBLEM, geometry="natural")
-    with pytest.raises(ValueError, match=r"^geometry must be 'euclidean' for a FeaturePolicy"):
+    flow = qra.GradientFlow(qra.RLVR(), PROBLEM, geometry=qra.Natural())
+    with pytest.raises(ValueError, match=r"^geometry must be Euclidean\(\) for a FeaturePolicy"):
         qra.solve_flow(policy, flow, log_times=np.zeros(1))
 
 

@@ -54,10 +54,10 @@ def test_sums_over_all_sequences(size):
     policy, other = random_policy(size), random_policy(size, 1)
     everywhere = jnp.where(jnp.isinf(other.logits), 0, other.logits)
     other = qra.policies.MarkovPolicy(everywhere, policy.start, policy.horizon)
-    problem = qra.Problem(np.array([0, 0]), np.array([0.3, 0.7]))
+    correct = np.array([0, policy.num_tokens - 1])
+    problem = qra.Problem(correct, np.array([0.3, 0.7]))
     sequences = all_sequences(policy)
     kind = np.asarray(policy.pattern_of)[sequences[:, policy.branch - 1]]
-    right = sequences[:, -1] == 0
     certainty = np.asarray(qra.objectives.MeanSelfCertainty()(policy, problem).along)
     shares, rates = policy.pattern_table(problem)
     _, certain = policy.pattern_table(problem, qra.objectives.MeanSelfCertainty())
@@ -65,7 +65,7 @@ def test_sums_over_all_sequences(size):
     earned = policy.expectation(qra.objectives.MeanSelfCertainty(), problem)
     ends, divergence = policy.answer_probs(), policy.kl(other)
     for question in range(2):
-        probs = by_hand(policy, question)
+        probs, right = by_hand(policy, question), sequences[:, -1] == correct[question]
         np.testing.assert_allclose(probs.sum(), 1, rtol=1e-12)
         logs = policy.log_prob(jnp.asarray(sequences), question)
         np.testing.assert_allclose(jnp.exp(logs), probs, rtol=1e-12, atol=1e-300)
@@ -149,6 +149,38 @@ def test_two_stages_as_tokens(freeze):
     np.testing.assert_allclose(rates, known, rtol=1e-8)
 
 
+def test_tables_as_tokens():
+    """Three answers, other ones right, unequal weights: shares, rates and velocities, number by
+    number, and which columns are frozen."""
+    rng = np.random.default_rng(4)
+    policy = qra.TabularPolicy(rng.normal(size=(2, 2)), rng.normal(size=(2, 2, 3)))
+    problem = qra.Problem(np.array([2, 1]), np.array([0.15, 0.85]))
+
+    def velocity(one, on):
+        flow = qra.GradientFlow(qra.RLVR(), on, "all")
+        params, frozen = flow.split(one)
+        return flow.velocity(params, frozen, one)
+
+    known = velocity(policy, problem)
+    for freeze in (False, True):
+        tokens, same = qra.tokens.as_tokens(policy, problem, freeze_answers=freeze)
+        np.testing.assert_array_equal(same.weights, problem.weights)
+        for found, table in zip(
+            tokens.pattern_table(same), policy.pattern_table(problem), strict=True
+        ):
+            np.testing.assert_allclose(found, table, rtol=1e-13)
+        answers = tokens.answer_probs()
+        shares, each = (np.exp(np.asarray(x)) for x in policy.log_probs())
+        np.testing.assert_allclose(answers[:, :6], 0, atol=1e-16)
+        np.testing.assert_allclose(answers[:, 6:], np.sum(shares[..., None] * each, axis=1))
+        found = np.asarray(velocity(tokens, same).logits)
+        for q in range(2):
+            rows = 2 + 2 * q + np.arange(2)
+            np.testing.assert_allclose(found[rows, q], known.pattern_logits[q], rtol=1e-12)
+            block = 0 * known.answer_logits[q] if freeze else known.answer_logits[q]
+            np.testing.assert_allclose(found[6:, rows].T, block, rtol=1e-12)
+
+
 def test_entanglement_time_of_tokens():
     """T0 of the check case."""
     policy, problem = qra.two_stage(PROBS[0], RATES[0])
@@ -160,15 +192,28 @@ def test_entanglement_time_of_tokens():
     np.testing.assert_allclose(found, known, atol=1e-8)
 
 
-def test_samples():
-    """Frequencies of sampled sequences against their probabilities."""
-    policy = random_policy((3, 3, 1, 1))
-    drawn = np.asarray(policy.sample(jax.random.key(0), 20_000, 1))
-    index = drawn @ (3 ** np.arange(2, -1, -1))
-    probs = by_hand(policy, 1)
-    found = np.bincount(index, minlength=27) / len(drawn)
-    error = np.sqrt(probs * (1 - probs) / len(drawn))
-    assert np.all(np.abs(found - probs) <= 5 * error)
+@pytest.mark.parametrize("size", [(3, 3, 1, 1), (3, 3, 2, 1)])
+def test_samples(size):
+    """Frequencies of sampled sequences against their probabilities; their keys."""
+    policy, number = random_policy(size), 20_000
+    for question in range(2):
+        drawn = np.asarray(policy.sample(jax.random.key(question), number, question))
+        probs = by_hand(policy, question)
+        found = np.bincount(drawn @ (3 ** np.arange(2, -1, -1)), minlength=27) / number
+        error = np.sqrt(probs * (1 - probs) / number)
+        assert np.all(np.abs(found - probs) <= 5 * error)
+        # One sequence says nothing of the next, nor of that of another key.
+        other = np.asarray(policy.sample(jax.random.key(7), number, question))
+        again = np.asarray(policy.sample(jax.random.key(question), number, question))
+        np.testing.assert_array_equal(again, drawn)
+        for one, two in ((drawn[1:], drawn[:-1]), (drawn, other)):
+            same = np.mean(np.all(one == two, axis=1))
+            chance = np.sum(probs**2)
+            assert abs(same - chance) < 5 * np.sqrt(chance / number)
+    first = policy.sample(jax.random.key(0), number)
+    np.testing.assert_array_equal(first, policy.sample(jax.random.key(0), number, 0))
+    with pytest.raises(ValueError, match="number must be at least 1, got 0"):
+        policy.sample(jax.random.key(0), 0)
 
 
 def test_penalty_and_mixture():
@@ -240,11 +285,14 @@ def test_bad_flows():
     policy, problem = random_policy((3, 3, 1, 1)), qra.Problem(np.array([0, 0]))
     with pytest.raises(ValueError, match="trainable must be 'all' for a MarkovPolicy"):
         qra.solve_flow(policy, problem, log_times=jnp.zeros(1))
-    natural = qra.GradientFlow(qra.RLVR(), problem, "all", "natural")
-    with pytest.raises(ValueError, match="geometry must be 'euclidean' for a MarkovPolicy"):
+    natural = qra.GradientFlow(qra.RLVR(), problem, "all", qra.Natural())
+    with pytest.raises(ValueError, match=r"geometry must be Euclidean\(\) for a MarkovPolicy"):
         qra.solve_flow(policy, natural, log_times=jnp.zeros(1))
     table, one = qra.two_stage(PROBS, RATES)
-    with pytest.raises(TypeError, match="policy must be a MarkovPolicy"):
+    with pytest.raises(
+        TypeError,
+        match="policy must draw tokens, as a MarkovPolicy does, for this",
+    ):
         qra.solve_flow(
             table,
             qra.GradientFlow(qra.RLIF(qra.objectives.MeanTokenEntropy()), one),

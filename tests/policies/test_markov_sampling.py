@@ -100,7 +100,12 @@ def steps(estimator, tokens):
 
 @pytest.mark.parametrize(
     ("estimator", "tokens"),
-    [("rloo", True), ("grpo", False), (qra.SampledGRPO(redraw=True), False), ("rejection", False)],
+    [
+        (qra.RLOO(), True),
+        (qra.SampledGRPO(), False),
+        (qra.SampledGRPO(redraw=True), False),
+        (qra.training.RejectionFineTuning(), False),
+    ],
     ids=["rloo", "grpo", "redrawn", "rejection"],
 )
 def test_mean_of_sampled_steps(estimator, tokens):
@@ -120,7 +125,7 @@ def test_rare_successes_are_drawn():
     logits[0] = -115.0  # four of these in a row
     policy = qra.policies.MarkovPolicy(logits, np.array([1]), 4, patterns=np.zeros(2, int))
     problem = qra.Problem(np.array([0]))
-    sampler = qra.SampledGroups(8, estimator="rejection")
+    sampler = qra.SampledGroups(8, estimator=qra.training.RejectionFineTuning())
     values = qra.Verifiable()(policy, problem)
     found = sampler.draw(jax.random.key(0), problem.weights, policy, values)
     assert found.rewards.max() == 1
@@ -132,7 +137,7 @@ def test_rewards_that_cannot_be_redrawn():
     """Rewards along the tokens are known only once these are drawn."""
     policy = random_policy((3, 3, 1, 2))
     flow = qra.GradientFlow(qra.RLIF(qra.objectives.MeanSelfCertainty()), PROBLEM, "all")
-    for estimator in ("rejection", qra.SampledGRPO(redraw=True)):
+    for estimator in (qra.training.RejectionFineTuning(), qra.SampledGRPO(redraw=True)):
         sampler = qra.SampledGroups(3, estimator=estimator)
         with pytest.raises(ValueError, match="reward along the tokens must be 0"):
             qra.train(policy, flow, optax.sgd(0.1), 1, sampler=sampler, key=KEYS[0])

@@ -1,5 +1,7 @@
 """Problems, tabular policies and metrics: plain arithmetic, against NumPy and SciPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,12 +79,18 @@ def test_pass_at_k_at_the_edges(rate, expected):
     found = qra.objectives.pass_at_k(policy, problem, 1000)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
-    def of_logits(logits):
-        return qra.objectives.pass_at_k(
-            qra.TabularPolicy(logits, policy.answer_logits), problem, 3
-        ).sum()
+    def of_logits(logits, answers):
+        return qra.objectives.pass_at_k(qra.TabularPolicy(logits, answers), problem, 3).sum()
 
-    assert np.isfinite(jax.grad(of_logits)(policy.pattern_logits)).all()
+    slopes = jax.jit(jax.grad(of_logits))
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-15)
+    close(slopes(policy.pattern_logits, policy.answer_logits), 0)
+    policy, _ = qra.two_stage(np.array([0.3, 0.7]), np.array([rate, 0.5]))
+    value = 0.3 * rate + 0.35
+    # V moves by pi_r (p_r - V), and with it 1 - (1 - V)^3.
+    moved = np.array([[0.3 * (rate - value), 0.7 * (0.5 - value)]])
+    found = slopes(policy.pattern_logits, policy.answer_logits)
+    close(found, 3 * (1 - value) ** 2 * moved)
 
 
 def test_entropy_and_kl(policy):
@@ -135,18 +143,21 @@ def test_two_stage():
 
 
 def test_gradients_at_the_edge_of_the_simplex():
-    """Probabilities and rates of exactly 0 and 1 give finite derivatives, 0 where padded."""
+    """Probabilities and rates of exactly 0 and 1 give the derivatives of their values, 0 where
+    padded; a rate of 0 or 1 has none itself."""
 
     def score(probs, success):
         policy, problem = qra.two_stage(probs, success)
         return qra.accuracy(policy, problem).sum()
 
-    slopes = jax.jit(jax.grad(score, argnums=(0, 1)))(
-        jnp.array([0.4, 0.6, 0.0]), jnp.array([1.0, 0.0, 0.5])
-    )
-    assert all(np.isfinite(slope).all() for slope in slopes)
-    assert slopes[0][2] == 0
-    assert slopes[1][2] == 0
+    slopes = jax.jit(jax.grad(score, argnums=(0, 1)))
+    probs = jnp.array([0.4, 0.6, 0.0])
+    by_probs, by_rates = slopes(probs, jnp.array([1.0, 0.0, 0.5]))
+    np.testing.assert_allclose(by_probs, [1 - 0.4, 0 - 0.4, 0], atol=1e-15)
+    np.testing.assert_array_equal(by_rates, 0)
+    by_probs, by_rates = slopes(probs, jnp.array([0.9, 0.2, 0.5]))
+    np.testing.assert_allclose(by_probs, [0.9 - 0.48, 0.2 - 0.48, 0], atol=1e-15)
+    np.testing.assert_allclose(by_rates, [0.4, 0.6, 0], atol=1e-15)
 
 
 def test_self_certainty():

@@ -3,8 +3,9 @@
 import collections
 import csv
 import json
-import math
+import re
 import sys
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -13,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qra_jax as qra
-from experiments import example_rollouts
-from experiments.example_rollouts import DATA
+from qra_jax.rollouts import _files
 
 NAN, INF = float("nan"), float("inf")
 RULES = """
@@ -88,8 +88,23 @@ def spelled(rollouts):
     return [e for e, n in zip(entries, rollouts.count, strict=True) for _ in range(n)]
 
 
-@given(st.lists(row, min_size=1, max_size=12), st.sampled_from(sorted(WRITTEN)))
-def test_every_format_agrees(tmp_path_factory, rows, style):
+def assert_rows(found, expected):
+    """The same rows in the same order; of long files it is the first other one that is shown."""
+    pairs = enumerate(zip(found, expected, strict=False))
+    assert next(((i, *pair) for i, pair in pairs if pair[0] != pair[1]), None) is None
+    assert len(found) == len(expected)
+
+
+# Sizes of the blocks that files are read in: those in use, and some that a dozen rows exceed.
+BLOCKS = [{"_ROWS": 512}, {"_BYTES": 150, "_ROWS": 2, "_PARQUET_ROWS": 5}]
+
+
+@given(
+    st.lists(row, min_size=1, max_size=12),
+    st.sampled_from(sorted(WRITTEN)),
+    st.sampled_from(BLOCKS),
+)
+def test_every_format_agrees(tmp_path_factory, rows, style, blocks):
     """The same rows, in their order, from every format, and from lists exploded together."""
     folder = tmp_path_factory.mktemp("formats")
     words = [{**entry, "correct": WRITTEN[style][entry["correct"]]} for entry in rows]
@@ -107,7 +122,8 @@ def test_every_format_agrees(tmp_path_factory, rows, style):
         if listed and ending in ("csv", "tsv"):
             continue
         file = write(folder / f"{listed}.{ending}", nested(words) if listed else words)
-        found = qra.read_rollouts(file, fields=fields)
+        with mock.patch.multiple(_files, **blocks):
+            found = qra.read_rollouts(file, fields=fields)
         if listed:
             assert spelled(found) == sorted(expected, key=lambda e: order.index(e[0]))
         else:
@@ -455,19 +471,47 @@ WHOLE = [
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 4), st.sampled_from(SCRAPS)), max_size=3),
 )
 def test_damage_is_told_in_one_line(tmp_path_factory, ending, damages):
-    """Whatever is cut out or put in: rollouts, or a `ValueError` of one line."""
+    """Whatever is cut out or put in: a `ValueError` of one line, or rollouts, among them those of
+    every line that is whole."""
     file = tmp_path_factory.mktemp("damaged") / f"x.{ending}"
-    raw = bytearray(write(file, nested(WHOLE) if "nested" in ending else WHOLE).read_bytes())
+    written = write(file, nested(WHOLE) if "nested" in ending else WHOLE).read_bytes()
+    written = written.replace(b"\r\n", b"\n")
+    raw = bytearray(written)
     for where, length, scrap in damages:
         start = int(where * len(raw))
         raw[start : start + length] = scrap
     file.write_bytes(raw)
     try:
-        message, number = "", len(qra.read_rollouts(file))
+        message, found = "", qra.read_rollouts(file)
     except ValueError as error:
-        message, number = str(error), 0
-    assert number > 0 or str(file) in message
+        message, found = str(error), None
     assert "\n" not in message
+    if found is None:
+        assert str(file) in message
+        return
+    rollouts = spelled(found)
+    assert len(rollouts) > 0
+    if ending == "parquet":  # a value in it may become another one, which nothing tells
+        return
+    # A line that is whole is read as it was written, wherever the damage is.
+    lines, left = written.splitlines(), set(bytes(raw).split(b"\n"))
+    whole = [entry for entry, line in zip(WHOLE, lines[-len(WHOLE) :], strict=True) if line in left]
+    width = 5 if ending != "csv" or lines[0] in left else 3
+    expected = [(str(entry["question"]), *list(entry.values())[1:]) for entry in whole]
+    order = iter(rollouts)
+    assert all(any(e[:width] == r[:width] for r in order) for e in expected)
+    if ending != "csv":
+        lines = [line for line in raw.split(b"\n") if line.strip()]
+        assert len(rollouts) + sum(found.dropped.values()) == len(lines)
+
+
+def test_endings_of_json_lines(tmp_path):
+    """Three names of one format, in letters of either size."""
+    rows = [{"question": "a", "pattern": "p", "correct": c} for c in (True, False)]
+    file = write(tmp_path / "x.jsonl", rows)
+    for ending in ("ndjson", "json", "JSONL"):
+        file = file.rename(tmp_path / f"x.{ending}")
+        assert spelled(qra.read_rollouts(file)) == [("a", "p", True), ("a", "p", False)]
 
 
 def test_folder(tmp_path):
@@ -499,7 +543,25 @@ def test_dropped_rows_are_counted(tmp_path):
         ("step", None, "step missing"),
     ]
     rows = [whole, *({**whole, key: value} for key, value, _ in lacking), whole]
-    expected = dict(collections.Counter(reason for _, _, reason in lacking))
+    expected = collections.Counter(reason for _, _, reason in lacking)
+    # Two, three and all of them: once, for what is looked for first.
+    for lost in (
+        ("question", "step"),
+        ("pattern", "correct"),
+        ("pattern", "confidence", "step"),
+        ("correct", "confidence"),
+        ("confidence", "step"),
+        ("question", "pattern", "correct", "confidence", "step"),
+    ):
+        rows.insert(3, {**whole, **dict.fromkeys(lost)})
+    expected += collections.Counter(
+        {
+            "question missing": 2,
+            "pattern missing": 2,
+            "correct missing": 1,
+            "step missing": 1,
+        }
+    )
     for ending in ("jsonl", "csv"):
         found = qra.read_rollouts(write(tmp_path / f"x.{ending}", rows))
         assert spelled(found) == [("a", "p", True, -1.0, 1)] * 2
@@ -624,31 +686,340 @@ def test_rollouts_cannot_change():
     assert found.base_model() is found
     assert found.steps == ()
     assert repr(found) == "Rollouts(2 of 1 questions, 2 patterns)"
-    assert math.isclose(found.counts()[0].sum(), 2)
+    assert [table.tolist() for table in found.counts()] == [[[1, 1]], [[1, 0]]]
 
 
-def test_example_data():
-    """The files that are shipped are those that the script draws, and of the regime it says."""
-    rows = [json.loads(line) for line in (DATA / "rollouts.jsonl").read_text().splitlines()]
-    drawn = example_rollouts.rollouts()
-    exact = ("question", "pattern", "correct", "answer")
-    assert [[row[key] for key in exact] for row in rows] == [[r[k] for k in exact] for r in drawn]
-    confidence = np.array([[r["confidence"] for r in rs] for rs in (rows, drawn)])
-    assert np.abs(confidence[0] - confidence[1]).max() < 2e-4
-    found = qra.read_rollouts(DATA / "rollouts.jsonl")
-    assert len(found) == 1600
-    assert found.notes == ()
-    samples, correct = (array.sum(axis=0) for array in found.counts())
-    assert qra.regime(*qra.two_stage(samples / 1600, correct / samples)) == qra.Regime.ENTANGLED
+def test_rollouts_that_stand_for_several():
+    """Rows of unequal counts; a question and a pattern without rows; steps in no order."""
+    found = qra.Rollouts(
+        ("q0", "none", "q2"),
+        ("a", "never", "c"),
+        question=np.array([0, 2, 0, 2, 0]),
+        pattern=np.array([0, 2, 2, 2, 0]),
+        correct=np.array([True, False, True, True, False]),
+        count=np.array([3, 1, 5, 7, 11]),
+        confidence=np.array([-1.0, -2.0, -3.0, -4.0, -5.0]),
+        answer=np.array([1, -1, 0, 1, 0]),
+        answers=("x", "y"),
+        step=np.array([8, -2, 8, 5, -2]),
+        dropped={"pattern missing": 4},
+        notes=("a note",),
+    )
+    samples, correct = found.counts()
+    assert samples.tolist() == [[14, 0, 5], [0, 0, 0], [0, 0, 8]]
+    assert correct.tolist() == [[3, 0, 5], [0, 0, 0], [0, 0, 7]]
+    assert found.samples_per_question().tolist() == [19, 0, 8]
+    assert (len(found), found.steps) == (27, (-2, 5, 8))
+    assert repr(found) == "Rollouts(27 of 3 questions, 3 patterns)"
+    base, last = found.base_model(), found.at_step(8)
+    assert sorted(set(spelled(base))) == [
+        ("q0", "a", False, "x", -5.0, -2),
+        ("q2", "c", False, None, -2.0, -2),
+    ]
+    assert sorted(set(spelled(last))) == [
+        ("q0", "a", True, "y", -1.0, 8),
+        ("q0", "c", True, "x", -3.0, 8),
+    ]
+    assert base.count.tolist() == [1, 11]
+    assert base.samples_per_question().tolist() == [11, 0, 1]
+    assert last.counts()[0].tolist() == [[3, 0, 5], [0, 0, 0], [0, 0, 0]]
+    for part in (base, last):
+        assert (part.questions, part.patterns) == (found.questions, found.patterns)
+        assert (part.dropped, part.notes) == (found.dropped, found.notes)
 
 
-def test_example_texts():
-    """The rules that are shipped recover the patterns that the texts were made from."""
-    rows = example_rollouts.texts()
-    lines = (DATA / "samples.jsonl").read_text().splitlines()
-    assert rows == [json.loads(line) for line in lines]
-    found = qra.read_rollouts(DATA / "samples.jsonl", rules=DATA / "rules.toml")
-    begins = {"Add": "prose", "1. ": "numbered_steps", "It ": "guess", "```": "python"}
-    expected = [begins[text[:3]] for row in rows for text in row["response"]]
-    assert [found.patterns[i] for i in found.pattern] == expected
-    assert len(found.questions) == len(rows)
+# Longer than two blocks of 4,096 rows, and of 512, and a part of one; what comes first is not
+# what there is most of, and no two rows are the same.
+MANY = [
+    {
+        "question": f"q{i // 2}",
+        "pattern": "late" if i > 3000 else ("first", "second")[i % 3 == 1],
+        "correct": i % 5 == 2,
+        "answer": f"a{i % 7}",
+        "confidence": -0.25 * i,
+        "step": 10 * (i % 4) - 10,
+    }
+    for i in range(2 * 4096 + 700)
+]
+# Rows to spoil, from 0: in the second block of each kind, and far down.
+FAR = (512, 4096, 2 * 4096 + 600)
+
+
+def write_many(path, rows):
+    """As `write`; in JSON lines so much beside it that there are more than two blocks of 4 MB."""
+    if path.suffix != ".jsonl":
+        return write(path, rows)
+    path.write_text("".join(json.dumps({**row, "log": "x" * 1200}) + "\n" for row in rows))
+    assert path.stat().st_size > 2.5 * (1 << 22)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+def test_files_longer_than_blocks(tmp_path, ending):
+    """Every row of them, once and in its place; patterns in the order of all their counts."""
+    found = qra.read_rollouts(write_many(tmp_path / f"x.{ending}", MANY))
+    assert_rows(spelled(found), [tuple(entry.values()) for entry in MANY])
+    assert found.patterns == ("late", "first", "second")
+    assert found.answers == tuple(f"a{i}" for i in range(7))
+    assert found.steps == (-10, 0, 10, 20)
+    assert found.dropped == {}
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
+def test_places_in_files_longer_than_blocks(tmp_path, ending):
+    """The line (of Parquet the row) of a fault, and how much was left out, in every block."""
+    rows = [dict(entry) for entry in MANY]
+    for at in FAR:
+        rows[at - 1] |= {"pattern": None, "step": None}
+    rows[FAR[-1] + 3]["question"] = None
+    file = write_many(tmp_path / f"x.{ending}", rows)
+    found = qra.read_rollouts(file)
+    assert found.dropped == {"pattern missing": len(FAR), "question missing": 1}
+    left = [tuple(entry.values()) for entry in rows if entry["pattern"] and entry["question"]]
+    assert_rows(spelled(found), left)
+    unit, header = {"parquet": ("row", 0), "jsonl": ("line", 0)}.get(ending, ("line", 1))
+    for at in FAR:
+        spoilt = [*MANY[:at], {**MANY[at], "step": 0.5}, *MANY[at + 1 :]]
+        file = write_many(tmp_path / f"y.{ending}", spoilt)
+        place = f"{file}, {unit} {at + 1 + header}: step must be a whole number, got "
+        with pytest.raises(ValueError, match=f"^{re.escape(place)}'?0.5'?$"):
+            qra.read_rollouts(file)
+
+
+@pytest.mark.parametrize("at", [512, 1100])
+def test_lines_of_long_files_are_those_of_an_editor(tmp_path, at):
+    """Comments, empty lines and texts of several lines count too; so do wrong bytes."""
+    head, line = "question,pattern,correct,text\n", 'q{0},p,1,"{0}\n# not one\n"\n'
+    between = "# a comment\n\n"
+    parts = [line.format(i) + between * (i % 100 == 7) for i in range(at)]
+    before = head + "".join(parts)
+    lines = before.count("\n")
+    file = tmp_path / "x.csv"
+    comments = "lines below the header that are comments (#): "
+    for bad, place, message in (
+        ("q,p,2,x\n", 1, "correct must be true or false (or 1 or 0, yes or no), got '2'"),
+        ("q,p,1\n", 1, "a row must have 4 fields, got 3"),
+        ('q,p,1,"a\nb\n', 1, "the row must be comma-separated values"),
+        ('q,p,1,"a\nb\n\xe9"\n', 3, "the text must be UTF-8, got the byte 0xe9"),
+        ('q,p,1,"a\n\0"\n', 2, "the text must be UTF-8, got binary data"),
+    ):
+        file.write_bytes((before + bad).encode("latin-1"))
+        with pytest.raises(ValueError, match="must") as caught:
+            qra.read_rollouts(file)
+        assert str(caught.value).startswith(f"{file}, line {lines + place}: {message}")
+    file.write_text(before)
+    found = qra.read_rollouts(file)
+    assert found.notes == (f"{comments}{sum(i % 100 == 7 for i in range(at))}",)
+    assert found.questions == tuple(f"q{i}" for i in range(at))
+    # JSON lines, some of them empty.
+    good = [
+        f'{{"question": {i}, "pattern": 1, "correct": 1}}' + "\n \n" * (i % 3) for i in range(at)
+    ]
+    good = "\n".join(good) + "\n"
+    file = tmp_path / "x.jsonl"
+    for bad, message in (
+        ("[1]\n", "the line must be one JSON object, got '[1]'"),
+        ("{\n", "the line must be one whole JSON object, got '{'"),
+        ('{"question": "\xe9"}\n', "the text must be UTF-8, got the byte 0xe9"),
+    ):
+        file.write_bytes((good + bad).encode("latin-1"))
+        with pytest.raises(ValueError, match="must") as caught:
+            qra.read_rollouts(file)
+        number = good.count("\n") + 1
+        assert str(caught.value).startswith(f"{file}, line {number}: {message}")
+
+
+def test_long_files_of_lists(tmp_path):
+    """Rows of several rollouts each: all of them, and the row of a fault, not the rollout."""
+    lengths = [1 + i % 3 for i in range(1300)]
+    rows = [
+        {
+            "question": i,
+            "pattern": [f"p{i % 5}"] * n,
+            "correct": [(i + j) % 4 == 0 for j in range(n)],
+            "confidence": [-float(i), -0.5, -0.25][:n],
+        }
+        for i, n in enumerate(lengths)
+    ]
+    expected = [
+        (str(row["question"]), *each)
+        for row in rows
+        for each in zip(row["pattern"], row["correct"], row["confidence"], strict=True)
+    ]
+    for ending, unit in (("jsonl", "line"), ("parquet", "row")):
+        found = qra.read_rollouts(write(tmp_path / f"x.{ending}", rows))
+        assert_rows(spelled(found), expected)
+        spoilt = [*rows[:1200], {**rows[1200], "pattern": ["a"] * 9}]
+        file = write(tmp_path / f"y.{ending}", spoilt)
+        message = (
+            f"{file}, {unit} 1201: pattern must be a list of 1, as correct is, got a list of 9"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            qra.read_rollouts(file)
+
+
+def test_what_is_known_of_a_file_is_of_all_its_blocks(tmp_path):
+    """Rules, filters, reference answers and columns beyond the first block."""
+    (tmp_path / "rules.toml").write_text(RULES)
+    texts = ["so", "1. so\n", "```python"]
+    rows = [lm_eval(i, [texts[i % 3 if i > 600 else 0]], "2", i % 2) for i in range(1300)]
+    rows += [lm_eval(i, ["1. x"], "3", 1, "flexible-extract") for i in range(1300)]
+    found = qra.read_rollouts(write(tmp_path / "x.jsonl", rows), rules=tmp_path / "rules.toml")
+    names = ["prose", "steps", "python"]
+    expected = [(str(i), names[i % 3 if i > 600 else 0], i % 2 == 1, "2") for i in range(1300)]
+    assert_rows(spelled(found), expected)
+    assert found.dropped == {"graded again by another filter": 1300}
+    assert found.notes == (
+        "read question from doc_id; correct from exact_match; text from resps; "
+        "answer from filtered_resps",
+    )
+    # Of a pattern that first occurs late, nothing is said; of one that never does, it is.
+    few = qra.read_rollouts(write(tmp_path / "y.jsonl", rows[:600]), rules=tmp_path / "rules.toml")
+    assert few.notes[-1] == "no text is of pattern python, steps"
+    # One answer for a question, up to the last row.
+    same = [
+        {"question": i % 3, "pattern": "p", "correct": i % 2, "answer": i % 3} for i in range(999)
+    ]
+    assert qra.read_rollouts(write(tmp_path / "a.jsonl", same)).answer is None
+    same[-1]["answer"] = 9
+    found = qra.read_rollouts(write(tmp_path / "a.jsonl", same))
+    assert found.answers == ("0", "1", "2", "9")
+    # A field that most lines lack.
+    late = [{"question": i, "pattern": "p", "correct": 1} for i in range(700)]
+    late[650] |= {"step": 4, "confidence": -2}
+    found = qra.read_rollouts(write(tmp_path / "b.jsonl", late))
+    assert spelled(found) == [("650", "p", True, -2.0, 4)]
+    assert found.dropped == {"step missing": 699}
+
+
+def test_long_tables_of_counts(tmp_path):
+    """Counts and shares of more patterns than a block has rows, and where they are wrong."""
+    number = 700
+    samples = [(7 * i) % 11 for i in range(number)]
+    right = [n // 3 if i % 2 else n for i, n in enumerate(samples)]
+    rows = [
+        {"question": f"q{i % 9}", "step": i % 2, "pattern": f"p{i}", "samples": n, "correct": c}
+        for i, (n, c) in enumerate(zip(samples, right, strict=True))
+    ]
+    order = sorted(range(number), key=lambda i: -samples[i])
+    for ending, unit, header in (("csv", "line", 1), ("jsonl", "line", 0), ("parquet", "row", 0)):
+        found = qra.read_rollouts(write(tmp_path / f"x.{ending}", rows))
+        assert found.patterns == tuple(f"p{i}" for i in order)
+        for table, expected in zip(found.counts(), (samples, right), strict=True):
+            assert table.sum(axis=0).tolist() == [expected[i] for i in order]
+            assert table.sum(axis=1).tolist() == [sum(expected[q::9]) for q in range(9)]
+        assert len(found.at_step(1)) == sum(samples[1::2])
+        for change, message in (
+            ({**rows[3], "samples": 1}, "pattern must have a name of its own, got 'p3' again"),
+            ({**rows[600], "samples": -1}, "samples must be a whole number of at least 0, got -1"),
+            (
+                {**rows[600], "samples": 4, "correct": 5},
+                "correct must be at most samples = 4, got 5",
+            ),
+            ({**rows[600], "pattern": " "}, "pattern must have a name, got nothing"),
+        ):
+            spoilt = [*rows[:600], change, *rows[601:]]
+            file = write(tmp_path / f"y.{ending}", spoilt)
+            place = f"{file}, {unit} {601 + header}: {message}"
+            with pytest.raises(ValueError, match=f"^{re.escape(place)}"):
+                qra.read_rollouts(file)
+    file = tmp_path / "table.csv"
+    counts = "".join(f"p{i},{n},{c}\n" for i, (n, c) in enumerate(zip(samples, right, strict=True)))
+    file.write_text("pattern,samples,correct\n" + counts)
+    table = qra.rollouts.read_pattern_table(file)
+    assert table.patterns == tuple(f"p{i}" for i in range(number))
+    assert (table.samples.tolist(), table.correct.tolist()) == (samples, right)
+    n, c = np.array(samples), np.array(right)
+    np.testing.assert_allclose(table.probs, (n + 1) / (n.sum() + number), rtol=1e-14)
+    np.testing.assert_allclose(table.rates, (c + 1) / (n + 2), rtol=1e-14)
+    assert table.note == ""
+    probs = 1.004 * (np.arange(number) + 1) / np.sum(np.arange(number) + 1)
+    stated = [f"p{i},{i / number},{p}\n" for i, p in enumerate(probs)]
+    file.write_text("pattern,success_rate,probability\n" + "".join(stated))
+    table = qra.rollouts.read_pattern_table(file)
+    assert table.patterns == tuple(f"p{i}" for i in range(number))
+    np.testing.assert_allclose(table.probs, probs / 1.004, rtol=1e-14)
+    np.testing.assert_allclose(table.rates, np.arange(number) / number, rtol=1e-15)
+    assert (table.samples, table.correct) == (None, None)
+    assert table.note == "probabilities summed to 1.004 and were renormalised"
+    for at, bad, message in (
+        (690, "p7,0.5,0\n", "pattern must have a name of its own, got 'p7' again"),
+        (650, "x,1.5,0\n", "success_rate must lie in [0, 1], got 1.5"),
+        (512, "x,0.5,-0.1\n", "probability must lie in [0, 1], got -0.1"),
+    ):
+        spoilt = [*stated[:at], bad, *stated[at + 1 :]]
+        file.write_text("pattern,success_rate,probability\n" + "".join(spoilt))
+        place = f"{file}, line {at + 2}: {message}"
+        with pytest.raises(ValueError, match=f"^{re.escape(place)}$"):
+            qra.rollouts.read_pattern_table(file)
+
+
+# As the documentation lists them, the first first.
+NAMES = {
+    "question": "question question_id problem_id prompt_id problem prompt doc_id task_id idx input",
+    "pattern": "pattern",
+    "correct": "correct is_correct passed acc score exact_match reward symbolic_correct "
+    "correctness_math_verify",
+    "text": "text response responses completion completions generation generations output outputs "
+    "resps code",
+    "answer": "pred prediction predicted_answer extracted_answer model_answer filtered_resps "
+    "answer",
+    "confidence": "confidence self_certainty mean_logprob mean_log_prob avg_logprob",
+    "step": "step global_step training_step",
+}
+
+
+def taken(row, **options):
+    """What each role was read as, of a file of one row."""
+    found = qra.read_rollouts(row, **options)
+    return {
+        "question": found.questions[0],
+        "pattern": found.patterns[0],
+        "correct": bool(found.correct[0]),
+        "answer": None if found.answer is None else found.answers[0],
+        "confidence": None if found.confidence is None else float(found.confidence[0]),
+        "step": None if found.step is None else int(found.step[0]),
+    }
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_every_common_name(tmp_path, role):
+    """Each is found, those before it in the list first, and left out where another is asked for."""
+    (tmp_path / "rules.toml").write_text('default="t0"\n' + "".join(
+        f'[[pattern]]\nname = "t{i}"\nregex = "^x{i}$"\n' for i in range(1, 12)
+    ))  # fmt: skip
+    by_rules = {"rules": tmp_path / "rules.toml"} if role == "text" else {}
+    plain = {"question": "q", "pattern": "p", "correct": True}
+    values = {
+        "question": lambda i: f"q{i}",
+        "pattern": lambda i: f"p{i}",
+        "correct": lambda i: i == 0,
+        "text": lambda i: f"x{i}",
+        "answer": lambda i: f"a{i}",
+        "confidence": lambda i: -1.0 - i,
+        "step": lambda i: i + 1,
+    }[role]
+    names, shown = NAMES[role].split(), "pattern" if role == "text" else role
+    others = {key: value for key, value in plain.items() if key != role}
+    for first, name in enumerate(names):
+        # Numbered from the first that is there, so that another one's value is seen.
+        row = {key: values(i) for i, key in enumerate(names[first:])}
+        file = write(tmp_path / "x.jsonl", [dict(reversed((others | row).items()))])
+        expected = f"t{0}" if role == "text" else values(0)
+        assert taken(file, **by_rules)[shown] == expected, name
+        if first:
+            # By its name, whatever else there is.
+            row = {key: values(int(key != name)) for key in names}
+            write(file, [others | row])
+            fields = qra.rollouts.Fields(**{role: name})
+            assert taken(file, fields=fields, **by_rules)[shown] == expected, name
+            assert qra.read_rollouts(file, fields=fields, **by_rules).notes[:1] in (
+                (), ("no text is of pattern " + ", ".join(f"t{i}" for i in range(1, 12)),)
+            )  # fmt: skip
+    if role in ("answer", "confidence", "step"):
+        found = taken(file, fields=qra.rollouts.Fields(**{role: ""}))
+        assert found[role] is None
+        assert found["question"] == "q"
+    elif role != "text":
+        with pytest.raises(ValueError, match=f"must have a {role} field"):
+            qra.read_rollouts(file, fields=qra.rollouts.Fields(**{role: ""}))

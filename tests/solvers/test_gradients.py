@@ -210,7 +210,7 @@ def test_trajectory_reverse_mode_through_reference_and_beta():
 
     def solved(start, rates, reference, beta):
         policy, problem = qra.two_stage(start, rates)
-        flow = qra.GradientFlow(qra.RLVR(beta), problem, geometry="natural")
+        flow = qra.GradientFlow(qra.RLVR(beta), problem, geometry=qra.Natural())
         reference, _ = qra.two_stage(reference, rates)
         rows = qra.solve_flow(policy, flow, log_times=np.log(times), reference=reference)
         return jnp.sum(rows.pattern_probs[:, 0] * weights)

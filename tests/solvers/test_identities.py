@@ -15,7 +15,7 @@ from tests._support import systems
 START, RATES = np.array(systems.CHECK_PROBS), np.array(systems.CHECK_RATES)
 UTILITIES = {"mean": qra.objectives.Mean(), "GRPO": qra.GRPO()}
 SLOPES = {"mean": lambda a: 1.0, "GRPO": lambda a: 1 / np.sqrt(a * (1 - a))}
-GEOMETRIES = ("euclidean", "natural")
+GEOMETRIES = {"euclidean": qra.Euclidean(), "natural": qra.Natural()}
 
 
 @functools.cache
@@ -44,7 +44,7 @@ def rates_of_change(utility, geometry, trainable):
     """At every point: the velocity of `(patterns, answers)`, dA/dt and dH/dt."""
     _, _, problem = trained()
     objective = qra.Objective(qra.Verifiable(), utility=UTILITIES[utility])
-    flow = qra.GradientFlow(objective, problem, trainable, geometry)
+    flow = qra.GradientFlow(objective, problem, trainable, GEOMETRIES[geometry])
 
     @jax.jit
     @jax.vmap
@@ -116,11 +116,11 @@ def test_trainable_answers():
     trajectory, start, problem = trained()
     assert trajectory.status == qra.Status.EVENT
     assert f"{np.exp(trajectory.final_log_time):.2f}" == "2.43"
-    drift = np.array(
-        jax.vmap(lambda policy: qra.objectives.success_rate_drift(policy, start, problem))(
-            trajectory.policy
-        )
-    )[:, 0]
+
+    def drifted(policy):
+        return qra.objectives.success_rate_drift(policy, problem, reference=start)
+
+    drift = np.array(jax.vmap(drifted)(trajectory.policy))[:, 0]
     assert drift[0] == 0
     assert np.all(np.diff(drift) > 0)
 
@@ -143,12 +143,12 @@ def test_drift_under_the_assumption():
     """Patterns alone move: no drift, however far; other shapes are an error, padding is not."""
     start, problem = qra.two_stage(START, RATES)
     moved = qra.TabularPolicy(start.pattern_logits + np.array([[3.0, 0, -2]]), start.answer_logits)
-    assert qra.objectives.success_rate_drift(moved, start, problem) == 0
+    assert qra.objectives.success_rate_drift(moved, problem, reference=start) == 0
     other, _ = qra.two_stage(np.array([0.5, 0.5]), np.array([0.9, 0.1]))
-    with pytest.raises(ValueError, match=r"start must have shape \(1, 3\), got \(1, 2\)"):
-        qra.objectives.success_rate_drift(moved, other, problem)
+    with pytest.raises(ValueError, match=r"reference must have shape \(1, 3\), got \(1, 2\)"):
+        qra.objectives.success_rate_drift(moved, problem, reference=other)
     gap, _ = qra.two_stage(np.array([0.4, 0.6, 0.0]), np.array([0.5, 0.7, 0.99]))
-    found = qra.objectives.success_rate_drift(gap, start, problem)
+    found = qra.objectives.success_rate_drift(gap, problem, reference=start)
     np.testing.assert_allclose(found, 0.4 * 0.4, rtol=1e-12)
 
 
@@ -159,7 +159,7 @@ def test_advantage():
         qra.objectives.advantage(policy, problem)[0], RATES - START @ RATES, rtol=1e-13
     )
     values = np.array([2.0, -1.0, 0.5])
-    found = qra.objectives.advantage(policy, problem, qra.PatternReward(values))[0]
+    found = qra.objectives.advantage(policy, problem, reward=qra.PatternReward(values))[0]
     np.testing.assert_allclose(found, values - START @ values, rtol=1e-13)
 
     near, _ = qra.two_stage(np.array([1e-200, 1.0, 3e-200]), RATES)

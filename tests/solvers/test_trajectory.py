@@ -1,5 +1,9 @@
 """Trajectories as data: rows, validity, the state at any time, the labelled dataset."""
 
+import re
+
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -126,8 +130,44 @@ def test_dataset(stopped):
     )
     np.testing.assert_array_equal(data["accuracy"], stopped.accuracy)
     np.testing.assert_allclose(np.asarray(data["success_rate"]).ravel()[:3], RATES, rtol=1e-14)
-    assert data.attrs["status"] in ("EVENT", int(qra.Status.EVENT))
-    assert qra.__version__ in data.attrs.values()
+    np.testing.assert_allclose(data["log10_time"], np.log10(np.exp(LOG_TIMES)), rtol=1e-14)
+    assert data["pattern"].values.tolist() == [0, 1, 2]
+    assert data.attrs["status"] == "EVENT"
+    assert data.attrs["version"] == qra.__version__
+
+
+def test_dataset_with_names(stopped):
+    """A pattern is found by its name; another number of names is refused."""
+    data = stopped.to_dataset(patterns=["right", "misleading", "bad"])
+    np.testing.assert_array_equal(
+        data["pattern_prob"].sel(pattern="misleading")[:, 0], stopped.pattern_probs[:, 0, 1]
+    )
+    with pytest.raises(ValueError, match=r"^patterns must hold 3 names, got 2$"):
+        stopped.to_dataset(patterns=["right", "bad"])
+
+
+def test_shown_in_a_few_lines(stopped):
+    """What a trajectory is, how it ended, when, and with which accuracy."""
+    first, second, third = repr(stopped).splitlines()
+    assert first == f"Trajectory: {len(LOG_TIMES)} rows, 1 questions, 3 patterns"
+    assert re.fullmatch(r"  status EVENT after \d+ steps of (ODE|Exact)\(\)", second)
+    time, accuracy = map(float, re.findall(r"-?\d+\.?\d*", third.replace("log10", "")))
+    assert time == pytest.approx(float(stopped.final_log_time) / np.log(10), rel=1e-3)
+    assert accuracy == pytest.approx(float(stopped.accuracy[-1]), rel=1e-3)
+    shown = []
+    jax.vmap(lambda x: shown.append(repr(eqx.tree_at(lambda t: t.accuracy, stopped, x))))(
+        stopped.accuracy[None]
+    )
+    assert shown == [f"Trajectory(log_times of shape {stopped.log_times.shape})"]
+
+
+def test_codes_by_name():
+    """Names in the shape of the codes; invalid input; a number that is no code."""
+    assert qra.Status.names(jnp.asarray(1)) == "EVENT"
+    codes = np.array([[0, 2], [-1, 1]])
+    assert qra.Regime.names(codes) == [["STRONG", "MIXED"], ["INVALID", "ENTANGLED"]]
+    with pytest.raises(ValueError, match="9 is not a valid Regime"):
+        qra.Regime.names(9)
 
 
 def test_rest_with_a_reference_other_than_the_start():

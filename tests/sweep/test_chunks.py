@@ -1,19 +1,12 @@
-"""Chunks of one width, and maps that are computed beside each other."""
+"""Chunks of one width."""
 
-import dataclasses
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import xarray as xr
-from matplotlib.figure import Figure
 
-from experiments._map import Map
-from experiments._together import run_maps
 from qra_jax.sweep import Chunked, map_chunks
 
 
@@ -34,6 +27,27 @@ def test_chunks_give_what_vmap_does():
         np.testing.assert_array_equal(found[0], 2 * inputs["x"])
         np.testing.assert_array_equal(found[1], inputs["y"] + 1)
     assert sum(done) == 22
+
+
+def test_chunks_are_of_one_width_and_of_like_cost():
+    """The order in which a batch holds them, the filling of the last one, and what is said when."""
+    together, done = [], []
+
+    def note(x):
+        together.append(x.tolist())
+        return x
+
+    def function(x):
+        spec = jax.ShapeDtypeStruct((), float)
+        return jax.pure_callback(note, spec, x, vmap_method="expand_dims") * 2
+
+    inputs, cost = np.arange(7.0), [3, 1, 2, 0, 6, 5, 4]
+    for options in ({"width": 3, "cost": cost}, {"width": 4}):
+        found = map_chunks(function, inputs, workers=1, progress=done.append, **options)
+        np.testing.assert_array_equal(found, 2 * inputs)
+    assert together[:3] == [[3, 1, 2], [0, 6, 5], [4, 4, 4]]
+    assert together[3:] == [[0, 1, 2, 3], [4, 5, 6, 6]]
+    assert done == [3, 3, 1, 4, 3]
 
 
 def test_chunked_compiles_once_for_threads_that_share_it():
@@ -68,61 +82,3 @@ def test_bad_chunks(inputs, options, message):
     """Each with what was wrong."""
     with pytest.raises(ValueError, match=message):
         map_chunks(jnp.negative, inputs, **options)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Waits(Map):
-    """A map that reports progress for ever, until it is stopped."""
-
-    name: ClassVar[str] = "waits"
-    begun: ClassVar[threading.Event] = threading.Event()
-
-    def shrunk(self) -> "Map":
-        return self
-
-    def ticks(self) -> int:
-        return 1
-
-    def compute(self, progress) -> xr.Dataset:
-        self.begun.set()
-        while True:
-            progress(0)
-
-    @staticmethod
-    def claims(data: xr.Dataset) -> list:
-        return []
-
-    @staticmethod
-    def draw(data: xr.Dataset) -> Figure:
-        return Figure()
-
-
-class _Fails(_Waits):
-    name: ClassVar[str] = "fails"
-
-    def compute(self, progress) -> xr.Dataset:
-        assert self.begun.wait(60)
-        raise ValueError("a reason")
-
-
-class _Succeeds(_Waits):
-    name: ClassVar[str] = "succeeds"
-
-    def compute(self, progress) -> xr.Dataset:
-        progress(1)
-        return xr.Dataset({"status": ("cell", [0])})
-
-
-def test_a_failing_map_stops_the_others(tmp_path):
-    """Its error comes out, and nothing is left behind."""
-    with pytest.raises(ValueError, match="a reason"):
-        run_maps([_Waits(tmp_path, quiet=True), _Fails(tmp_path, quiet=True)])
-    assert not list(tmp_path.iterdir())
-
-
-def test_results_come_in_the_order_of_the_maps(tmp_path):
-    """Whichever is computed first; folders are those of the maps."""
-    maps = [_Succeeds(tmp_path / folder, quiet=True) for folder in "abc"]
-    results = run_maps(maps)
-    assert [one.folder for one in results] == [settings.folder for settings in maps]
-    assert all((one.folder / "figure.pdf").exists() for one in results)

@@ -1,21 +1,22 @@
 """What a sweep computes, in which order, and what it says."""
 
 import json
+import math
 import os
 import signal
-import stat
+import threading
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import strategies as st
 
-from experiments import grid as command
-from experiments._cache import cache_folder, keep_programs
-from experiments._grid_figure import draw_grid
-from experiments._map import BadSetting
-from qra_jax.sweep import Grid, StoreError, open_sweep, run_sweep
+from qra_jax.sweep import Grid, StoreError, SweepSummary, _engine, _report, open_sweep, run_sweep
+from qra_jax.sweep._chunks import Crew
+from qra_jax.sweep._store import Blocks
 from tests._support import sweeping
 
 
@@ -40,6 +41,12 @@ def test_a_grid_is_the_product_of_its_axes():
     assert (grid.shape, grid.size) == ((4, 3, 4), 48)
     full = np.meshgrid(*(np.asarray(x) for x in axes.values()), indexing="ij")
     pieces = [grid.points(start, min(start + 7, 48)) for start in range(0, 48, 7)]
+    lines = grid.describe()
+    for name, values in axes.items():
+        # A line for each, which tells its values from any others.
+        other = Grid({**axes, name: np.asarray(values) + 1}).describe()
+        assert {key for key in lines if lines[key] != other[key]} == {name}
+    assert grid.names == grid.dims == ("a", "b", "c")
     for name, values in zip(axes, full, strict=True):
         found = np.concatenate([piece[name] for piece in pieces])
         np.testing.assert_array_equal(found, values.ravel())
@@ -117,6 +124,142 @@ def test_a_nan_is_a_failure(tmp_path):
     np.testing.assert_array_equal(open_sweep(tmp_path)["status"], [5, 5, 0, 0, 0, 0, 0])
 
 
+@pytest.mark.parametrize("seed", [3, 2**32 - 1])
+def test_seeds(tmp_path, seed):
+    """Each cell draws with `fold_in(key(seed), index)`: other seeds, other draws."""
+
+    def draw(point, key):
+        return {"y": point["x"] + jax.random.normal(key)}
+
+    _sweep(tmp_path, draw, seed=seed)
+    keys = [jax.random.fold_in(jax.random.key(seed), index) for index in range(7)]
+    expected = [x + float(jax.random.normal(key)) for x, key in enumerate(keys, 1)]
+    found = open_sweep(tmp_path)["y"].values
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+    with pytest.raises(StoreError, match=f"seed is {seed} there and 0 now"):
+        _sweep(tmp_path, draw, resume=True)
+    np.testing.assert_array_equal(open_sweep(tmp_path)["y"].values, found)
+
+
+# Two status outputs, the second of two solves: whatever the order, the worst one counts.
+_CODES = np.array([[0, 1, 2], [5, 0, 1], [0, 4, 0], [0, 0, 3], [3, 0, 5], [2, 2, 2], [6, 4, 0]])
+_OUTPUTS = {"first_status": np.s_[0], "status": np.s_[1:]}
+
+
+def _two_statuses(outputs, codes):
+    def function(point, key):
+        row = jnp.asarray(codes)[point["x"].astype(int) - 1]
+        return {"y": point["x"], **{name: row[outputs[name]] for name in outputs}}
+
+    return function
+
+
+@pytest.mark.parametrize("names", [("first_status", "status"), ("status", "first_status")])
+def test_the_worst_status_counts(tmp_path, names):
+    """Of several outputs and of all their entries: in the summary, and in what is tried again."""
+    outputs = {name: _OUTPUTS[name] for name in names}
+    function = _two_statuses(outputs, _CODES)
+    summary = _sweep(tmp_path / "once", function)
+    counted = {"FAILED": 2, "OVERFLOW": 1, "MAX_STEPS": 1, "INVALID_INPUT": 1}
+    assert summary.failed == counted
+    data = open_sweep(tmp_path / "once")
+    np.testing.assert_array_equal(data["first_status"], _CODES[:, 0])
+    np.testing.assert_array_equal(data["status"], _CODES[:, 1:])
+    # Counted again from the store, by a run that computes nothing.
+    kept = _sweep(tmp_path / "once", function, resume=True)
+    assert (kept.computed, kept.failed) == (0, counted)
+
+    again = np.array([[9] * 3, [0, 0, 2], [4, 0, 0], [0, 0, 4], [1, 2, 1], [9] * 3, [0, 6, 0]])
+    retry = _two_statuses(outputs, again)
+    summary = _sweep(tmp_path / "again", function, retry=lambda p, k: {**retry(p, k), "y": 10.0})
+    assert (summary.retried, summary.cured) == (5, 2)
+    assert summary.failed == {"OVERFLOW": 1, "MAX_STEPS": 1, "INVALID_INPUT": 1}
+    data = open_sweep(tmp_path / "again")
+    cured = np.array([False, True, False, False, True, False, False])
+    np.testing.assert_array_equal(data["y"], np.where(cured, 10.0, np.arange(1.0, 8.0)))
+    found = np.column_stack([data["first_status"], data["status"]])
+    np.testing.assert_array_equal(found, np.where(cured[:, None], again, _CODES))
+
+
+def test_a_status_of_its_own_counts_alone(tmp_path):
+    """A NaN is no failure where the function says how it ended; a code of none is said as it is."""
+
+    def function(point, key):
+        return {"y": jnp.log(point["x"] - 3), "status": jnp.where(point["x"] > 5, 77, 1)}
+
+    assert _sweep(tmp_path, function).failed == {"status 77": 2}
+
+
+def test_points_of_like_cost_are_solved_together(tmp_path):
+    """Within a chunk of the store, batches of the width; every cell keeps its own result."""
+    together = []
+
+    def note(x):
+        together.append(x.tolist())
+        return x
+
+    def function(point, key):
+        spec = jax.ShapeDtypeStruct((), float)
+        return {"y": jax.pure_callback(note, spec, point["x"], vmap_method="expand_dims")}
+
+    cost = lambda points: np.abs(points["x"] - 2.1)  # noqa: E731
+    _sweep(tmp_path, function, width=3, cells_per_chunk=4, cost=cost, workers=1)
+    # The last batch of a chunk is filled up with its last point.
+    assert together == [[2.0, 3.0, 1.0], [4.0] * 3, [5.0, 6.0, 7.0]]
+    data = open_sweep(tmp_path)
+    np.testing.assert_array_equal(data["y"], np.arange(1.0, 8.0))
+    assert sorted(path.name for path in (tmp_path / "data.zarr/y").glob("c.*")) == ["c.0", "c.1"]
+
+
+def test_devices_and_workers_are_those_given(tmp_path, monkeypatch):
+    """As many batches under way on each device as was asked for."""
+    crews = []
+
+    class Noted(Crew):
+        def __init__(self, devices, workers):
+            crews.append((devices, workers))
+            super().__init__(devices, workers)
+
+    monkeypatch.setattr(_engine, "Crew", Noted)
+    two = jax.devices()[:1] * 2
+    assert _sweep(tmp_path, devices=two, workers=3).devices == 2
+    assert _sweep(tmp_path, resume=True).devices == jax.local_device_count()
+    assert crews == [(two, 3), (jax.local_devices(), 2)]
+
+
+def test_a_crew_runs_on_all_its_devices():
+    """So many at a time on each, no fewer: they wait for each other."""
+    meet = threading.Barrier(6)
+
+    def run(device, number):
+        meet.wait(60)
+        return device, number
+
+    with Crew(["one", "two", "three"], 2) as crew:
+        futures = [crew.submit(run, number) for number in range(6)]
+        found = [future.result() for future in futures]
+    assert sorted(device for device, _ in found) == sorted(["one", "two", "three"] * 2)
+    assert [number for _, number in found] == list(range(6))
+
+
+@hypothesis.given(
+    st.lists(st.integers(1, 7), min_size=1, max_size=4).map(tuple), st.integers(1, 60)
+)
+def test_blocks_cut_a_grid(shape, cells):
+    """Into boxes of at most so many cells that follow each other: each cell is in one, once."""
+    index = np.arange(math.prod(shape)).reshape(shape)
+    blocks = Blocks(shape, cells)
+    stop = 0
+    for number, block in enumerate(blocks):
+        assert (block.number, block.start) == (number, stop)
+        stop = block.stop
+        np.testing.assert_array_equal(index[block.slices].ravel(), np.arange(block.start, stop))
+        assert 0 < stop - block.start <= cells
+    assert (stop, len(blocks)) == (index.size, number + 1)
+    # Not more of them than needed: no two neighbours along an axis fit into one.
+    assert len(blocks) == 1 or 2 * math.prod(blocks.box) > cells
+
+
 def test_samples(tmp_path):
     """Explicit points of any shape, kept beside the results."""
     samples = {"x": np.arange(5.0), "w": np.arange(10.0).reshape(5, 2)}
@@ -132,8 +275,8 @@ def test_an_index_past_32_bits(tmp_path):
     """Its key is one that no other cell has."""
     from qra_jax.sweep._cells import cell_key
 
-    seed, low = np.uint32(3), np.uint32(17)
-    keys = [cell_key(seed, low, np.uint32(high)) for high in (0, 1, 2)]
+    seed, low = jnp.uint32(3), jnp.uint32(17)
+    keys = [cell_key(seed, low, jnp.uint32(high)) for high in (0, 1, 2)]
     assert jnp.array_equal(
         jax.random.key_data(keys[0]),
         jax.random.key_data(jax.random.fold_in(jax.random.key(3), 17)),
@@ -233,7 +376,9 @@ def test_interrupts_wait_for_the_chunk(tmp_path, number):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     stored = json.loads((tmp_path / "summary.json").read_text())
     assert (stored["computed"], stored["complete"]) == (3, False)
-    assert (open_sweep(tmp_path)["status"].values == -1).sum() == 4
+    data = open_sweep(tmp_path)
+    np.testing.assert_array_equal(data["status"], [0] * 3 + [-1] * 4)
+    np.testing.assert_array_equal(data["y"], [2.0, 4.0, 6.0] + [np.nan] * 4)
     assert (
         _sweep(tmp_path, cost=lambda points: points["x"], cells_per_chunk=1, resume=True).kept == 3
     )
@@ -249,106 +394,46 @@ def test_progress(tmp_path, capsys):
     assert "7 cells: 7 computed, 0 kept, 0 repaired" in str(summary)
 
 
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """A small sweep by the command line, with its figure."""
-    out = tmp_path_factory.mktemp("command")
-    arguments = ["--axes", "pi_best=1e-4:0.05:6:log", "gap=0.1:0.3:3", "misleading=.6"]
-    arguments += ["--quantities", "convergence", "--width", "8", "--quiet"]
-    arguments += ["--out", str(out / "grid"), "--cache", str(out / "cache")]
-    folder = jax.config.jax_compilation_cache_dir
-    seconds = jax.config.jax_persistent_cache_min_compile_time_secs
-    yield out, arguments
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+def test_lines_of_progress(monkeypatch, capsys):
+    """Every ten seconds, with the rate since the first result; cells of earlier runs count in
+    none."""
+    times = iter([0.0, 20.0, 25.0, 31.0])
+    monkeypatch.setattr(_report.time, "monotonic", lambda: next(times))
+    bar = _report.Bar(1000, 100, False, "sweep")
+    for number in (50, 30, 80):  # the first holds the compilation, the second comes too soon
+        bar.update(number)
+    bar.close()
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["sweep: 260 of 1000 cells, 10 a second, 74 s left", "sweep: 260 of 1000 cells"]
 
 
-def test_command_line(stored, capsys):
-    """The check case lies on the grid: its time is that of the law of the tail, to its accuracy."""
-    out, arguments = stored
-    assert command.main(arguments) == 0
-    said = capsys.readouterr().out
-    assert "18 cells: 18 computed" in said
-    assert (out / "grid/figure.pdf").exists()
-    data = open_sweep(out / "grid")
-    assert dict(data.sizes) == {"pi_best": 6, "gap": 3}
-    # Slower the rarer the best pattern, and the closer the two best: T0 is of order pi_best^-2.
-    time = data["log_convergence_time"].values
-    assert (np.diff(time, axis=0) < 0).all()
-    assert (np.diff(time, axis=1) < 0).all()
-    slope = np.diff(time[:2, 1]) / np.diff(np.log(data["pi_best"].values[:2]))
-    np.testing.assert_allclose(slope, -2, atol=0.01)
-    assert command.main(arguments) == 2
-    assert "--resume" in capsys.readouterr().err
-    assert stat.S_IMODE((out / "cache").stat().st_mode) == 0o700
-    assert any((out / "cache").iterdir())
-
-
-def test_command_line_after_an_interrupt(stored, capsys, monkeypatch):
-    """The command that continues is said."""
-
-    def interrupted(settings):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(command, "run", interrupted)
-    _, arguments = stored
-    assert command.main([*arguments, "--overwrite"]) == 130
-    said = capsys.readouterr().err
-    assert "python -m experiments.grid --axes pi_best=1e-4:0.05:6:log" in said
-    assert said.rstrip().endswith("--resume")
-    assert "--overwrite" not in said
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"axes": ("gap",)}, "axes must be NAME="),
-        ({"axes": ("gap=0.1:0.2",)}, "axes must be NAME="),
-        ({"axes": ("size=0.1:0.2:3",)}, "axes must name one of pi_best"),
-        ({"axes": ("gap=0.1",)}, "axes must name at least one axis"),
-        ({"axes": ("gap=0.1:0.95:3",)}, "gap must be at most best_rate"),
-        ({"axes": ("pi_best=0.1:2:3",)}, "pi_best must lie strictly between 0 and 1"),
-        ({"axes": ("pi_best=0:0.5:3:log",)}, "pi_best must lie above 0"),
-        ({"points": 0}, "points must be at least 1"),
-        ({"width": 0}, "width must be at least 1"),
-        ({"quantities": ()}, "quantities must be named"),
-    ],
-)
-def test_bad_settings(options, message):
-    """One line each."""
-    with pytest.raises(BadSetting, match=message):
-        command.Sweep(**options).parameters()
-
-
-def test_failed_cells_are_hatched():
-    """And those whose time is 0 are grey, and said to be."""
-    shape = (5, 3, 4)
-    dims, status = ("pi_best", "eps", "gap"), np.zeros(shape, int)
-    status[1, 1, 2] = 3
-    time = np.where(status > 0, np.nan, np.linspace(1, 2, 60).reshape(shape))
-    time[4] = -np.inf
-    data = xr.Dataset(
-        {"log_entanglement_time": (dims, time), "entanglement_status": (dims, status)},
-        {name: np.geomspace(0.1, 0.5, n) for name, n in zip(dims, shape, strict=True)},
-    )
-    figure = draw_grid(data, dims, ("entanglement",), command.PARAMETERS)
-    ax = figure.axes[0]
-    assert [getattr(drawn, "hatches", [None]) for drawn in ax.collections] == [[None], ["xxxx"]]
-    assert ax.get_title("left") == "eps = 0.224; grey: at once"
-    assert ax.get_xscale() == "log"
-
-
-def test_points_lengthen_the_first_axis():
-    """To at least as many cells as were asked for."""
-    axes, fixed = command.Sweep(points=10**7).parameters()
-    assert [len(values) for values in axes.values()] == [10**4, 10, 100]
-    assert fixed == {"best_rate": 0.9, "low_rate": 0.1, "eps": 0.01}
-
-
-def test_programs_are_kept_in_private(tmp_path, monkeypatch):
-    """A folder that others may write is refused: what is in it gets executed."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "qra_jax"
-    (tmp_path / "qra_jax").mkdir(mode=0o755)
-    with pytest.raises(ValueError, match="of your own, of mode 700"):
-        keep_programs(cache_folder())
+def test_a_summary_of_several_processes(tmp_path):
+    """Numbers add up, seconds are those of the longest, and all of it is said."""
+    parts = [
+        {
+            "failed": {"FAILED": 2, "OVERFLOW": 1},
+            **{"computed": 20, "kept": 7, "repaired": 3, "retried": 5, "cured": 4},
+            **{"devices": 2, "peak_memory": 2**20, "cells_per_second": 1.5},
+            **{"seconds": 9.0, "seconds_to_first": 1.0},
+        },
+        {
+            "failed": {"FAILED": 1},
+            **{"computed": 10, "kept": 1, "repaired": 0, "retried": 2, "cured": 1},
+            **{"devices": 1, "peak_memory": 2**21, "cells_per_second": 2.0},
+            **{"seconds": 8.0, "seconds_to_first": 2.5},
+        },
+    ]
+    found = _report.total(parts, 38)
+    assert found == {
+        "failed": {"FAILED": 3, "OVERFLOW": 1},
+        **{"cells": 38, "computed": 30, "kept": 8, "repaired": 3, "retried": 7, "cured": 5},
+        **{"devices": 3, "peak_memory": 3 * 2**20, "cells_per_second": 3.5, "processes": 2},
+        **{"seconds": 9.0, "seconds_to_first": 2.5, "complete": True},
+    }
+    assert not _report.total(parts, 39)["complete"]
+    assert str(SweepSummary(tmp_path, **{**found, "complete": False})).splitlines() == [
+        "38 cells: 30 computed, 8 kept, 3 repaired; not complete",
+        "failed cells: 4 (3 x FAILED, 1 x OVERFLOW); 7 retried, 5 of them cured",
+        "9.0 s, 2.5 s of it before the first result, then 3.5 cells a second",
+        "devices: 3, processes: 2, peak memory: 3 MiB",
+    ]

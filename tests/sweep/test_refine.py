@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -124,6 +125,58 @@ def test_chunks_do_not_matter():
     for name in ("points", "labels", "lower", "upper", "crossed"):
         np.testing.assert_array_equal(getattr(found, name), getattr(circle(), name))
     assert sum(done) == found.num_solves
+
+
+def test_axes_of_their_own_cells_and_tolerance():
+    """The axis that needs most levels sets them for all, and no cell is finer than that; the first
+    round is the coarse grid, in batches of the width."""
+    rounds = []
+
+    def note(x):
+        rounds.append(x.shape)
+        return x
+
+    def function(at):
+        spec = jax.ShapeDtypeStruct((), float)
+        x = jax.pure_callback(note, spec, at["x"], vmap_method="expand_dims")
+        return x + 2 * at["y"] - 0.73
+
+    axes = {"x": (-1.0, 2.0), "y": (0.0, 10.0)}
+    found = refine(
+        function, axes, tolerance={"y": 2.0, "x": 0.13}, coarse={"y": 2, "x": 3}, width=5
+    )
+    # 3/3 = 1 to 0.13 takes three halvings, 10/2 = 5 to 2 takes two.
+    assert found.names == ("x", "y")
+    np.testing.assert_allclose(found.spacing, [1 / 8, 5 / 8], rtol=1e-14)
+    assert found.num_full == 25 * 17
+    assert set(rounds) == {(5,)}
+    x, y = found.points.T
+    np.testing.assert_allclose(found.values, x + 2 * y - 0.73, rtol=1e-13)
+    np.testing.assert_array_equal(found.labels, found.values > 0)
+    whole = np.round(found.points * [8, 8 / 5], 6)
+    assert np.array_equal(whole, whole.astype(int))
+    coarse = np.all(whole % 8 == 0, axis=1)
+    assert coarse.sum() == 4 * 3
+    # Tolerances that are met from the start leave the coarse grid, 16 cells a side if not given.
+    found = refine(lambda at: at["x"] > 0.3, {"x": (0.0, 1.0)}, tolerance={"x": 1 / 16})
+    assert (found.num_solves, found.num_full) == (17, 17)
+    np.testing.assert_allclose(found.lower[found.crossed], 0.25)
+    assert found.volume(1) == pytest.approx(11.5 / 16, rel=1e-12)
+
+
+def test_solves_that_fail_have_a_label_of_their_own():
+    """NaN is -1, 0 is not above 0; what is finite at one end only is cut in the middle."""
+
+    def function(at):
+        return jnp.where(at["x"] > 0.6, jnp.nan, jnp.maximum(at["x"] - 0.25, 0) + 0 * at["y"])
+
+    unit = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
+    found = refine(function, unit, tolerance=dict.fromkeys(unit, 1 / 8), coarse=8)
+    x = found.points[:, 0]
+    np.testing.assert_array_equal(found.labels, np.where(x > 0.6, -1, x > 0.25))
+    assert found.volume(-1) == pytest.approx(7 / 16, rel=1e-12)
+    # From 0 at x = 1/4 interpolation ends there.
+    np.testing.assert_allclose(np.unique(found.boundary()[..., 0]), [1 / 4, 9 / 16], rtol=1e-12)
 
 
 def test_a_boundary_that_enters_by_one_side():

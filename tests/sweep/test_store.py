@@ -182,6 +182,24 @@ def test_a_broken_chunk_is_repaired(here, tmp_path, damage):
     assert begun[-1] in begun[:-1]
 
 
+def test_every_flipped_byte_is_noticed(here, tmp_path):
+    """One in each chunk, at places from the first byte of a file to the last, in each variable by
+    turns: a compressor notices few of them by itself."""
+    folder = tmp_path / "light"
+    shutil.copytree(here, folder)
+    names = ("value", "pair", "status")
+    chunks = sorted(path.name for path in (folder / "data.zarr/value").glob("c.*"))
+    for number, chunk in enumerate(chunks):
+        name = names[number % 3]
+        path = folder / "data.zarr" / name / (f"{chunk}.0" if name == "pair" else chunk)
+        content = bytearray(path.read_bytes())
+        content[number * len(content) // len(chunks)] ^= 1 << number % 8
+        path.write_bytes(content)
+    summary = sweeping.run_light(folder, resume=True)
+    assert (summary.repaired, summary.kept) == (summary.cells, 0)
+    _same(here, folder)
+
+
 @contextlib.contextmanager
 def _mounted(folder: Path, size: str):
     """A small file system of its own."""

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+import scipy.integrate
+import scipy.special
 
 import qra_jax as qra
 from tests._support import compiled, systems
@@ -164,7 +166,9 @@ def test_convergence_follows_the_tail():
     assert log_time[0] == pytest.approx(np.log((1 / 0.4 + 1 / 0.5) / 3 / 1e-9), abs=2e-3)
     assert log_time[1] == -np.inf
     assert log_time[2] == -np.inf
-    assert np.isfinite(log_time[3])
+    # The pair has the odds 2 e^d, whose logarithm grows at the rate 3/4 pi_* (1 - pi_*), from 1/2.
+    time = (-1 / 0.6 + 1 / 0.4 + 2 * np.log(0.6 / 0.4)) / 0.75
+    assert log_time[3] == pytest.approx(np.log(time), abs=1e-8)
     assert final[3, 2] == pytest.approx(0.4, abs=1e-10)
 
 
@@ -207,6 +211,62 @@ def test_a_penalty_can_stop_the_flow_first():
     )
     optimum = np.array([1e-4, 0.6, 0.4 - 1e-4]) * np.exp(np.array(systems.CHECK_RATES) / 0.1)
     assert optimum @ np.array(systems.CHECK_RATES) / optimum.sum() < 0.7
-    assert np.isfinite(found["log_time"][0])
+    rates, ref = np.array(systems.CHECK_RATES), np.array(systems.CHECK_PROBS)
+
+    def field(_, logits):
+        probs = scipy.special.softmax(logits)
+        gains = rates - 0.1 * np.log(probs / ref)
+        return probs * (gains - probs @ gains)
+
+    def passes(_, logits):
+        return scipy.special.softmax(logits) @ rates - 0.7
+
+    passes.terminal = True
+    path = scipy.integrate.solve_ivp(
+        field, (0, 1e4), np.log(ref), "DOP853", events=passes, rtol=1e-10, atol=1e-12
+    )
+    assert found["log_time"][0] == pytest.approx(np.log(path.t_events[0][0]), abs=1e-5)
     assert found["log_time"][1] == np.inf
     assert found["status"].tolist() == [qra.Status.EVENT, qra.Status.STATIONARY]
+
+
+# Entangled, strong, tied for best, at rest; questions of unequal weights.
+BATCH_PROBS = np.array([[0.05, 0.7, 0.25], [0.6, 0.3, 0.1], [0.3, 0.2, 0.5], [0.0, 1.0, 0.0]])
+BATCH_RATES = np.array([[0.9, 0.7, 0.1], [0.9, 0.5, 0.3], [0.5, 0.5, 0.2], [0.9, 0.7, 0.1]])
+WEIGHTS = np.array([0.1, 0.4, 0.2, 0.3])
+
+
+def test_both_times_by_one_program():
+    """The same times and statuses as one after the other, question by question, each with an eps of
+    its own."""
+    policy, problem = qra.two_stage(BATCH_PROBS, BATCH_RATES)
+    problem = qra.Problem(problem.correct, WEIGHTS)
+    eps = np.array([0.01, 0.2, 0.05, 0.1])
+    both = qra.passage_times(policy, problem, eps=eps)
+    first = qra.times.entanglement(policy, problem)
+    last = qra.times.convergence(policy, problem, eps)
+    np.testing.assert_array_equal(both.log_entanglement_time, first.log_time)
+    np.testing.assert_array_equal(both.log_convergence_time, last.log_time)
+    np.testing.assert_array_equal(both.entanglement_status, first.status)
+    np.testing.assert_array_equal(both.convergence_status, last.status)
+    alone = one(compiled.convergence(), BATCH_PROBS[1], BATCH_RATES[1], 0.2)[0]
+    found = both.log_convergence_time[1] + np.log(WEIGHTS[1])
+    assert found == pytest.approx(alone, abs=1e-9)
+    with pytest.raises(ValueError, match=r"^eps must lie strictly between 0 and 1, got eps = 1"):
+        qra.passage_times(policy, problem, eps=1.0)
+
+
+@pytest.mark.slow
+def test_both_times_where_the_flow_is_not_integrable():
+    """By the ODE too, in which the level of V is an event of its own."""
+    policy, problem = qra.two_stage(systems.CHECK_PROBS, systems.CHECK_RATES)
+    flow = qra.GradientFlow(qra.RLVR(0.01), problem)
+    both = qra.passage_times(policy, flow, eps=0.2)
+    first, last = (
+        qra.log_entanglement_time(policy, flow),
+        qra.log_convergence_time(policy, flow, 0.2),
+    )
+    np.testing.assert_allclose(both.log_entanglement_time, first, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(both.log_convergence_time, last, rtol=0, atol=1e-9)
+    assert np.isfinite(first).all()
+    assert np.isfinite(last).all()

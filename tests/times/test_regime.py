@@ -117,4 +117,15 @@ def test_questions_are_judged_one_by_one():
         gamma = qra.entanglement_ratio(policy, problem)
         return jax.numpy.sum(jax.numpy.where(jax.numpy.isnan(gamma), 0, gamma))
 
-    assert np.isfinite(jax.grad(total)(jax.numpy.asarray(probs))).all()
+    slope = np.asarray(jax.grad(total)(jax.numpy.asarray(probs)))
+    assert np.all(slope[2] == 0)
+    assert np.all(slope[probs == 0] == 0)
+    # Meant along changes that keep the sum of probabilities.
+    for row in range(2):
+        along = probs[row] * (np.arange(width) + 1.0)
+        along -= probs[row] * along.sum()
+        step = np.zeros_like(probs)
+        step[row] = 1e-6 * along
+        wanted = float(total(probs + step) - total(probs - step)) / 2e-6
+        assert slope[row] @ along == pytest.approx(wanted, rel=1e-7)
+        assert abs(wanted) > 0.1

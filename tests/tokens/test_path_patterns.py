@@ -7,7 +7,7 @@ import pytest
 import qra_jax as qra
 from tests.policies.test_markov import all_sequences, by_hand, contexts_of, random_policy
 
-PROBLEM = qra.Problem(np.array([0, 0]), np.array([0.3, 0.7]))
+PROBLEM = qra.Problem(np.array([0, 1]), np.array([0.3, 0.7]))
 
 
 def by_phrases(sequence, phrases):
@@ -40,7 +40,7 @@ def test_phrases(size, phrases):
             np.testing.assert_allclose(shares[question, pattern], mine.sum(), atol=1e-14)
             if mine.sum() > 0:
                 within = mine / mine.sum()
-                right = within @ (sequences[:, -1] == 0)
+                right = within @ (sequences[:, -1] == question)
                 np.testing.assert_allclose(rates[question, pattern], right, atol=1e-12)
                 np.testing.assert_allclose(certain[question, pattern], within @ met, rtol=1e-12)
             else:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.special
 
 import qra_jax as qra
 from tests._support import compiled
@@ -19,15 +20,15 @@ START, RATES = np.array([0.05, 0.70, 0.25]), np.array([0.9, 0.7, 0.1])
 POLICY, PROBLEM = qra.two_stage(START, RATES)
 SGD = optax.sgd(0.5)
 ESTIMATORS = {
-    "reinforce": "reinforce",
-    "rloo": "rloo",
-    "Dr. GRPO": "dr_grpo",
-    "GRPO": "grpo",
+    "reinforce": qra.training.REINFORCE(),
+    "rloo": qra.RLOO(),
+    "Dr. GRPO": qra.training.SampledDrGRPO(),
+    "GRPO": qra.SampledGRPO(),
     "GRPO, sample deviation": qra.SampledGRPO(ddof=1),
     "GRPO, redrawn": qra.SampledGRPO(redraw=True),
     "GRPO, sample deviation, redrawn": qra.SampledGRPO(ddof=1, redraw=True),
-    "rejection": "rejection",
-    "MaxRL": "maxrl",
+    "rejection": qra.training.RejectionFineTuning(),
+    "MaxRL": qra.training.SampledMaxRL(),
     "MaxRL, centred": qra.training.SampledMaxRL(centred=True),
     "pass@2": qra.training.SampledPassAtK(2),
     "pass@1": qra.training.SampledPassAtK(1),
@@ -108,7 +109,7 @@ def test_steps_follow_the_flow():
 
 def test_natural_steps_are_exact():
     """Along the natural gradient steps of any size follow the flow, a tilt of the start."""
-    run = run_exactly(qra.GradientFlow(qra.RLVR(), PROBLEM, geometry="natural"), POLICY)
+    run = run_exactly(POLICY, qra.GradientFlow(qra.RLVR(), PROBLEM, geometry=qra.Natural()))
     tilted = START * np.exp(0.5 * np.asarray(run.steps)[:, None] * RATES)
     same(run.pattern_probs[:, 0], tilted / np.sum(tilted, axis=1, keepdims=True), 1e-12)
 
@@ -170,10 +171,10 @@ def test_expectation(estimator, group_size):
 def test_unbiased_or_not():
     """What is unbiased says that it is, and Dr. GRPO by how much it is not."""
     sampler = functools.partial(qra.SampledGroups, 4)
-    assert sampler(estimator="reinforce").utility == qra.objectives.Mean()
-    assert sampler(estimator="rloo").utility == qra.objectives.Mean()
+    assert sampler(estimator=qra.training.REINFORCE()).utility == qra.objectives.Mean()
+    assert sampler(estimator=qra.RLOO()).utility == qra.objectives.Mean()
     value = jnp.array([0.3])
-    assert sampler(estimator="dr_grpo").utility.slope(value, 1 - value) == 0.75
+    assert sampler(estimator=qra.training.SampledDrGRPO()).utility.slope(value, 1 - value) == 0.75
 
 
 @functools.cache
@@ -215,6 +216,170 @@ def test_mean_of_sampled_steps(name, batch, group_size):
     assert np.all(np.abs(np.mean(each, axis=0) - exact)[moves] < 5 * error[moves])
     # What is compared is known well enough to tell this estimator from another.
     assert np.max(error[moves]) < 0.1 * np.max(np.abs(exact))
+
+
+def estimates_of(policy, question, sampler):
+    """Every estimate from a group of one question, `(N, P)`, and its chance, `(N,)`."""
+    patterns, answers = (np.exp(x[question]) for x in policy.log_probs())
+    number, width = answers.shape
+    scores, chances, rewards = [], [], []
+    for pattern, answer in itertools.product(range(number), range(width)):
+        of_patterns, of_answers = np.zeros((2, number)), np.zeros((2, number, width))
+        of_patterns[question] = (np.arange(number) == pattern) - patterns
+        of_answers[question, pattern] = (np.arange(width) == answer) - answers[pattern]
+        scores.append(np.concatenate([of_patterns.ravel(), of_answers.ravel()]))
+        chances.append(patterns[pattern] * answers[pattern, answer])
+        rewards.append(float(answer == 0))
+    scores, chances, rewards = map(np.array, (scores, chances, rewards))
+    kept = np.flatnonzero(chances)
+    outcomes = np.array(list(itertools.product(kept, repeat=sampler.group_size)))
+    chances = np.prod(chances[outcomes], axis=1)
+    earned = rewards[outcomes]
+    if sampler.estimator.redraws:
+        failing = earned.min(axis=1) == 0
+        chances *= earned.any(axis=1) & (failing | (sampler.estimator != qra.SampledGRPO(0, True)))
+        chances /= chances.sum()
+    advantages = np.asarray(sampler.estimator.advantages(jnp.asarray(earned)))
+    return np.mean(advantages[:, :, None] * scores[outcomes], axis=1), chances
+
+
+@pytest.mark.parametrize(("name", "batch", "group_size"), SAMPLED[:3])
+def test_noise_of_sampled_steps(name, batch, group_size):
+    """The covariance of a step is that of independent groups, all of whose outcomes are known:
+    divided by the batch with questions drawn by weight, or by squared weights without."""
+    each, _ = one_step(name, batch, group_size)
+    policy, flow = two_questions()
+    sampler = qra.SampledGroups(group_size, batch, ESTIMATORS[name])
+    weights = np.asarray(flow.problem.weights)
+    means, squares = [], []
+    for question in range(2):
+        found, chances = estimates_of(policy, question, sampler)
+        means.append(chances @ found)
+        squares.append((found * chances[:, None]).T @ found)
+    means, squares = np.array(means), np.array(squares)
+    if batch is None:
+        within = squares - means[:, :, None] * means[:, None, :]
+        expected = np.tensordot(weights**2, within, 1)
+    else:
+        mean = weights @ means
+        expected = (np.tensordot(weights, squares, 1) - np.outer(mean, mean)) / batch
+    expected *= 0.5**2  # the rate
+    found = np.cov(each.T)
+    # The error of a covariance, from the products whose mean it is.
+    off = each - each.mean(axis=0)
+    products = off[:, :, None] * off[:, None, :]
+    error = products.std(axis=0) / np.sqrt(len(each))
+    assert np.all(np.abs(found - expected) <= 5 * error + 1e-12)
+    assert np.linalg.norm(error) < 0.1 * np.linalg.norm(expected)
+
+
+def test_steps_are_independent():
+    """A policy that hardly moves draws anew at each step: no two are correlated, in any of the
+    parameters; those of one run are spread as those of one step are."""
+    policy, flow = two_questions()
+    sampler = qra.SampledGroups(2, 3, qra.RLOO())
+
+    def moves(key):
+        run = qra.train(policy, flow, optax.sgd(1e-7), 4, sampler=sampler, key=key)
+        return jnp.diff(run.policy.pattern_logits, axis=0)
+
+    found = np.asarray(jax.jit(jax.vmap(moves))(KEYS[:4096]))[..., policy.exists]
+    number, steps, width = found.shape
+    for parameter in range(width):
+        between = np.corrcoef(found[..., parameter].T) - np.eye(steps)
+        assert np.abs(between).max() < 5 / np.sqrt(number)
+    spread = found.std(axis=0)
+    np.testing.assert_allclose(spread, np.broadcast_to(spread.mean(axis=0), spread.shape), rtol=0.1)
+    # Other keys, other runs: hardly any two are the same.
+    assert len(np.unique(np.round(found[:, 0] * 1e7, 6), axis=0)) > 10
+
+
+def test_sampled_run_by_hand():
+    """Step n draws with `fold_in(key, n)` at the policy it finds, and is learnt from `epochs`
+    times; penalties enter exactly, against the reference that is reset. For two seeds."""
+    policy, moving = two_questions()
+    shift = jnp.array([[0.5, -0.2, 0.0], [0.3, 0.0, -0.4]])
+    reference = qra.TabularPolicy(policy.pattern_logits + shift, policy.answer_logits)
+    problem = moving.problem
+    flow = qra.GradientFlow(qra.RLVR(0.3), problem, "all")
+    sampler = qra.SampledGroups(3, 2, qra.RLOO(), clip=(0.1, 0.3), epochs=2)
+    optimiser = optax.sgd(0.5, momentum=0.6)
+    run = functools.partial(
+        qra.train, policy, flow, optimiser, 5, sampler=sampler, reference=reference,
+        reset_reference_every=2,
+    )  # fmt: skip
+    values = flow.objective.reward(policy, problem)
+
+    def loss(theta, samples, compared):
+        return samples.loss(sampler, theta) + 0.3 * problem.mean(theta.kl(compared))
+
+    @jax.jit
+    def update(theta, state, samples, compared):
+        slope = jax.grad(loss)(theta, samples, compared)
+        updates, state = optimiser.update(slope, state)
+        return TREE.tree_map(lambda x, u: x + jnp.where(x > -jnp.inf, u, 0), theta, updates), state
+
+    draw = jax.jit(lambda key, theta: sampler.draw(key, problem.weights, theta, values))
+    ends = []
+    for seed in (3, 8):
+        key = jax.random.key(seed)
+        found = run(key=key)
+        theta, state, compared = policy, optimiser.init(policy), reference
+        for step in range(5):
+            row = TREE.tree_map(lambda x, n=step: x[n], found.policy)
+            np.testing.assert_allclose(flat(row), flat(theta), rtol=0, atol=1e-12)
+            kl = problem.mean(theta.kl(compared))
+            np.testing.assert_allclose(found.kl[step], kl, rtol=0, atol=1e-12)
+            samples = draw(jax.random.fold_in(key, step), theta)
+            for _ in range(2):
+                theta, state = update(theta, state, samples, compared)
+            compared = theta if step % 2 else compared
+        np.testing.assert_allclose(flat(found.final_policy), flat(theta), rtol=0, atol=1e-12)
+        ends.append(flat(theta))
+    assert np.abs(ends[0] - ends[1]).max() > 0.01
+
+
+def test_rows_are_means_by_weight():
+    """Of two questions of unequal weight: accuracy, another reward, entropy and divergence."""
+    policy, moving = two_questions()
+    reference = qra.TabularPolicy(policy.pattern_logits * 0.5, policy.answer_logits)
+    rewards = np.array([[2.0, -1.0, 0.0], [0.5, 3.0, 1.0]])
+    flow = qra.GradientFlow(qra.RLIF(qra.PatternReward(rewards), 0.1), moving.problem)
+    run = qra.train(policy, flow, optax.adamw(0.3, weight_decay=0.2), 3, reference=reference)
+    np.testing.assert_array_equal(run.steps, np.arange(4))
+    params, frozen = flow.split(policy)
+    probs, asked, rates = (
+        np.exp(x) for x in (policy.log_probs()[0], reference.log_probs()[0], policy.log_probs()[1])
+    )
+    # The first step by hand: what weight decay adds, and Adam's, which is the sign at first.
+    slope = flow.velocity(params, frozen, reference).pattern_logits
+    logits = np.where(policy.exists, policy.pattern_logits, 0)
+    first = logits + 0.3 * np.sign(np.where(policy.exists, slope, 0)) - 0.3 * 0.2 * logits
+    found = np.where(policy.exists, run.policy.pattern_logits[1], 0)
+    np.testing.assert_allclose(found, first, atol=1e-5)
+    for row in range(4):
+        probs = np.asarray(run.pattern_probs[row])
+        logits = np.asarray(run.policy.pattern_logits[row])
+        np.testing.assert_allclose(probs, scipy.special.softmax(logits, axis=1), rtol=1e-12)
+        wanted = {
+            "accuracy": np.sum(probs * rates[..., 0], axis=1),
+            "reward": np.sum(probs * rewards, axis=1),
+            "entropy": np.sum(scipy.special.entr(probs), axis=1),
+            "kl": np.sum(scipy.special.rel_entr(probs, asked), axis=1),
+        }
+        for name, each in wanted.items():
+            np.testing.assert_allclose(getattr(run, name)[row], each @ [0.3, 0.7], rtol=1e-10)
+
+
+def test_rows_of_a_long_run():
+    """129 if none are asked for, evenly spaced; between rows all steps are done."""
+    run = qra.train(POLICY, PROBLEM, optax.sgd(0.01), 300)
+    np.testing.assert_array_equal(run.steps, np.round(np.linspace(0, 300, 129)))
+    few = qra.train(POLICY, PROBLEM, optax.sgd(0.01), 300, rows=2)
+    np.testing.assert_array_equal(few.steps, [0, 300])
+    same(few.final_policy, run.final_policy, 1e-13)
+    same(few.accuracy, run.accuracy[jnp.array([0, -1])], 1e-13)
+    assert (run.num_steps, few.num_steps) == (300, 300)
 
 
 def test_mean_over_seeds_converges():
@@ -322,26 +487,26 @@ def test_regularisers_enter_exactly():
     """Without a reward, a sampled run is the exact run of its regularisers."""
     flow = qra.GradientFlow(qra.RLIF(qra.PatternReward(np.zeros(3)), 0.5), PROBLEM)
     reference, _ = qra.two_stage(np.array([0.3, 0.3, 0.4]), RATES)
-    exact = run_exactly(flow, POLICY, reference=reference)
+    exact = run_exactly(POLICY, flow, reference=reference)
     assert exact.kl[-1] < 0.5 * exact.kl[0]
-    same(run_sampled(flow, POLICY, reference=reference, key=KEYS[0]).kl, exact.kl, 1e-12)
+    same(run_sampled(POLICY, flow, reference=reference, key=KEYS[0]).kl, exact.kl, 1e-12)
 
 
 def test_moving_reference():
     """Against itself a policy feels no pull; against that of some steps ago it does."""
     flow = qra.GradientFlow(qra.RLVR(0.5), PROBLEM)
-    free = run_exactly(PROBLEM, POLICY)
-    every = run_exactly(flow, POLICY, reset_reference_every=1)
+    free = run_exactly(POLICY, PROBLEM)
+    every = run_exactly(POLICY, flow, reset_reference_every=1)
     same(every.pattern_probs, free.pattern_probs, 1e-12)
     np.testing.assert_array_equal(every.kl, 0)
-    fourth = run_exactly(flow, POLICY, reset_reference_every=4)
+    fourth = run_exactly(POLICY, flow, reset_reference_every=4)
     np.testing.assert_array_equal(fourth.kl == 0, np.arange(STEPS + 1) % 4 == 0)
     start = POLICY
     for first in range(0, STEPS, 4):
-        held = run_exactly(flow, start)
+        held = run_exactly(start, flow)
         same(fourth.pattern_probs[first : first + 5], held.pattern_probs[:5], 1e-14)
         start = TREE.tree_map(lambda x: x[4], held.policy)
-    held = run_exactly(flow, POLICY)
+    held = run_exactly(POLICY, flow)
     assert free.accuracy[-1] > fourth.accuracy[-1] > held.accuracy[-1]
 
 
@@ -349,7 +514,7 @@ def test_moving_reference():
 def test_stops_at_the_last_finite_policy(run):
     """NaN from the optimiser freezes training, and the status says so."""
     bad = optax.scale_by_schedule(lambda count: jnp.where(count >= 3, jnp.nan, -0.5))
-    found, good = run(PROBLEM, POLICY, optimiser=bad), run(PROBLEM, POLICY)
+    found, good = run(POLICY, PROBLEM, optimiser=bad), run(POLICY, PROBLEM)
     assert (found.status, found.num_steps) == (qra.Status.FAILED, 3)
     assert (good.status, good.num_steps) == (qra.Status.COMPLETED, STEPS)
     same(found.final_policy, TREE.tree_map(lambda x: x[3], good.policy), 1e-14)
@@ -391,9 +556,9 @@ def test_padded_patterns_and_frozen_answers(sampler):
 def test_float32():
     """Single precision stays so, and agrees with double precision."""
     policy, problem = qra.two_stage(START.astype(np.float32), RATES.astype(np.float32))
-    run = run_exactly(problem, policy)
+    run = run_exactly(policy, problem)
     assert run.accuracy.dtype == run.final_policy.pattern_logits.dtype == np.float32
-    same(run.accuracy, run_exactly(PROBLEM, POLICY).accuracy, 1e-6)
+    same(run.accuracy, run_exactly(POLICY, PROBLEM).accuracy, 1e-6)
     flow = qra.GradientFlow(qra.RLVR(0.1), problem)
     sampler = qra.SampledGroups(4, 2, qra.SampledGRPO(redraw=True), clip=0.2, epochs=2)
     sampled = qra.train(policy, flow, optax.adam(0.1), 50, sampler=sampler, key=KEYS[0])
@@ -404,7 +569,7 @@ def test_float32():
 
 def test_keys():
     """A key fixes a run, however rows are stored and seeds are batched."""
-    run = functools.partial(run_sampled, PROBLEM, POLICY)
+    run = functools.partial(run_sampled, POLICY, PROBLEM)
     keys = KEYS[:3]
     loop = [run(key=key) for key in keys]
     same(run(key=keys[0]), loop[0])
@@ -427,7 +592,7 @@ def test_batches_and_gradients():
     step = 1e-5
     logits, rates = jnp.array([0.0, step, -step, 0.0]), jnp.array([0.5, 0.5, 0.5, 1.0])
     values, slopes = jax.vmap(jax.value_and_grad(accuracy))(logits, rates)
-    same(values[0], run_exactly(PROBLEM, POLICY).accuracy[-1], 1e-13)
+    same(values[0], run_exactly(POLICY, PROBLEM).accuracy[-1], 1e-13)
     assert values[3] > values[0] + 1e-3
     np.testing.assert_allclose(slopes[0], (values[1] - values[2]) / (2 * step), rtol=1e-6)
 
@@ -456,7 +621,7 @@ BAD = {
     "clip of 0": (groups(4, clip=0.0), "clip", "above 0", "0.0"),
     "negative clip": (groups(4, clip=(0.2, -0.1)), "clip", "above 0", "-0.1"),
     "group of one": (groups(1), "group_size", "at least 2 for SampledGRPO", "1"),
-    "one for a mean": (groups(1, estimator="rloo"), "group_size", "at least 2", "1"),
+    "one for a mean": (groups(1, estimator=qra.RLOO()), "group_size", "at least 2", "1"),
     "group below k": (groups(3, estimator=qra.training.SampledPassAtK(4)), "group_size", "4", "3"),
     "k of 0": (lambda: qra.training.SampledPassAtK(0), "k", "at least 1", "0"),
     "ddof": (lambda: qra.SampledGRPO(ddof=2), "ddof", "0 or 1", "2"),
@@ -487,7 +652,7 @@ BAD = {
     "not a success": (
         train(
             objective(qra.PatternReward(np.array([1.0, 0.5, 0.0]))),
-            sampler=qra.SampledGroups(4, estimator="maxrl"),
+            sampler=qra.SampledGroups(4, estimator=qra.training.SampledMaxRL()),
             key=KEY,
         ),
         "reward",
@@ -511,8 +676,8 @@ def test_bad_input(call, name, must, was):
 def test_same_utility_is_accepted():
     """The objective may already have the utility of the estimator: the run is the same."""
     flow = objective(qra.Verifiable(), utility=qra.GRPO(4))
-    run = run_sampled(flow, POLICY, key=KEY)
-    same(run.final_policy, run_sampled(PROBLEM, POLICY, key=KEY).final_policy, 1e-13)
+    run = run_sampled(POLICY, flow, key=KEY)
+    same(run.final_policy, run_sampled(POLICY, PROBLEM, key=KEY).final_policy, 1e-13)
 
 
 def test_only_two_stage_objectives_are_sampled():

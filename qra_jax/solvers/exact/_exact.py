@@ -17,9 +17,9 @@ from ...flows._events import AbstractEvent, FlowState, TimeReached
 from ...flows._flow import GradientFlow
 from ...flows._status import Status
 from ...objectives._objective import Objective
-from ...policies._policy import AbstractPolicy
-from ...policies._tabular import TabularPolicy
-from .._lane import prepare
+from ...policies._policy import AbstractPolicy, having
+from ...policies._two_stage import AbstractTablePolicy
+from .._lane import Lane, prepare
 from .._method import AbstractMethod, Path
 from ..ode._ode import DEFAULT_ROWS
 from ._integrable import needed_to_integrate
@@ -39,7 +39,7 @@ class _Orbits(eqx.Module):
     starts: Float[Array, "Q K"]
     resolution: Resolution = eqx.field(static=True)
 
-    def __init__(self, policy: TabularPolicy, flow: GradientFlow, tol: float):
+    def __init__(self, policy: AbstractTablePolicy, flow: GradientFlow, tol: float):
         assert isinstance(flow.objective, Objective)
         utility = flow.objective.utility
         _, values = policy.pattern_table(flow.problem, flow.objective.reward)
@@ -68,24 +68,26 @@ class _Orbits(eqx.Module):
         """Logits (T, Q, K) at log times that ascend (`-inf`: the start), whether all questions get
         there (T,), and the number of pieces looked at."""
 
-        def of_one(own: _Orbits):
-            times = log_times + own.log_weights
-            rows = states_at(
-                own.orbits,
-                times,
-                own.cells,
-                own.counts,
-                wanted & own.moves,
-                resolution=own.resolution,
-                most=most,
-            )
-            begun = rows.reached & (times > -jnp.inf)
-            logits = jnp.where(begun[:, None], own.orbits.logits(rows.log_x.T).T, own.starts)
-            # Where nothing moves, time passes all the same.
-            return logits, rows.reached | ~own.moves, rows.pieces
-
-        logits, reached, pieces = jax.vmap(of_one, out_axes=(1, 1, 0))(self)
+        logits, reached, pieces = jax.vmap(
+            lambda own: own._rows(log_times + own.log_weights, wanted, most), out_axes=(1, 1, 0)
+        )(self)
         return logits, jnp.all(reached, axis=1), jnp.max(pieces)
+
+    def _rows(self, times: Float[Array, " T"], wanted, most: int):
+        """`states` of one question, at log times of its own."""
+        rows = states_at(
+            self.orbits,
+            times,
+            self.cells,
+            self.counts,
+            wanted & self.moves,
+            resolution=self.resolution,
+            most=most,
+        )
+        begun = rows.reached & (times > -jnp.inf)
+        logits = jnp.where(begun[:, None], self.orbits.logits(rows.log_x.T).T, self.starts)
+        # Where nothing moves, time passes all the same.
+        return logits, rows.reached | ~self.moves, rows.pieces
 
 
 def _question_of(event: AbstractEvent):
@@ -96,7 +98,7 @@ class _Watch(NamedTuple):
     """The events that are looked for, all of them on the orbit of one question."""
 
     flow: GradientFlow
-    policy: TabularPolicy
+    policy: AbstractTablePolicy
     reference: AbstractPolicy
     events: tuple[AbstractEvent, ...]
     orbits: _Orbits
@@ -111,7 +113,7 @@ class _Watch(NamedTuple):
     def values(self, state: State) -> Float[Array, " E"]:
         row = self.logits(state)
         logits = self.policy.pattern_logits.at[self.question].set(row)
-        policy = eqx.tree_at(lambda p: p.pattern_logits, self.policy, logits)
+        policy = self.policy.with_pattern_logits(logits)
         params, frozen = self.flow.split(policy)
 
         def velocity():
@@ -147,6 +149,104 @@ class _Watch(NamedTuple):
         place = implicit(place, lambda place: event(state(place)), first)
         log_time = log_time_at(own.orbits, place, own.cells, known, resolution=own.resolution)
         return first, jnp.where(first, log_time - own.log_weights, limit), state(place)
+
+
+class _Asked(NamedTuple):
+    """What may end a solve: events along the orbit, given times, the last requested output."""
+
+    until: tuple[AbstractEvent, ...]
+    log_times: Float[Array, " T"] | None
+
+    @property
+    def timed(self) -> list[int]:
+        """Which of the events are given times."""
+        return [i for i, event in enumerate(self.until) if isinstance(event, TimeReached)]
+
+    @property
+    def sought(self) -> list[int]:
+        """Which of the events have to be looked for."""
+        return [i for i, event in enumerate(self.until) if not isinstance(event, TimeReached)]
+
+    @property
+    def events(self) -> tuple[AbstractEvent, ...]:
+        return tuple(self.until[i] for i in self.sought)
+
+    def limits(self, dtype) -> Float[Array, " L"]:
+        """Log times at which the solve ends at the latest: given times, the last output, never."""
+        given = [e.log_time.astype(dtype) for e in self.until if isinstance(e, TimeReached)]
+        last = [] if self.log_times is None else [self.log_times[-1]]
+        return jnp.stack([*given, *last, jnp.asarray(jnp.inf, dtype)])
+
+
+class _End(NamedTuple):
+    """Where a solve ends: at an event that was looked for (`happens`), or else at the limit.
+
+    `which`: the event, as an index of those looked for; `logits`: of the event's question at it,
+    None if no event is looked for.
+    """
+
+    limit: Scalar
+    happens: Array
+    log_time: Scalar
+    which: Array
+    question: Array | int
+    logits: Float[Array, " K"] | None
+
+
+def _end_of(asked: _Asked, limit: Scalar, watch: _Watch, wanted) -> _End:
+    if not asked.events:
+        return _End(limit, jnp.asarray(False), limit, jnp.zeros((), jnp.int32), 0, None)
+    happens, log_time, state = watch.soonest(limit, wanted)
+    which = jnp.argmax(watch.values(state))
+    return _End(limit, happens, log_time, which, watch.question, watch.logits(state))
+
+
+class _Way(NamedTuple):
+    """The logits (Q, K) at the end, those at the requested times (T, Q, K) if wanted, whether the
+    end is reached, and the number of pieces looked at."""
+
+    logits: Float[Array, "Q K"]
+    states: Float[Array, "T Q K"] | None
+    arrives: Array
+    pieces: Array
+
+
+def _way_to(end: _End, asked: _Asked, orbits: _Orbits, wanted, most: int, rows: bool) -> _Way:
+    logits, states = orbits.starts, None
+    arrives, pieces = jnp.zeros(1, bool), jnp.zeros((), jnp.int32)
+    if asked.log_times is not None and rows:
+        states, arrives, pieces = orbits.states(asked.log_times, wanted, most)
+    if states is not None and not asked.timed and (not asked.events or not orbits.several):
+        # The end is the last output, or an event of the only question.
+        logits = states[-1]
+    elif asked.timed or asked.log_times is not None or orbits.several:
+        final, arrives, pieces = orbits.states(end.log_time[None], wanted, most)
+        logits = final[0]
+    if end.logits is not None:
+        logits = jnp.where(end.happens, logits.at[end.question].set(end.logits), logits)
+    return _Way(logits, states, arrives[-1], pieces)
+
+
+def _how_it_ended(asked: _Asked, end: _End, way: _Way, lane: Lane, first, most: int):
+    """The status, and which event of `until` it was (-1 for none). `first`: the earliest limit."""
+    until, timed, sought = asked.until, asked.timed, asked.sought
+    active = lane.system.active
+    requested = asked.log_times is not None
+    kinds = [Status.EVENT] * len(timed) + [Status.COMPLETED] * requested
+    codes = jnp.asarray([*kinds, Status.OVERFLOW], jnp.int32)
+    exhausted = jnp.where(way.pieces >= most, Status.MAX_STEPS, Status.OVERFLOW)
+    on_time = way.arrives & (end.limit < jnp.inf)
+    status = jnp.where(end.happens, Status.EVENT, jnp.where(on_time, codes[first], exhausted))
+    sound = all_usable(way.logits) & ~jnp.isnan(end.log_time)
+    status = jnp.where(sound, status, Status.FAILED)
+    idle, which_idle = lane.idle([Status.EVENT] * len(until), requested)
+    status = jnp.where(active, status, idle).astype(jnp.int32)
+    which = end.which
+    if until:
+        order = jnp.asarray([*sought, *timed], jnp.int32)
+        timer = jnp.minimum(len(sought) + first, len(until) - 1)
+        which = jnp.where(active, order[jnp.where(end.happens, which, timer)], which_idle)
+    return status, jnp.where(status == Status.EVENT, which, -1).astype(jnp.int32)
 
 
 class Exact(AbstractMethod):
@@ -202,84 +302,46 @@ class Exact(AbstractMethod):
         log_times: Float[Array, " T"] | None,
         rows: bool,
     ) -> Path:
-        reason = self.why_not(policy, flow, until)
-        if reason is not None:
-            raise ValueError(f"method must be ODE() for this flow: {reason}, got Exact()")
-        assert isinstance(policy, TabularPolicy)
+        policy = having(policy, AbstractTablePolicy, "for Exact()")
         dtype = policy.pattern_logits.dtype
-        if log_times is not None:
-            log_times = log_times.astype(dtype)
-        timers = [event.log_time for event in until if isinstance(event, TimeReached)]
-        timed = [i for i, event in enumerate(until) if isinstance(event, TimeReached)]
-        others = [i for i, event in enumerate(until) if not isinstance(event, TimeReached)]
-        events = tuple(until[i] for i in others)
-
+        asked = _Asked(until, None if log_times is None else log_times.astype(dtype))
         lane = prepare(policy, flow, reference, until, ArcLength())
         active, flow = lane.system.active, lane.system.flow
         live = eqx.combine(lane.system.params(lane.theta), lane.system.frozen)
         orbits = _Orbits(live, flow, self.tol)
 
-        limits = [log_times[-1]] if log_times is not None else []
-        limits = [*(time.astype(dtype) for time in timers), *limits, jnp.asarray(jnp.inf, dtype)]
-        limits = jnp.stack(limits)
-        limit, first = jnp.min(limits), jnp.argmin(limits)
-        happens, which = jnp.asarray(False), jnp.zeros((), jnp.int32)
-        log_time, sooner, question = limit, None, 0
-        if events:
-            watch = _Watch(flow, live, reference, events, orbits)
-            happens, log_time, state = watch.soonest(limit, active)
-            which, sooner = jnp.argmax(watch.values(state)), watch.logits(state)
-            question = watch.question
-
-        states, arrives, pieces = None, jnp.zeros(1, bool), jnp.zeros((), jnp.int32)
-        logits = live.pattern_logits
-        if log_times is not None and rows:
-            states, arrives, pieces = orbits.states(log_times, active, self.max_pieces)
-        if states is not None and not timers and (not events or not orbits.several):
-            logits = states[-1]
-        elif len(limits) > 1 or orbits.several:
-            final, arrives, pieces = orbits.states(log_time[None], active, self.max_pieces)
-            logits = final[0]
-        arrives = arrives[-1]
-        if sooner is not None:
-            logits = jnp.where(happens, logits.at[question].set(sooner), logits)
-
-        sound = all_usable(logits) & ~jnp.isnan(log_time)
-        order = jnp.asarray([*others, *timed], jnp.int32)
-        kinds = [Status.EVENT] * len(timed) + [Status.COMPLETED] * (log_times is not None)
-        codes = jnp.asarray([*kinds, Status.OVERFLOW], jnp.int32)
-        exhausted = jnp.where(pieces >= self.max_pieces, Status.MAX_STEPS, Status.OVERFLOW)
-        on_time = arrives & (limit < jnp.inf)
-        status = jnp.where(happens, Status.EVENT, jnp.where(on_time, codes[first], exhausted))
-        status = jnp.where(sound, status, Status.FAILED)
-        idle, idle_event = lane.idle([Status.EVENT] * len(until), log_times is not None)
-        status = jnp.where(active, status, idle).astype(jnp.int32)
-        if until:
-            at = jnp.where(happens, which, jnp.minimum(len(others) + first, len(until) - 1))
-            which = jnp.where(active, order[at], idle_event)
-        event = jnp.where(status == Status.EVENT, which, -1).astype(jnp.int32)
+        limits = asked.limits(dtype)
+        watch = _Watch(flow, live, reference, asked.events, orbits)
+        end = _end_of(asked, jnp.min(limits), watch, active)
+        way = _way_to(end, asked, orbits, active, self.max_pieces, rows)
+        status, event = _how_it_ended(asked, end, way, lane, jnp.argmin(limits), self.max_pieces)
 
         def as_params(logits):
             logits = jnp.where(active, logits, policy.pattern_logits)
             logits = jnp.where(lane.usable, logits, jnp.nan)
-            return eqx.tree_at(lambda p: p.pattern_logits, lane.theta_given, logits)
+            return lane.theta_given.with_pattern_logits(logits)
 
-        final_log_time = jnp.where(active, log_time, -jnp.inf)
-        final = as_params(logits)
+        final_log_time = jnp.where(active, end.log_time, -jnp.inf)
+        states, pieces = way.states, way.pieces
         if not rows:
-            one = jtu.tree_map(lambda x: x[None], final)
-            return Path(final_log_time[None], jnp.ones(1, bool), one, final_log_time, final,
-                        status, event, pieces)  # fmt: skip
-        if states is None or log_times is None:
-            # From a hundredth of the time scale of the start on.
-            first = jnp.minimum(jnp.log(0.01) - lane.system.start, final_log_time - 1)
-            ahead = jnp.linspace(first, final_log_time, DEFAULT_ROWS - 1)
-            log_times = jnp.append(jnp.full((), -jnp.inf, dtype), ahead.astype(dtype))
+            times, valid, states = final_log_time[None], jnp.ones(1, bool), way.logits[None]
+        elif states is None or asked.log_times is None:
+            times = self._times_until(final_log_time, lane)
             valid = jnp.ones(DEFAULT_ROWS, bool)
-            states, _, more = orbits.states(log_times, active, self.max_pieces)
+            states, _, more = orbits.states(times, active, self.max_pieces)
             pieces = jnp.maximum(pieces, more)
         else:
-            valid = (status == Status.COMPLETED) | (log_times <= final_log_time)
-        states = jnp.where(valid[:, None, None], states, logits[None])
-        return Path(log_times, valid, jax.vmap(as_params)(states), final_log_time, final,
+            times = asked.log_times
+            valid = (status == Status.COMPLETED) | (times <= final_log_time)
+            states = jnp.where(valid[:, None, None], states, way.logits[None])
+        final = as_params(way.logits)
+        return Path(times, valid, jax.vmap(as_params)(states), final_log_time, final,
                     status, event, pieces)  # fmt: skip
+
+    def _times_until(self, final_log_time: Scalar, lane: Lane) -> Float[Array, " T"]:
+        """Outputs where none are requested: the start, and log times evenly spaced from a hundredth
+        of the time scale of the start on."""
+        first = jnp.minimum(jnp.log(0.01) - lane.system.start, final_log_time - 1)
+        ahead = jnp.linspace(first, final_log_time, DEFAULT_ROWS - 1)
+        start = jnp.full((), -jnp.inf, final_log_time.dtype)
+        return jnp.append(start, ahead.astype(start.dtype))

@@ -4,16 +4,17 @@ from ...flows._flow import GradientFlow
 from ...flows._geometry import Euclidean
 from ...objectives._objective import Objective
 from ...objectives._rewards import KEEPS
-from ...policies._policy import AbstractPolicy
-from ...policies._tabular import TabularPolicy
+from ...policies._policy import AbstractPolicy, lacking
+from ...policies._two_stage import AbstractTablePolicy
 
 
 def needed_to_integrate(policy: AbstractPolicy, flow: GradientFlow) -> tuple[str, str, str] | None:
     """What keeps a flow from being integrable: an argument, what it must be, and what it is; None
     if nothing does."""
     objective = flow.objective
-    if not isinstance(policy, TabularPolicy):
-        return "policy", "be a TabularPolicy", type(policy).__name__
+    must = lacking(policy, AbstractTablePolicy)
+    if must is not None:
+        return "policy", must.rstrip(","), type(policy).__name__
     if not isinstance(objective, Objective):
         return "flow.objective", "be an Objective", type(objective).__name__
     if objective.regularisers:
@@ -28,5 +29,5 @@ def needed_to_integrate(policy: AbstractPolicy, flow: GradientFlow) -> tuple[str
     if not still:
         return "flow.trainable", 'be "patterns"', getattr(flow.trainable, "__name__", "a filter")
     if not isinstance(flow.geometry, Euclidean):
-        return "flow.geometry", 'be "euclidean"', type(flow.geometry).__name__
+        return "flow.geometry", "be Euclidean()", type(flow.geometry).__name__
     return None

@@ -92,6 +92,11 @@ class ODE(AbstractMethod):
         self.max_steps = max_steps
         self.adjoint = adjoint
 
+    def why_not(
+        self, policy: AbstractPolicy, flow: GradientFlow, until: tuple[AbstractEvent, ...]
+    ) -> None:
+        """Every flow is a system of ODEs."""
+
     def integrate(
         self,
         policy: AbstractPolicy,

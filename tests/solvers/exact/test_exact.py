@@ -207,7 +207,7 @@ def test_nothing_moves():
     [
         (lambda p: qra.GradientFlow(qra.RLVR(0.1), p), "regularisers"),
         (lambda p: qra.GradientFlow(qra.RLVR(), p, "all"), "patterns"),
-        (lambda p: qra.GradientFlow(qra.RLVR(), p, geometry="natural"), "Natural"),
+        (lambda p: qra.GradientFlow(qra.RLVR(), p, geometry=qra.Natural()), "Natural"),
         (lambda p: qra.GradientFlow(qra.RLIF(qra.objectives.MajorityVote()), p), "constant"),
         (lambda p: qra.GradientFlow(qra.SFT(np.array([0.5, 0.5])), p), "SFT"),
     ],

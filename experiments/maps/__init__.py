@@ -1,0 +1,1 @@
+"""The maps of the lab, a folder each: `compute` (settings and data), `claims`, `figure`."""

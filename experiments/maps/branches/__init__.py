@@ -1,0 +1,1 @@
+"""Branches: fixed points along penalties, noise and mixtures of rewards."""

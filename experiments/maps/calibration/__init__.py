@@ -1,0 +1,1 @@
+"""Calibration: do the intervals and probabilities of a diagnosis hold?"""

@@ -1,0 +1,1 @@
+"""Forecasts: sampled GRPO foretold from rollouts and the first tenth of the run."""

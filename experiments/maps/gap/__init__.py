@@ -1,0 +1,1 @@
+"""The gap between flow and training: step size against group size."""

@@ -1,0 +1,1 @@
+"""Portraits: where objectives lead, from everywhere on the simplex of three patterns."""

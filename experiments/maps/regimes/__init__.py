@@ -1,0 +1,1 @@
+"""The two regimes: convergence and entanglement times over the initial policy."""

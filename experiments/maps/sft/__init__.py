@@ -1,0 +1,1 @@
+"""Supervised fine-tuning before RLVR: how far it cuts the slow phase."""

@@ -1,0 +1,20 @@
+"""The settings of the commands, and what every command line needs. Nothing here loads JAX: help,
+bad settings and folders that cannot be written are answered first."""
+
+from .._core.folders import require_writable as require_writable
+from .._core.folders import writing_to as writing_to
+from ._diagnose import Diagnose as Diagnose
+from ._grid import PARAMETERS as PARAMETERS
+from ._grid import GridSweep as GridSweep
+from ._settings import BadSetting as BadSetting
+from ._settings import require_setting as require_setting
+
+__all__ = [
+    "PARAMETERS",
+    "BadSetting",
+    "Diagnose",
+    "GridSweep",
+    "require_setting",
+    "require_writable",
+    "writing_to",
+]

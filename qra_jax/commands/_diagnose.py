@@ -1,0 +1,72 @@
+"""The settings of a diagnosis."""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import tyro
+
+from ._settings import require_setting
+
+Pooling = Literal["pooled", "per_question", "partial"]
+Estimator = Literal["reinforce", "rloo", "dr_grpo", "grpo", "rejection", "maxrl"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnose:
+    """Say from rollouts which regime a base model is in, how long RLVR will take, whether RLIF
+    will degrade it, and how sure all this is."""
+
+    name: ClassVar[str] = "diagnose"
+
+    file: tyro.conf.Positional[Path]
+    """rollouts: CSV, JSON lines or Parquet, or a table of counts (pattern,samples,correct)"""
+    out: Path = Path("results/diagnosis")
+    """folder that report.html, report.json and the figures are written into"""
+    rules: Path | None = None
+    """TOML file of regular expressions that sort texts into patterns"""
+    question_field: str | None = None
+    """name of the field of questions; common names are found by themselves, here and below"""
+    pattern_field: str | None = None
+    """name of the field of patterns"""
+    correct_field: str | None = None
+    """name of the field of grades"""
+    text_field: str | None = None
+    """name of the field of texts, which the rules read"""
+    answer_field: str | None = None
+    """name of the field of answers"""
+    confidence_field: str | None = None
+    """name of the field of confidence: mean log-probability or self-certainty"""
+    step_field: str | None = None
+    """name of the field of training steps: the first is the base model, later ones are logs"""
+    pooling: Pooling = "pooled"
+    """one policy for all questions, one for each, or as alike as the data say"""
+    estimator: Estimator | None = None
+    """how the run will estimate its steps; plain RLVR if not given"""
+    group_size: int = 8
+    """samples of a question in a step, with an estimator"""
+    num_steps: int | None = None
+    """forecast over so many optimiser steps; needs a learning rate or logged steps"""
+    learning_rate: float | None = None
+    """of plain gradient ascent; fitted to the logged steps if not given"""
+    design: bool = False
+    """find the fine-tuning (SFT) before RLVR that makes the total time shortest"""
+    sft_budget: float = 10.0
+    """longest fine-tuning, learning rate times steps"""
+    sft_floor: float = 0.0
+    """entropy of the patterns, nats, that fine-tuning must not fall below"""
+    sft_cost: float = 1.0
+    """what a unit of fine-tuning time costs in units of RL time"""
+    eps: float = 0.1
+    """converged means that the best pattern has probability 1 - eps"""
+    draws: int = 999
+    """draws from the posterior, at least 20"""
+    seed: int = 0
+    """seed of all random draws, a whole number of at least 0"""
+    quiet: bool = False
+    """print only where the report is"""
+
+    def __post_init__(self) -> None:
+        require_setting(self.seed >= 0, "seed", "be at least 0", self.seed)
+        steps = self.num_steps is not None or self.learning_rate is None
+        require_setting(steps, "num-steps", "be given with a learning rate", "none")

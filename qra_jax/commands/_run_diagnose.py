@@ -1,0 +1,90 @@
+"""A diagnosis: rollouts are read, judged and reported on."""
+
+import dataclasses
+
+import jax
+
+from ..diagnosis import Diagnosis, TrainingRun, diagnose
+from ..diagnosis.report import Plan, design, summary, write_report
+from ..objectives import Objective, Verifiable
+from ..rollouts import Fields, Rollouts, read_rollouts
+from ..training import (
+    REINFORCE,
+    RLOO,
+    AbstractEstimator,
+    RejectionFineTuning,
+    SampledDrGRPO,
+    SampledGroups,
+    SampledGRPO,
+    SampledMaxRL,
+)
+from ._diagnose import Diagnose, Estimator
+from ._settings import require_setting
+
+_ESTIMATORS: dict[Estimator, AbstractEstimator] = {
+    "reinforce": REINFORCE(),
+    "rloo": RLOO(),
+    "dr_grpo": SampledDrGRPO(),
+    "grpo": SampledGRPO(),
+    "rejection": RejectionFineTuning(),
+    "maxrl": SampledMaxRL(),
+}
+
+
+def run(settings: Diagnose) -> str:
+    """Diagnose, write the report, and say what came of it.
+
+    **Raises:** `ValueError` or `BadSetting` if the rollouts cannot be read, or bear no such
+    diagnosis; `ImportError` if a package of the extra `report` is missing.
+    """
+    jax.config.update("jax_enable_x64", True)
+    sampler = None
+    if settings.estimator is not None:
+        sampler = SampledGroups(settings.group_size, estimator=_ESTIMATORS[settings.estimator])
+    found = _diagnosis(settings, _rollouts(settings), sampler)
+    plan = _plan(settings, found, sampler)
+    written = write_report(settings.out, settings.file.name, found, plan)
+    lines = []
+    if not settings.quiet:
+        lines = [*summary(found), *([] if plan is None else ["", *plan.summary()])]
+    return "\n".join([*lines, *(f"  wrote {path}" for path in written)])
+
+
+def _rollouts(settings: Diagnose) -> Rollouts:
+    names = (field.name for field in dataclasses.fields(Fields))
+    fields = Fields(**{name: getattr(settings, f"{name}_field") for name in names})
+    return read_rollouts(settings.file, fields=fields, rules=settings.rules)
+
+
+def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | None) -> Diagnosis:
+    run, objective = None, None
+    if settings.num_steps is not None:
+        logs = len(rollouts.steps) > 1
+        given = logs or settings.learning_rate is not None
+        must = "come with a learning rate, or with rollouts of later steps"
+        require_setting(given, "num-steps", must, settings.num_steps)
+        run = TrainingRun(settings.num_steps, learning_rate=settings.learning_rate, sampler=sampler)
+    if sampler is not None:
+        objective = Objective(Verifiable(), utility=sampler.utility)
+    return diagnose(
+        rollouts,
+        pooling=settings.pooling,
+        objective=objective,
+        eps=settings.eps,
+        draws=settings.draws,
+        seed=settings.seed,
+        run=run,
+    )
+
+
+def _plan(settings: Diagnose, found: Diagnosis, sampler: SampledGroups | None) -> Plan | None:
+    """The fine-tuning designed, if it is wanted."""
+    if not settings.design:
+        return None
+    return design(
+        found,
+        budget=settings.sft_budget,
+        floor=settings.sft_floor,
+        cost=settings.sft_cost,
+        utility=None if sampler is None else sampler.utility,
+    )

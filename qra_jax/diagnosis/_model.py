@@ -1,0 +1,98 @@
+"""Rollouts as they are modelled: tables of counts, rare patterns grouped."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import ArrayLike, Float, Int
+
+from .._core.checks import require, require_all
+from ..posteriors._posteriors import check_counts
+from ..rollouts._rollouts import Rollouts
+from ._rlif import Rewards, internal_rewards
+from ._run import MOST_STEPS, TrainingRun
+from ._solve import width_for
+
+_OTHERS = "other patterns"
+
+
+class Model(NamedTuple):
+    """Rollouts as modelled: rare patterns grouped, unseen questions left out."""
+
+    questions: tuple[str, ...]
+    patterns: tuple[str, ...]
+    samples: Float[np.ndarray, "Q R"]
+    correct: Float[np.ndarray, "Q R"]
+    asked: Int[np.ndarray, " Q"]
+    pattern_of: Int[np.ndarray, " R0"]
+    grouped: int
+
+
+def modelled(rollouts: Rollouts, most: int) -> Model:
+    """The rollouts of one model, with at most so many patterns."""
+    samples, correct = (x.astype(float) for x in rollouts.counts())
+    require(bool(samples.sum() > 0), "rollouts", "hold at least one rollout", "none")
+    asked = np.flatnonzero(samples.sum(axis=1) > 0)
+    number = len(rollouts.patterns)
+    pattern_of, names, grouped = np.arange(number), rollouts.patterns, 0
+    if number > most:
+        common = np.argsort(-samples.sum(axis=0), kind="stable")[: most - 1]
+        kept = np.sort(common)
+        pattern_of = np.full(number, most - 1)
+        pattern_of[kept] = np.arange(most - 1)
+        grouped = number - len(kept)
+        label = _OTHERS
+        while label in names:
+            label += "'"
+        names = (*(names[i] for i in kept), label)
+
+    def merged(table: np.ndarray) -> np.ndarray:
+        return table[asked] @ (pattern_of[:, None] == np.arange(len(names)))
+
+    questions = tuple(rollouts.questions[i] for i in asked)
+    return Model(questions, names, merged(samples), merged(correct), asked, pattern_of, grouped)
+
+
+def as_rollouts(rollouts: Rollouts | tuple[ArrayLike, ArrayLike]) -> Rollouts:
+    """Tables of counts as rollouts, with numbers for names."""
+    if isinstance(rollouts, Rollouts):
+        return rollouts
+    if not (isinstance(rollouts, tuple) and len(rollouts) == 2):
+        raise TypeError(f"rollouts must be Rollouts or (samples, correct), got {rollouts!r}")
+    samples, correct = (np.asarray(x) for x in check_counts(*rollouts))
+    for name, table in (("samples", samples), ("correct", correct)):
+        require_all(table, lambda x: x == np.floor(x), name, "be whole numbers")
+    tables = np.stack([samples - correct, correct], axis=-1).astype(np.int64)
+    question, pattern, right = np.nonzero(tables)
+    questions, patterns = (tuple(map(str, range(size))) for size in samples.shape)
+    count = tables[question, pattern, right]
+    return Rollouts(questions, patterns, question, pattern, right.astype(bool), count)
+
+
+def run_of(rollouts: Rollouts, run: TrainingRun | None, model: Model) -> TrainingRun | None:
+    """The run, with the later steps of the rollouts as its logs if it has none."""
+    if len(rollouts.steps) < 2 or (run is not None and run.logged is not None):
+        return run
+    first, *later = rollouts.steps
+    logged, patterns, width = [], [], width_for(len(model.patterns))
+    for step in later:
+        at = rollouts.at_step(step)
+        logged.append((step - first, at.count[at.correct].sum(), at.count.sum()))
+        used = model.pattern_of[at.pattern]
+        patterns.append(np.bincount(used, weights=at.count, minlength=width))
+    logs, used = np.array(logged), np.array(patterns)
+    if run is None:
+        number = min(10 * (later[-1] - first), MOST_STEPS)
+        return TrainingRun(number, logged=logs, logged_patterns=used)
+    return dataclasses.replace(run, logged=logs, logged_patterns=used)
+
+
+def rewards_of(base: Rollouts, model: Model) -> Rewards | None:
+    """Internal rewards of the base model's rollouts, by questions and patterns as modelled; None
+    if they have none."""
+    found = internal_rewards(base, model.pattern_of)
+    if found is None:
+        return None
+    place = np.zeros(len(base.questions), np.int64)
+    place[model.asked] = np.arange(len(model.asked))
+    return found._replace(question=place[found.question])

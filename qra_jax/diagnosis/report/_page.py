@@ -1,0 +1,121 @@
+"""The report of a diagnosis: a page that needs nothing but itself, the numbers, and figures."""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from ..._core.folders import writing_to
+from ..._core.provenance import provenance
+from ..._core.version import VERSION
+from .. import Diagnosis
+from ._design import Plan
+from ._figures import draw_figures
+from ._text import (
+    chance,
+    interval,
+    key_figures,
+    open_lines,
+    pattern_rows,
+    share,
+    slowest,
+    verdict,
+)
+
+try:
+    import jinja2
+    from markupsafe import Markup
+except ImportError:
+    # Said before anything is computed, not after it.
+    raise ImportError(
+        "jinja2 is needed for the report: python -m pip install 'qra-jax[report]'"
+    ) from None
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_MOST_STUCK = 40
+
+
+def _inline(figure: Figure) -> str:
+    image = io.BytesIO()
+    # A date, or random names inside, would make the page differ from run to run.
+    with matplotlib.rc_context({"svg.hashsalt": "qra"}):
+        figure.savefig(image, format="svg", metadata={"Date": None})
+    return base64.b64encode(image.getvalue()).decode()
+
+
+def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Figure]) -> str:
+    """The page as HTML, with the figures in it.
+
+    **Arguments:** `source`: what was read, for the heading; `found`; `plan`: the fine-tuning, if it
+    was designed; `figures`: by name.
+    """
+    images = {name: _inline(figure) for name, figure in figures.items()}
+
+    def figure(name: str, caption: str) -> Markup:
+        image = f'<img alt="{name}" src="data:image/svg+xml;base64,{images[name]}">'
+        return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(
+            Markup(image), caption
+        )
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    rlif = found.rlif
+    return template.render(
+        title=f"Diagnosis of {source}",
+        source=f"{source}: {found.data.samples.sum():.0f} rollouts of the base model, "
+        f"{found.data.num_questions} question{'' if found.data.num_questions == 1 else 's'}, "
+        f"{len(found.data.patterns)} patterns",
+        found=found,
+        verdict=verdict(found),
+        key_figures=key_figures(found),
+        patterns=pattern_rows(found),
+        slowest=slowest(found),
+        figure=figure,
+        risk="" if rlif is None else chance(rlif.ends_below_start, found),
+        rlif_end="" if rlif is None else interval(rlif.end_accuracy, (), share),
+        design=plan,
+        stuck_counts=[sum(question.at == at for question in found.data.stuck) for at in (0, 1)],
+        most_stuck=_MOST_STUCK,
+        open_lines=open_lines(found),
+        statuses=", ".join(f"{count} {name}" for name, count in found.status.items()),
+        share=share,
+        version=VERSION,
+    )
+
+
+def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) -> list[Path]:
+    """Write `report.html`, `report.json` and the figures (PNG and PDF).
+
+    **Arguments:** `out`: the folder; `source`, `found`, `plan`: as for `page`.
+
+    **Returns:** the files.
+
+    **Raises:** `ValueError` if the folder cannot be written.
+    """
+    figures = draw_figures(found)
+    numbers = {
+        "source": source,
+        "provenance": provenance(),
+        "verdict": verdict(found),
+        "diagnosis": found.to_dict(),
+        "design": None if plan is None else plan.to_dict(),
+    }
+    texts = {
+        "report.html": page(source, found, plan, figures),
+        "report.json": json.dumps(numbers, indent=1, allow_nan=False) + "\n",
+    }
+    written = []
+    with writing_to(out):
+        for name, text in texts.items():
+            written.append(out / name)
+            written[-1].write_text(text, encoding="utf-8")
+        for name, figure in figures.items():
+            for suffix in ("png", "pdf"):
+                written.append(out / f"{name}.{suffix}")
+                figure.savefig(written[-1])
+    return written
