@@ -235,7 +235,7 @@ def follow_alone(reward, ref, rates, probs, value, bounds) -> qra.dynamics.Branc
         return qra.GradientFlow(qra.RLIF(reward, jnp.exp(log_beta)), problem)
 
     return qra.dynamics.continue_fixed_point(
-        policy, family, probs, value, bounds=bounds, step=0.5, max_steps=ROWS, max_special=1
+        policy, family, probs, value=value, bounds=bounds, step=0.5, max_steps=ROWS, max_special=1
     )
 
 
