@@ -1,7 +1,8 @@
 """Runs the sample of mutants, each with the tests that own it: `python -m tests.mutation`.
 
-Mutants are made in a clone of the last commit, in the folder of results, never in the working tree.
-A run that was killed goes on where it was when started again with the same folder.
+Mutants are made in a clone of the last commit, never in the working tree. A run that was killed
+goes on where it was when started again; survivors are run again by each new start, those called
+equivalent in `words.toml` are not.
 """
 
 import argparse
@@ -13,116 +14,116 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import attrs
 from cosmic_ray.mutating import mutate_and_test
-from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
+from cosmic_ray.work_item import TestOutcome
 
 from .mutants import Mutant, draw, find
+from .table import HEADER, Result, last_results, table
 
 FOLDER = pathlib.Path("tests/mutation")
-SAMPLE = FOLDER / "sample.tsv"
+SAMPLE, RESULTS = FOLDER / "sample.tsv", FOLDER / "results.tsv"
+PAGE = pathlib.Path("docs/mutation_results.md")
+LEAST_SECONDS, TIMES = 60, 3
 
 
-def read_sample() -> list[Mutant]:
-    with SAMPLE.open(newline="") as file:
-        rows = list(csv.reader(file, delimiter="\t"))[1:]
-    return [Mutant(*row[:-1], int(row[-1])) for row in rows]
+def load(name: str) -> dict[str, Any]:
+    return tomllib.loads((FOLDER / name).read_text())
 
 
-def write_sample(mutants: list[Mutant]) -> None:
-    with SAMPLE.open("w", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerows([Mutant._fields, *mutants])
+def rows_of(path: pathlib.Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file, delimiter="\t"))[1:]
 
 
-def clone(out: pathlib.Path) -> pathlib.Path:
-    """A clone of the last commit, made once; what a killed run left mutated is put back."""
-    path = out / "clone"
+def write(path: pathlib.Path, rows: Iterable[Sequence[Any]], mode: str = "w") -> None:
+    with path.open(mode, newline="") as file:
+        csv.writer(file, delimiter="\t", lineterminator="\n").writerows(rows)
+
+
+def clone(path: pathlib.Path) -> None:
+    """A clone of the last commit; what a killed run left mutated is put back."""
     if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
         subprocess.run(["git", "clone", "-q", "--shared", ".", str(path)], check=True)
-    subprocess.run(["git", "-C", str(path), "checkout", "-q", "-f", "--", "."], check=True)
-    return path
+    git = ["git", "-C", str(path)]
+    subprocess.run([*git, "fetch", "-q", os.getcwd(), "HEAD"], check=True)
+    subprocess.run([*git, "checkout", "-q", "-f", "--detach", "FETCH_HEAD"], check=True)
 
 
-def command(tests: list[str]) -> str:
-    options = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider"]
-    return shlex.join(options + tests)
+class Runner:
+    """Tests of mutants in the current folder, a clone. `unmutated` are seconds of the tests that
+    have passed without one."""
 
+    def __init__(self, config: dict[str, Any]):
+        self.config = config
+        self.unmutated: dict[str, float] = {}
 
-def limit(db: WorkDB, done: dict[str, WorkResult], tests: list[str]) -> float:
-    """Seconds that a mutant may take: a minute and three times what its tests take unmutated.
+    def limit(self, command: str) -> float:
+        """Seconds that a mutant may take: a minute and three times what its tests take without it.
 
-    **Raises:** `SystemExit` if they fail unmutated.
-    """
-    name = "unmutated " + " ".join(tests)
-    if name not in done:
-        begun = time.monotonic()
-        result = mutate_and_test((), command(tests), None)
-        if result.test_outcome is not TestOutcome.SURVIVED:
-            raise SystemExit(f"{name}: fail\n{result.output}")
-        done[name] = attrs.evolve(result, output=str(time.monotonic() - begun))
-        db.add_work_item(WorkItem(name, ()))
-        db.set_result(name, done[name])
-    return 60 + 3 * float(done[name].output or 0)
+        **Raises:** `SystemExit` if they fail without it.
+        """
+        if command not in self.unmutated:
+            begun = time.monotonic()
+            result = mutate_and_test((), command, None)
+            if result.test_outcome is not TestOutcome.SURVIVED:
+                raise SystemExit(f"These fail unmutated: {command}\n{result.output}")
+            self.unmutated[command] = time.monotonic() - begun
+        return LEAST_SECONDS + TIMES * self.unmutated[command]
 
-
-def test(db: WorkDB, done: dict[str, WorkResult], mutant: Mutant, config: dict[str, Any]) -> None:
-    """One mutant's result into the database."""
-    spec = find(mutant, config)
-    if spec is None:
-        result = WorkResult(WorkerOutcome.SKIPPED, "no longer in the code")
-        item = WorkItem(mutant.name, ())
-    else:
-        owners = next(x for x in config.values() if str(spec.module_path) in x)
-        tests = owners[str(spec.module_path)]
-        seconds = limit(db, done, tests)
-        result = mutate_and_test((spec,), command(tests), seconds)
-        item = WorkItem.single(mutant.name, spec)
-    db.add_work_item(item)
-    db.set_result(mutant.name, result)
-    done[mutant.name] = result
-
-
-def outcome(result: WorkResult | None) -> str:
-    if result is None:
-        return "not run"
-    if result.test_outcome is None:
-        return "gone"
-    return "timed out" if result.output == "timeout" else result.test_outcome.value
+    def result(self, mutant: Mutant) -> Result:
+        spec = find(mutant, self.config)
+        if spec is None:
+            return Result(mutant.name, "", "gone")
+        module = str(spec.module_path)
+        tests = next(owners[module] for owners in self.config.values() if module in owners)
+        options = ["-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider"]
+        command = shlex.join([sys.executable, *options, *tests])
+        found = mutate_and_test((spec,), command, self.limit(command))
+        if found.test_outcome is None or found.test_outcome is TestOutcome.INCOMPETENT:
+            raise SystemExit(f"{mutant.name} could not be run: {found.output}")
+        outcome = "timed out" if found.output == "timeout" else found.test_outcome.value
+        return Result(mutant.name, module, outcome)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/mutation"))
-    parser.add_argument("--only", nargs="+", help="names of the mutants to run, instead of all")
-    parser.add_argument("--draw", type=int, metavar="SEED", help=f"draw {SAMPLE} anew, run nothing")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/mutation"),
+                        help="folder of the clone")  # fmt: skip
+    parser.add_argument("--only", nargs="+", default=(), help="names of mutants to run (again)")
+    parser.add_argument("--table", action="store_true", help=f"run nothing, write {PAGE}")
+    parser.add_argument("--draw", type=int, metavar="SEED",
+                        help="run nothing, draw a new sample and forget all results")  # fmt: skip
     options = parser.parse_args()
-    config = tomllib.loads((FOLDER / "config.toml").read_text())
     if options.draw is not None:
-        write_sample(draw(options.draw, config))
+        write(SAMPLE, [Mutant._fields, *draw(options.draw, load("config.toml"))])
+        write(RESULTS, [Result._fields])
         return
-    out = options.out.resolve()
-    path = clone(out)
-    os.environ["PYTHONPATH"] = str(path)
-    os.chdir(path)
-    config = tomllib.loads((FOLDER / "config.toml").read_text())
-    sample = read_sample()
-    with use_db(str(out / "session.sqlite")) as db:
-        done = dict(db.results)
+    sample = [Mutant(*row[:-1], int(row[-1])) for row in rows_of(SAMPLE)]
+    words = load("words.toml")
+    if not options.table:
+        done = last_results(Result(*row) for row in rows_of(RESULTS))
+        settled = [x.name for x in done.values() if x.killed or x.name in words["equivalent"]]
+        chosen = options.only or [x.name for x in sample if x.name not in settled]
+        results = RESULTS.resolve()
+        path = options.out.resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clone(path)
+        home = os.getcwd()
+        os.chdir(path)
+        os.environ["PYTHONPATH"] = str(path)  # for the processes that tests start
+        runner = Runner(load("config.toml"))
         for mutant in sample:
-            if mutant.name not in done and (options.only is None or mutant.name in options.only):
+            if mutant.name in chosen:
                 begun = time.monotonic()
-                test(db, done, mutant, config)
-                seconds = time.monotonic() - begun
-                print(mutant.name, outcome(done[mutant.name]), f"{seconds:.0f} s", flush=True)
-    with (out / "results.tsv").open("w", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        rows = [[*mutant[:-1], outcome(done.get(mutant.name))] for mutant in sample]
-        writer.writerows([[*Mutant._fields[:-1], "outcome"], *rows])
+                result = runner.result(mutant)
+                write(results, [result], "a")
+                print(*result, f"{time.monotonic() - begun:.0f} s", flush=True)
+        os.chdir(home)
+    results = [Result(*row) for row in rows_of(RESULTS)]
+    PAGE.write_text(HEADER + table(load("config.toml"), sample, results, words))
 
 
 if __name__ == "__main__":

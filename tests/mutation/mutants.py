@@ -53,8 +53,9 @@ def _function(node: Any) -> str:
 
 
 def inert(node: Any) -> bool:
-    """Whether a mutant of this node would be of an annotation, a decorator, a type alias (`|` outside
-    functions) or of what only type checkers import. Text is never mutated: no operator touches it.
+    """Whether a mutant of this node would be of an annotation, a decorator, a type alias (`|`
+    outside functions) or of what only type checkers import. Text is never mutated: no operator
+    touches it.
     """
     alias = node.type == "operator" and node.value == "|" and not _function(node)
     checking = node.type == "if_stmt" and node.children[1].get_code().strip() == "TYPE_CHECKING"
