@@ -43,35 +43,55 @@ def write(path: pathlib.Path, rows: Iterable[Sequence[Any]], mode: str = "w") ->
         csv.writer(file, delimiter="\t", lineterminator="\n").writerows(rows)
 
 
-def clone(path: pathlib.Path) -> None:
-    """A clone of the last commit; what a killed run left mutated is put back."""
+def clone(path: pathlib.Path) -> str:
+    """A clone of the last commit, whose name is returned; what a killed run left mutated is put
+    back."""
     if not path.exists():
         subprocess.run(["git", "clone", "-q", "--shared", ".", str(path)], check=True)
     git = ["git", "-C", str(path)]
     subprocess.run([*git, "fetch", "-q", os.getcwd(), "HEAD"], check=True)
     subprocess.run([*git, "checkout", "-q", "-f", "--detach", "FETCH_HEAD"], check=True)
+    return subprocess.run(
+        [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def command(arguments: Sequence[str]) -> str:
+    options = ["-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider"]
+    return shlex.join([sys.executable, *options, *arguments])
 
 
 class Runner:
-    """Tests of mutants in the current folder, a clone. `unmutated` are seconds of the tests that
-    have passed without one."""
+    """Tests of mutants in the current folder, a clone of `commit`. The file `unmutated` keeps the
+    seconds of the test files that have passed without a mutant."""
 
-    def __init__(self, config: dict[str, Any]):
-        self.config = config
-        self.unmutated: dict[str, float] = {}
+    def __init__(self, commit: str, unmutated: pathlib.Path):
+        self.config = load("config.toml")
+        self.commit, self.path = commit, unmutated
+        if not unmutated.exists():
+            write(unmutated, [("commit", "tests", "seconds")])
+        self.seconds = {(x, tests): float(y) for x, tests, y in rows_of(unmutated)}
 
-    def limit(self, command: str) -> float:
+    def limit(self, arguments: Sequence[str]) -> float:
         """Seconds that a mutant may take: a minute and three times what its tests take without it.
 
         **Raises:** `SystemExit` if they fail without it.
         """
-        if command not in self.unmutated:
-            begun = time.monotonic()
-            result = mutate_and_test((), command, None)
-            if result.test_outcome is not TestOutcome.SURVIVED:
-                raise SystemExit(f"These fail unmutated: {command}\n{result.output}")
-            self.unmutated[command] = time.monotonic() - begun
-        return LEAST_SECONDS + TIMES * self.unmutated[command]
+        options = [x for x in arguments if x.startswith("-")]
+        total = 0.0
+        for tests in arguments:
+            if tests in options:
+                continue
+            key = (self.commit, shlex.join([tests, *options]))
+            if key not in self.seconds:
+                begun = time.monotonic()
+                result = mutate_and_test((), command([tests, *options]), None)
+                if result.test_outcome is not TestOutcome.SURVIVED:
+                    raise SystemExit(f"{key[1]} fails unmutated\n{result.output}")
+                self.seconds[key] = time.monotonic() - begun
+                write(self.path, [(*key, self.seconds[key])], "a")
+            total += self.seconds[key]
+        return LEAST_SECONDS + TIMES * total
 
     def result(self, mutant: Mutant) -> Result:
         spec = find(mutant, self.config)
@@ -79,9 +99,7 @@ class Runner:
             return Result(mutant.name, "", "gone")
         module = str(spec.module_path)
         tests = next(owners[module] for owners in self.config.values() if module in owners)
-        options = ["-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider"]
-        command = shlex.join([sys.executable, *options, *tests])
-        found = mutate_and_test((spec,), command, self.limit(command))
+        found = mutate_and_test((spec,), command(tests), self.limit(tests))
         if found.test_outcome is None or found.test_outcome is TestOutcome.INCOMPETENT:
             raise SystemExit(f"{mutant.name} could not be run: {found.output}")
         outcome = "timed out" if found.output == "timeout" else found.test_outcome.value
@@ -91,7 +109,7 @@ class Runner:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/mutation"),
-                        help="folder of the clone")  # fmt: skip
+                        help="folder of a clone and of what tests take")  # fmt: skip
     parser.add_argument("--only", nargs="+", default=(), help="names of mutants to run (again)")
     parser.add_argument("--table", action="store_true", help=f"run nothing, write {PAGE}")
     parser.add_argument("--draw", type=int, metavar="SEED",
@@ -108,13 +126,12 @@ def main() -> None:
         settled = [x.name for x in done.values() if x.killed or x.name in words["equivalent"]]
         chosen = options.only or [x.name for x in sample if x.name not in settled]
         results = RESULTS.resolve()
-        path = options.out.resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clone(path)
-        home = os.getcwd()
-        os.chdir(path)
-        os.environ["PYTHONPATH"] = str(path)  # for the processes that tests start
-        runner = Runner(load("config.toml"))
+        out, home = options.out.resolve(), os.getcwd()
+        out.mkdir(parents=True, exist_ok=True)
+        commit = clone(out / "clone")
+        os.chdir(out / "clone")
+        os.environ["PYTHONPATH"] = os.getcwd()  # for the processes that tests start
+        runner = Runner(commit, out / "unmutated.tsv")
         for mutant in sample:
             if mutant.name in chosen:
                 begun = time.monotonic()
