@@ -9,6 +9,8 @@ import argparse
 import csv
 import os
 import pathlib
+import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -26,7 +28,9 @@ from .table import HEADER, Result, last_results, table
 FOLDER = pathlib.Path("tests/mutation")
 SAMPLE, RESULTS = FOLDER / "sample.tsv", FOLDER / "results.tsv"
 PAGE = pathlib.Path("docs/mutation_results.md")
-LEAST_SECONDS, TIMES = 60, 3
+# Limits are of a processor's time, which other work on the machine does not change; a mutant that
+# waits for ever is ended after half an hour.
+LEAST_SECONDS, TIMES, MOST_SECONDS = 60, 3, 1800
 
 
 def load(name: str) -> dict[str, Any]:
@@ -56,14 +60,25 @@ def clone(path: pathlib.Path) -> str:
     ).stdout.strip()
 
 
-def command(arguments: Sequence[str]) -> str:
+def command(arguments: Sequence[str], seconds: int | None = None) -> str:
+    """The command of a run of pytest that may take so many seconds of a processor."""
     options = ["-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider"]
-    return shlex.join([sys.executable, *options, *arguments])
+    run = shlex.join([sys.executable, *options, *arguments])
+    return run if seconds is None else shlex.join(["sh", "-c", f"ulimit -t {seconds}; exec {run}"])
+
+
+def noticed_by(output: str) -> str:
+    """The test that failed, or what else ended a run."""
+    lines = [x for x in output.split("\n") if x.startswith(("FAILED ", "ERROR "))]
+    if lines:
+        return lines[0].split(" ", 1)[1].split(" - ")[0]
+    error = re.search(r"^(?:E +)?(\w+(?:Error|Exception)\b.*)", output, re.MULTILINE)
+    return error[1][:80] if error else "the limit of time"
 
 
 class Runner:
     """Tests of mutants in the current folder, a clone of `commit`. The file `unmutated` keeps the
-    seconds of the test files that have passed without a mutant."""
+    seconds of a processor of the test files that have passed without a mutant."""
 
     def __init__(self, commit: str, unmutated: pathlib.Path):
         self.config = load("config.toml")
@@ -72,8 +87,9 @@ class Runner:
             write(unmutated, [("commit", "tests", "seconds")])
         self.seconds = {(x, tests): float(y) for x, tests, y in rows_of(unmutated)}
 
-    def limit(self, arguments: Sequence[str]) -> float:
-        """Seconds that a mutant may take: a minute and three times what its tests take without it.
+    def limit(self, arguments: Sequence[str]) -> int:
+        """Seconds of a processor that a mutant may take: a minute and three times what its tests
+        take without it.
 
         **Raises:** `SystemExit` if they fail without it.
         """
@@ -84,26 +100,28 @@ class Runner:
                 continue
             key = (self.commit, shlex.join([tests, *options]))
             if key not in self.seconds:
-                begun = time.monotonic()
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
                 result = mutate_and_test((), command([tests, *options]), None)
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
                 if result.test_outcome is not TestOutcome.SURVIVED:
                     raise SystemExit(f"{key[1]} fails unmutated\n{result.output}")
-                self.seconds[key] = time.monotonic() - begun
-                write(self.path, [(*key, self.seconds[key])], "a")
+                self.seconds[key] = after.ru_utime - before.ru_utime
+                write(self.path, [(*key, f"{self.seconds[key]:.0f}")], "a")
             total += self.seconds[key]
-        return LEAST_SECONDS + TIMES * total
+        return LEAST_SECONDS + round(TIMES * total)
 
     def result(self, mutant: Mutant) -> Result:
         spec = find(mutant, self.config)
         if spec is None:
-            return Result(mutant.name, "", "gone")
+            return Result(mutant.name, "", "gone", "")
         module = str(spec.module_path)
         tests = next(owners[module] for owners in self.config.values() if module in owners)
-        found = mutate_and_test((spec,), command(tests), self.limit(tests))
-        if found.test_outcome is None or found.test_outcome is TestOutcome.INCOMPETENT:
+        found = mutate_and_test((spec,), command(tests, self.limit(tests)), MOST_SECONDS)
+        if found.test_outcome is TestOutcome.SURVIVED:
+            return Result(mutant.name, module, "survived", "")
+        if found.test_outcome is not TestOutcome.KILLED:
             raise SystemExit(f"{mutant.name} could not be run: {found.output}")
-        outcome = "timed out" if found.output == "timeout" else found.test_outcome.value
-        return Result(mutant.name, module, outcome)
+        return Result(mutant.name, module, "killed", noticed_by(found.output or ""))
 
 
 def main() -> None:
@@ -123,7 +141,9 @@ def main() -> None:
     words = load("words.toml")
     if not options.table:
         done = last_results(Result(*row) for row in rows_of(RESULTS))
-        settled = [x.name for x in done.values() if x.killed or x.name in words["equivalent"]]
+        settled = [
+            x.name for x in done.values() if x.outcome == "killed" or x.name in words["equivalent"]
+        ]
         chosen = options.only or [x.name for x in sample if x.name not in settled]
         results = RESULTS.resolve()
         out, home = options.out.resolve(), os.getcwd()

@@ -13,15 +13,12 @@ HEADER = """# Results of mutation testing
 
 
 class Result(NamedTuple):
-    """What became of a mutant: `killed`, `timed out`, `survived`, or `gone` from the code."""
+    """What became of a mutant: `killed`, by which test; `survived`, or `gone` from the code."""
 
     name: str
     module: str
     outcome: str
-
-    @property
-    def killed(self) -> bool:
-        return self.outcome in ("killed", "timed out")
+    by: str
 
 
 def last_results(results: Iterable[Result]) -> dict[str, Result]:
@@ -39,9 +36,10 @@ def _row(*cells: object) -> str:
 
 def _counts(names: list[str], done: dict[str, Result], equivalent: dict[str, str]) -> list[int]:
     """How many mutants, were killed, are equivalent, survive though they are not."""
-    killed = sum(name in done and done[name].killed for name in names)
+    outcomes = [done[name].outcome if name in done else "not run" for name in names]
+    killed = outcomes.count("killed")
     same = sum(name in equivalent for name in names)
-    survive = sum(name in done and done[name].outcome == "survived" for name in names) - same
+    survive = outcomes.count("survived") - same
     return [len(names), killed, same, survive]
 
 
@@ -76,7 +74,7 @@ def table(
         if mutant.name in equivalent:
             outcomes, word = "equivalent", equivalent[mutant.name]
         else:
-            word = words["test"].get(mutant.name, "")
+            word = words["test"].get(mutant.name, _code(passes[-1].by) if passes else "")
         lines = _code(mutant.before), _code(mutant.after)
         text += _row(f"{mutant.name}<br>{mutant.operator}", place, *lines, outcomes, word)
     return text
