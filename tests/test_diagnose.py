@@ -7,7 +7,6 @@ import math
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -15,7 +14,6 @@ from scipy import integrate, stats
 import qra_jax as qra
 from experiments.calibration import Calibration, calibration_error, covered
 from qra_jax.diagnosis import Diagnosis, TrainingRun, band, diagnose, forecast_run
-from qra_jax.diagnosis._noise import StepNoise
 from qra_jax.diagnosis._rlif import Rewards, contest
 from qra_jax.diagnosis._settle import _WITHIN, future_posteriors
 from qra_jax.diagnosis._solve import Tables
@@ -181,60 +179,6 @@ def test_time_scale_is_recovered():
     assert low < 0.3 < high < 1.5 * low
     assert found.accuracy.low[-1] - 2e-3 < exact.accuracy[-1] < found.accuracy.high[-1] + 2e-3
     assert found.accuracy.high[-1] - found.accuracy.low[-1] < 0.1
-
-
-@pytest.mark.parametrize(
-    "estimator", ["grpo", "reinforce", "maxrl", "rejection", qra.SampledGRPO(redraw=True)]
-)
-def test_noise_by_enumeration(estimator):
-    """Mean and covariance of the estimate of a group, over all outcomes of its three samples."""
-    sampler = qra.SampledGroups(3, estimator=estimator)
-    redraws = estimator == "rejection" or not isinstance(estimator, str)
-    moments, total = [np.zeros(3), np.zeros((3, 3))], 0.0
-    outcomes = list(itertools.product(range(3), (0, 1)))
-    for group in itertools.product(outcomes, repeat=3):
-        rewards = np.array([float(right) for _, right in group])
-        if redraws and (rewards.sum() == 0 or (rewards.sum() == 3 and estimator != "rejection")):
-            continue
-        chance = math.prod(PROBS[r] * (RATES[r] if ok else 1 - RATES[r]) for r, ok in group)
-        advantages = np.asarray(sampler.estimator.advantages(jnp.asarray(rewards)))
-        score = np.array([np.eye(3)[r] - PROBS for r, _ in group])
-        estimate = advantages @ score / 3
-        moments[0] += chance * estimate
-        moments[1] += chance * np.outer(estimate, estimate)
-        total += chance
-    mean = moments[0] / total
-    covariance = moments[1] / total - np.outer(mean, mean)
-    value = PROBS @ RATES
-    kappa, variance, spread = StepNoise(sampler).moments(jnp.asarray(value), jnp.asarray(1 - value))
-    right, wrong = PROBS * RATES / value, PROBS * (1 - RATES) / (1 - value)
-    gap = right - wrong
-    np.testing.assert_allclose(kappa * gap, mean, atol=1e-12)
-    found = variance * np.outer(gap, gap)
-    for factor, p in zip(spread, (right, wrong), strict=True):
-        found += factor * (np.diag(p) - np.outer(p, p))
-    np.testing.assert_allclose(found, covariance, atol=1e-12)
-
-
-def test_noise_has_these_moments():
-    """Sampled steps of two questions have the mean and spread that batches of groups have."""
-    sampler, weights = qra.SampledGroups(4, batch=5), np.array([0.3, 0.7])
-    probs, rates = np.stack([PROBS, PROBS[::-1]]), np.stack([RATES, RATES])
-    step = jax.jit(jax.vmap(StepNoise(sampler).step, (0, None, None, None)))
-    keys = jax.random.split(jax.random.key(4), 20_000)
-    found = np.asarray(step(keys, *map(jnp.asarray, (probs, rates, weights))))
-    value = (probs * rates).sum(axis=1)
-    slope = np.asarray(sampler.utility.slope(jnp.asarray(value), jnp.asarray(1 - value)))
-    drift = weights[:, None] * slope[:, None] * probs * (rates - value[:, None])
-    error = found.std(axis=0) / math.sqrt(len(found))
-    assert np.all(np.abs(found.mean(axis=0) - drift) < 5 * error)
-    np.testing.assert_allclose(found.sum(axis=-1), 0, atol=1e-12)
-    # Where one question is drawn more often, the other is less.
-    between = -np.outer(*drift / weights[:, None]) * weights.prod() / 5
-    sampled = np.cov(found.reshape(-1, 6).T)[:3, 3:]
-    error = np.outer(*found.std(axis=0)) / math.sqrt(len(found))
-    assert np.all(np.abs(sampled - between) < 5 * error)
-    assert np.any(np.abs(sampled) > 5 * error)
 
 
 def test_training_noise_fades_with_the_batch():
@@ -455,6 +399,16 @@ def test_logged_patterns_fit_the_posterior():
     run = TrainingRun(60, logged=np.array([[3.0, 1, 4]]), logged_patterns=np.ones((1, 2)))
     with pytest.raises(ValueError, match="logged_patterns must have 3 columns, got 2"):
         forecast_run(qra.posteriors.pooled_posterior(*counts_of(PROBS, RATES, 100)), run)
+
+
+def test_expected_counts_of_patterns_may_round():
+    """Expected counts need not be whole; a sum that is too large by rounding alone is taken."""
+    used = np.array([[0.1, 0.2, 0.3]])  # their sum is 0.6000000000000001
+    assert used.sum() > 0.6
+    run = TrainingRun(60, logged=np.array([[3.0, 0.5, 0.6]]), logged_patterns=used)
+    np.testing.assert_array_equal(run.plan().patterns, used)
+    with pytest.raises(ValueError, match="logged samples - logged_patterns must be at least 0"):
+        TrainingRun(60, logged=np.array([[3.0, 0.5, 0.6]]), logged_patterns=used + 1e-6)
 
 
 @pytest.mark.parametrize(
