@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CODE = [
     path
-    for folder in ("qra_jax", "experiments", "benchmarks", "tests")
+    for folder in ("qra_jax", "experiments", "benchmarks")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]

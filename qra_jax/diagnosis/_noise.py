@@ -1,6 +1,6 @@
 r"""Training from sampled groups, as steps with normal noise of the same mean and covariance.
 
-Source: derived in docs.
+Source: derived in docs/derivations.md#the-noise-of-sampled-groups.
 """
 
 import equinox as eqx
@@ -27,7 +27,7 @@ class StepNoise(eqx.Module):
 
     **Raises:** `ValueError` for more epochs: their samples are not fresh.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#the-noise-of-sampled-groups.
     """
 
     of_right: Float[Array, " S"]

@@ -312,7 +312,7 @@ def design_sft(
         print(design.mixture, design.duration, design.log_gain_over_nothing)
         ```
 
-    Source: arXiv 2506.04695 v1 (SFT before RLVR); derived in docs.
+    Source: arXiv 2506.04695 v1 (SFT before RLVR); derived in docs/design.md#the-problem.
     """
     task, rates = as_task(
         pattern_probs, success_rates, available, utility, budget, floor, eps, cost

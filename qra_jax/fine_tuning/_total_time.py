@@ -227,7 +227,8 @@ def log_total_time(
         print(qra.fine_tuning.log_total_time(*start, [1.0, 0.0, 0.0], 3.0))
         ```
 
-    Source: arXiv 2506.04695 v1 (SFT before RLVR); derived in docs.
+    Source: arXiv 2506.04695 v1 (SFT before RLVR); derived in
+    docs/derivations.md#the-flow-of-supervised-fine-tuning.
     """
     task, _ = as_task(pattern_probs, success_rates, None, utility, 0.0, 0.0, eps, cost)
     dtype = task.logits.dtype

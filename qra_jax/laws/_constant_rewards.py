@@ -235,7 +235,7 @@ def value_tail_law(
         print(law.value, law.relative_error)  # 2/3, and how far t (R_* - V) is from it by then
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#tails.
     """
     return _value_tail(policy, check_law(policy, flow), _check_time(log_time))
 
@@ -265,7 +265,7 @@ def pattern_tail_law(
         print(qra.laws.pattern_tail_law(policy, problem).value)  # (1/0.2 + 1/0.8) / 3
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#tails.
     """
     return _pattern_tail(policy, check_law(policy, flow), _check_time(log_time))
 
@@ -297,7 +297,7 @@ def log_convergence_time_law(
         print(law.value, qra.log_convergence_time(policy, problem, 1e-9))
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#tails.
     """
     flow = check_law(policy, flow)
     require_all(eps, lambda e: (e > 0) & (e < 1), "eps", "lie strictly between 0 and 1")
@@ -335,6 +335,6 @@ def log_entanglement_time_law(policy: AbstractPolicy, flow: GradientFlow | Probl
         print(jnp.exp(law.value), law.relative_error)  # 87.5, 0.075; exactly it is 94.305
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#the-entanglement-law.
     """
     return _entanglement(policy, check_law(policy, flow))

@@ -100,7 +100,7 @@ def two_pattern_log_odds(
         print(jax.nn.sigmoid(qra.laws.two_pattern_log_odds(policy, problem, 25.0).value))
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#two-patterns.
     """
     flow = check_law(policy, flow)
     require_all(log_time, lambda x: x < jnp.inf, "log_time", "be below inf and not NaN")
@@ -130,7 +130,7 @@ def log_two_pattern_time(
         print(qra.laws.log_two_pattern_time(policy, problem, 0.0).value)  # equal odds
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#two-patterns.
     """
     flow = check_law(policy, flow)
     require_all(log_odds, lambda x: x == x, "log_odds", "not be NaN")

@@ -54,7 +54,7 @@ def log_marginal(
 
     **Arguments:** `counts`; `concentrations`: $s\,m$, 0 where there is no category.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#posteriors-of-counts.
     """
     total = jnp.sum(concentrations)
     some = counts > 0
@@ -82,7 +82,7 @@ def hierarchy(
 
     **Arguments:** `key`; `counts`; `base`: $\alpha$ of each category, 0 for none; `particles`: P.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#posteriors-of-counts.
     """
     dtype, exists = counts.dtype, base > 0
     grid = jnp.asarray(STRENGTHS, dtype)

@@ -36,7 +36,7 @@ def as_tokens(
         print(qra.log_entanglement_time(tokens, flow))  # log of 94.305
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#policies-over-tokens.
     """
     policy = having(policy, AbstractTablePolicy, "to be written as tokens")
     questions, patterns, answers = policy.answer_logits.shape

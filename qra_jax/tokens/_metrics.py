@@ -28,7 +28,7 @@ def position_entropy(policy: MarkovPolicy) -> Float[Array, "Q L"]:
     **Returns:** `(Q, L)` in nats; with contexts of one token their sum over positions is the
     entropy of the sequence.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#policies-over-tokens.
     """
     columns = policy.log_columns()
     possible = columns > -jnp.inf
@@ -50,7 +50,7 @@ def position_change(
 
     **Raises:** `ValueError` if the policies differ in shape or the kind is unknown.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#policies-over-tokens.
     """
     return _over_contexts(policy, _column_change(policy, reference, kind))
 
@@ -187,7 +187,7 @@ def critical_tokens(
 
     **Raises:** `ValueError` if the policies differ in shape, or an argument is out of range.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#policies-over-tokens.
     """
     level = as_share(share, "share")
     visits = jnp.sum(policy.visits(), axis=0)

@@ -272,7 +272,7 @@ class Exact(AbstractMethod):
         print(qra.log_entanglement_time(policy, problem, method=qra.Exact()))
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/exact.md#the-orbit.
     """
 
     tol: float = eqx.field(static=True)

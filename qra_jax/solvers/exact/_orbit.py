@@ -2,7 +2,7 @@ r"""The orbit of a flow with constant pattern rewards, and its points.
 
 With $x_i = e^{-\theta_i}$ and $d\tau = dt / \sum_i 1/x_i$ the flow $\dot\theta_i = \pi_i (R_i - V)$
 is $x_i(\tau) = x_i(0) - R_i \tau + c(\tau)$, $\prod_i x_i$ constant. Everything here is for one
-question. Source: derived in docs.
+question. Source: derived in docs/exact.md#the-orbit.
 """
 
 import functools
