@@ -1,8 +1,13 @@
-"""Differences of floating-point numbers that rounding alone may have made."""
+"""Floating-point numbers: differences that rounding alone may have made, logarithms at 0."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+
+def safe_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`log x`; `-inf` with derivative 0 where x is not above 0."""
+    return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), -jnp.inf)
 
 
 def rounding(values: Float[Array, "..."]) -> float:

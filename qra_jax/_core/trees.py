@@ -16,6 +16,12 @@ def chosen(which: Bool[Array, ""], this: PyTree, other: PyTree) -> PyTree:
     return jtu.tree_map(lambda x, y: jnp.where(which, x, y), this, other)
 
 
+def held(tree: PyTree) -> PyTree:
+    """`stop_gradient` of a tree that holds other things than arrays as well."""
+    arrays, rest = eqx.partition(tree, eqx.is_inexact_array)
+    return eqx.combine(jax.lax.stop_gradient(arrays), rest)
+
+
 def in_groups(function: Callable[[Array], PyTree], inputs: Array, width: int) -> PyTree:
     """`jax.vmap(function)(inputs)`, so many at a time: each waits for the slowest beside it only.
 
@@ -42,12 +48,16 @@ def all_usable(tree: PyTree) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(leaf < jnp.inf) for leaf in leaves]))
 
 
+def largest(tree: PyTree) -> Scalar:
+    """The size of the largest entry."""
+    return jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jtu.tree_leaves(tree)]))
+
+
 def unit_and_log_norm(tree: PyTree) -> tuple[PyTree, Scalar]:
     """The direction and the logarithm of the length, free of underflow in the squares."""
-    leaves = jtu.tree_leaves(tree)
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
-    tiny = jnp.finfo(largest.dtype).tiny
-    scale = jax.lax.stop_gradient(jnp.maximum(largest, tiny))
+    leaves, most = jtu.tree_leaves(tree), largest(tree)
+    tiny = jnp.finfo(most.dtype).tiny
+    scale = jax.lax.stop_gradient(jnp.maximum(most, tiny))
     square = sum(jnp.sum((leaf / scale) ** 2) for leaf in leaves)
     norm = jnp.sqrt(jnp.where(square > 0, square, 1))
     unit = jtu.tree_map(lambda leaf: leaf / scale / norm, tree)

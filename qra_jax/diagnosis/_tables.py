@@ -1,13 +1,14 @@
 """Tables of a diagnosis that come straight from counts."""
 
-import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jax.scipy.special import betainc, betaln
+from jaxtyping import Array, Float
 
+from .._core.roots import newton_in_bracket
 from ..posteriors._posteriors import Prior
 from ._result import PassAtKEstimate, StuckQuestion, band
 from ._solve import Tables
@@ -67,21 +68,26 @@ def stuck_questions(
         at = int(right[index] > 0)
         # Of the other outcome none was seen: the 95 % point of its Beta posterior.
         mine, others = (prior.right, prior.wrong)[:: 1 if at == 0 else -1]
-        bound = _beta_quantile(0.95, mine, others + float(number[index]))
+        bound = float(_beta_quantile(0.95, mine, others + float(number[index])))
         found.append(
             StuckQuestion(names[index], at, int(number[index]), 1 - bound if at else bound)
         )
     return tuple(sorted(found, key=lambda q: (q.at, -q.samples)))
 
 
-@functools.cache
-def _beta_quantile(level: float, a: float, b: float) -> float:
-    """By bisection of the incomplete beta function."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if float(jax.scipy.special.betainc(a, b, jnp.asarray(middle))) < level:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+@jax.jit
+def _beta_quantile(level: float, a: float, b: float) -> Float[Array, ""]:
+    """Where the incomplete beta function has a level strictly between 0 and 1."""
+
+    def look(x, aux):
+        slope = jnp.exp((a - 1) * jnp.log(x) + (b - 1) * jnp.log1p(-x) - betaln(a, b))
+        return betainc(a, b, x) - level, slope, aux
+
+    ends = jnp.zeros(()), jnp.ones(())
+    eps = float(jnp.finfo(ends[0].dtype).eps)
+    start = a / (a + b) * ends[1]
+
+    def close(x):
+        return 64 * eps * x
+
+    return newton_in_bracket(look, start, ends, close, narrow=close).root

@@ -3,13 +3,13 @@
 from ._attractors import Attractors as Attractors
 from ._basins import Basins as Basins
 from ._basins import basins as basins
-from ._continuation import Branch as Branch
-from ._continuation import Special as Special
+from ._branch import Branch as Branch
+from ._branch import Special as Special
 from ._continuation import continue_fixed_point as continue_fixed_point
 from ._field import simplex_velocity as simplex_velocity
 from ._fixed_points import FixedPoints as FixedPoints
-from ._fixed_points import Stability as Stability
 from ._fixed_points import fixed_points as fixed_points
+from ._stability import Stability as Stability
 from ._starts import random_starts as random_starts
 from ._starts import simplex_grid as simplex_grid
 

@@ -1,4 +1,4 @@
-"""Points of rest that attract: from the whole simplex, or from a face of it."""
+"""Fixed points that attract: from the whole simplex, or from a face of it."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,13 +8,14 @@ from jaxtyping import Array, Bool, Float, Int
 from .._core.checks import require
 from .._core.floats import snapped_difference
 from ._field import PatternField
-from ._fixed_points import FixedPoints, fixed_points, outward
+from ._fixed_points import FixedPoints, fixed_points
+from ._stability import outward
 
 _MANY = 10  # patterns up to which all faces are searched for attractors
 
 
 class Attractors(eqx.Module):
-    """Points of rest that attract on their own face, `(M,)` of them.
+    """Fixed points that attract on their own face, `(M,)` of them.
 
     - `pattern_probs`: `(M, R)`, 0 outside the point's face.
     - `face`: `(M, R)`, the patterns that are there.
@@ -60,7 +61,7 @@ def _from_values(field: PatternField) -> Attractors:
 
 @eqx.filter_jit
 def _from_points(field: PatternField, found: FixedPoints, most: int) -> Attractors:
-    """Of all points of rest those that attract on their own face, at most `most`; first those that
+    """Of all fixed points those that attract on their own face, at most `most`; first those that
     attract from everywhere."""
     exists = field.exists
     absent = exists[None] & ~found.face

@@ -1,4 +1,7 @@
-"""The flow of one question's patterns as a vector field on their probability simplex."""
+"""The flow of one question's patterns as a vector field on their probability simplex.
+
+(F1): docs/derivations.md#fixed-points-and-their-spectra.
+"""
 
 from typing import Any
 
@@ -55,7 +58,7 @@ class PatternField(eqx.Module):
 
     def pull(self, log_probs: Float[Array, " R"]) -> Float[Array, " R"]:
         r"""$(\partial J / \partial \theta_r) / \pi_r$, the advantage of each pattern as the
-        objective sees it: 0 for all patterns that are there, at a point of rest."""
+        objective sees it: 0 for all patterns that are there, at a fixed point."""
         natural = eqx.tree_at(lambda flow: flow.geometry, self.flow, Natural())
         return self._velocity(natural, log_probs)
 
@@ -64,10 +67,29 @@ class PatternField(eqx.Module):
         velocity = self.logit_velocity(log_probs)
         return velocity - jnp.sum(jnp.exp(jax.nn.log_softmax(log_probs)) * velocity)
 
+    def equations(self, mask: Bool[Array, " R"], logits: Float[Array, " R"]) -> Float[Array, " R"]:
+        """(F1): what is 0 at a fixed point of a face with normalised `logits`, as many equations as
+        unknowns: the pulls on its patterns, whose mean is 0 by itself, and the normalisation."""
+        total = jax.nn.logsumexp(jnp.where(mask, logits, -jnp.inf))
+        pulls = self.pull(jnp.where(mask, logits, -jnp.inf) - total)
+        return jnp.where(mask, pulls + total, logits)
+
+    @property
+    def rounding(self) -> Float[Array, ""]:
+        """Rounding errors of a pull of rewards of order 1."""
+        dtype = self.policy.pattern_logits.dtype
+        weight = self.flow.problem.weights[self.question].astype(dtype)
+        return jnp.finfo(dtype).eps * weight
+
     def _velocity(self, flow: GradientFlow, log_probs: Float[Array, " R"]) -> Float[Array, " R"]:
         params, frozen = flow.split(self.at(log_probs))
         moved: Any = flow.velocity(params, frozen, self.reference)
         return moved.pattern_logits[self.question]
+
+
+def on_face(mask: Bool[Array, " R"], logits: Float[Array, " R"]) -> Float[Array, " R"]:
+    """Log-probabilities on a face."""
+    return jax.nn.log_softmax(jnp.where(mask, logits, -jnp.inf))
 
 
 def pattern_field(

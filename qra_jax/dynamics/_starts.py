@@ -27,7 +27,7 @@ def simplex_grid(num_patterns: int, resolution: int) -> Float[np.ndarray, "N R"]
 
 
 def random_starts(
-    key: Array, num_patterns: int, number: int, concentration: ArrayLike = 1.0
+    key: Array, num_patterns: int, number: int, *, concentration: ArrayLike = 1.0
 ) -> Float[Array, "N R"]:
     r"""Independent starts from a Dirichlet distribution on the simplex,
     $p(\pi) \propto \prod_r \pi_r^{\alpha_r - 1}$.

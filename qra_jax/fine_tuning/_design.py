@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._core.checks import as_float, is_concrete, require_all, whole
+from .._core.trees import chosen, where_usable
 from .._core.types import Scalar
 from ..flows._status import Status
 from ..objectives._utilities import AbstractUtility
@@ -168,9 +169,7 @@ def _best_duration(task: Task, mixture, limit, guess) -> tuple[_Found, _Found, _
         found = jax.vmap(look)(grid)
         at = jnp.argmin(found.score)
         this = _take(found, at)
-        best = jax.tree_util.tree_map(
-            lambda new, old: jnp.where(this.score < best.score, new, old), this, best
-        )
+        best = chosen(this.score < best.score, this, best)
         low, high = grid[jnp.maximum(at - 1, 0)], grid[jnp.minimum(at + 1, _GRID - 1)]
         grid = low + (high - low) * jnp.linspace(0, 1, _GRID, dtype=dtype)
         return (grid, best), (_take(found, 0), _take(found, -1))
@@ -243,11 +242,7 @@ def _design(
         ),
         status=jnp.where(valid, status, Status.INVALID_INPUT).astype(jnp.int32),
     )
-
-    def masked(x):
-        return jnp.where(valid, x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x
-
-    return jax.lax.stop_gradient(jax.tree_util.tree_map(masked, design))
+    return jax.lax.stop_gradient(where_usable(valid, design, jnp.nan))
 
 
 def _best_pattern(task: Task, rates: Float[Array, "D R"]) -> Int[Array, ""]:

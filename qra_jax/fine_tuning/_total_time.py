@@ -7,10 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix as optx
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._core.checks import as_float, as_scalar, check_probabilities, is_concrete, require
+from .._core.floats import safe_log
+from .._core.roots import newton_in_bracket
+from .._core.trees import largest
 from .._core.types import Scalar
 from ..flows._flow import GradientFlow
 from ..objectives._objective import Objective
@@ -22,7 +24,7 @@ from ..times._times import convergence
 
 _MOST_STEPS = 4096
 _PIECES = 16  # of the way to the longest duration, looked at for the floor
-_NEWTON = 8
+_LOOKS = 8  # for the floor, within one of them
 
 
 class Task(eqx.Module):
@@ -72,9 +74,7 @@ class Task(eqx.Module):
         return jnp.mean(jnp.logaddexp(jnp.log1p(self.cost * duration), log_rl_time))
 
     def log_total(self, duration: Scalar, log_rl_time: Float[Array, " D"]) -> Float[Array, " D"]:
-        spent = self.cost * duration
-        log_spent = jnp.where(spent > 0, jnp.log(jnp.where(spent > 0, spent, 1)), -jnp.inf)
-        return jnp.logaddexp(log_spent, log_rl_time)
+        return jnp.logaddexp(safe_log(self.cost * duration), log_rl_time)
 
 
 def as_task(pattern_probs, success_rates, available, utility, budget, floor, eps, cost):
@@ -118,9 +118,7 @@ def _solve(task: Task, mixture, start, duration) -> diffrax.Solution:
         dt0=1 / jnp.maximum(1, jax.lax.stop_gradient(duration)),
         y0=jnp.zeros_like(start),
         args=(start, mixture, duration),
-        stepsize_controller=diffrax.PIDController(
-            rtol=tolerance, atol=tolerance, norm=optx.max_norm
-        ),
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance, norm=largest),
         max_steps=_MOST_STEPS,
         throw=False,
     )
@@ -155,24 +153,20 @@ def longest(task: Task, mixture: Float[Array, " R"]) -> Longest:
     before = jnp.where(first > 0, rows[first - 1], task.logits)
     start, width = ends[first], jnp.where(met, ends[first + 1] - ends[first], 0)
 
-    # Newton's method, or bisection where that leaves the bracket, always from its beginning: SFT
-    # forgets errors forwards, and magnifies them backwards.
-    def improve(carry, _):
-        low, high, duration = carry
+    # Always from where the bracket begins: SFT forgets errors forwards,
+    # and magnifies them backwards.
+    def look(duration, aux):
         logits = tuned(task, mixture, before, duration)
         value, slope = jax.jvp(task.entropy, (logits,), (task.velocity(mixture, logits),))
-        inside = value >= task.floor
-        low, high = jnp.where(inside, duration, low), jnp.where(inside, high, duration)
-        newton = duration - (value - task.floor) / jnp.where(slope < 0, slope, -1)
-        usable = (slope < 0) & (newton > low) & (newton < high)
-        new = jnp.where(usable, newton, low + (high - low) / 2)
-        return (low, high, new), jnp.where(jnp.abs(value - task.floor) < close, duration, low)
+        return task.floor - value, -slope, aux
 
-    close = 1e-9 if dtype == jnp.float64 else 1e-5
-    begin = jnp.zeros_like(width), width, width
-    _, found = jax.lax.scan(improve, begin, length=_NEWTON)
+    small = 1e-9 if dtype == jnp.float64 else 1e-5
+    bracket = jnp.zeros_like(width), width
+    found = newton_in_bracket(look, width, bracket, lambda _: small, wanted=met, most=_LOOKS)
+    # The low end of the bracket keeps the floor, whatever has become of the search.
+    within = jnp.where(found.arrived, found.root, found.low)
     failed = jnp.any(jnp.isnan(rows))
-    duration = jnp.where(met, start + found[-1], task.budget)
+    duration = jnp.where(met, start + within, task.budget)
     return Longest(jnp.where(failed, jnp.nan, duration), met)
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from .._core.checks import as_float, check_probabilities, require, require_all
-from .._core.floats import snapped_difference
+from .._core.floats import safe_log, snapped_difference
 from .._core.types import Scalar
 from ..objectives._rewards import AbstractReward, Verifiable
 from ..policies._policy import AbstractPolicy, having
@@ -240,9 +240,7 @@ class ValuePasses(AbstractEvent):
         nothing = jax.lax.stop_gradient(jnp.max(logits)) - 1e4
 
         def log_side(amount):
-            there = amount > 0
-            terms = jnp.where(there, logits + jnp.log(jnp.where(there, amount, 1)), -jnp.inf)
-            return jax.nn.logsumexp(jnp.append(terms, nothing))
+            return jax.nn.logsumexp(jnp.append(logits + safe_log(amount), nothing))
 
         ahead = jnp.where(jnp.any(above > 0), log_side(above) - log_side(-above), -1)
         return jnp.where(self.past, 1, ahead)

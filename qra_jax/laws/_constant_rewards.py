@@ -8,11 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._core.checks import as_float, require_all
-from .._core.floats import snapped_difference
+from .._core.floats import safe_log, snapped_difference
 from ..flows._flow import GradientFlow
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
-from ..policies._tabular import log_of_probability
 from ..times._regime import Regime
 from ._law import Law, LawStart, check_law, count, first, law_start, total
 
@@ -173,7 +172,7 @@ def _entanglement(policy: AbstractPolicy, flow: GradientFlow) -> Law:
     second = total(misleading, start.values)
     lead = jnp.where(defined, total(land.best, start.values) - second, 1)
     gaps = jnp.where(others, snapped_difference(second[:, None], start.values), 1)
-    log_gaps = log_of_probability(gaps)  # -inf for a tie
+    log_gaps = safe_log(gaps)  # -inf for a tie
 
     number = jnp.maximum(count(land.exists), 3).astype(log_probs.dtype)  # K
     log_share = jnp.log1p(-1 / (number - 1))

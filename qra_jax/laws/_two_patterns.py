@@ -6,11 +6,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._core.checks import as_float, require_all
-from .._core.floats import snapped_difference
+from .._core.floats import safe_log, snapped_difference
+from .._core.roots import root_in_bracket
 from ..flows._flow import GradientFlow
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
-from ..policies._tabular import log_of_probability
 from ._law import Law, LawStart, check_law, count, first, law_start, total
 
 
@@ -25,7 +25,7 @@ def _pair(
     pair = land.valid & (count(land.exists) == 2)
     odds = total(ahead, start.log_probs) - total(behind, start.log_probs)
     gap = snapped_difference(total(ahead, start.values), total(behind, start.values))
-    log_speed = log_of_probability(jnp.where(pair & start.moves, gap, 0)) + start.log_weight
+    log_speed = safe_log(jnp.where(pair & start.moves, gap, 0)) + start.log_weight
     return start, pair, jnp.where(pair, odds, 0), log_speed
 
 
@@ -35,21 +35,6 @@ def _law(pair: Bool[Array, " Q"], value: Float[Array, " Q"]) -> Law:
         valid=pair,
         relative_error=jnp.where(pair, jnp.zeros_like(value), jnp.nan),
     )
-
-
-def _root(log_level: Float[Array, " Q"]) -> Float[Array, " Q"]:
-    """The root d >= 0 of `d + sinh d = exp(log_level)`, by Newton's iteration.
-
-    From arsinh of the level, where the function is convex and above its root: 8 steps reach
-    rounding from everywhere.
-    """
-    near = jnp.arcsinh(jnp.exp(jnp.minimum(log_level, 20)))
-    d = jnp.where(log_level < 20, near, log_level + jnp.log(2))
-    for _ in range(8):
-        decay = jnp.exp(-d)
-        excess = d * decay - jnp.expm1(-2 * d) / 2 - jnp.exp(log_level - d)
-        d = d - excess / (decay + (1 + decay**2) / 2)
-    return d
 
 
 @eqx.filter_jit
@@ -64,14 +49,16 @@ def _log_odds(policy: AbstractPolicy, flow: GradientFlow, log_time: Array) -> La
 
     target = level(odds) + jnp.exp(log_way - unit)
 
-    def search(_, guess):
-        return jnp.sign(target) * _root(log_of_probability(jnp.abs(target)) + unit)
-
-    def invert(linear, change):
-        slope = linear(jnp.ones_like(change))
-        return jnp.where(slope > 0, change / jnp.where(slope > 0, slope, 1), 0)
-
-    found = jax.lax.custom_root(lambda x: level(x) - target, odds, search, invert)
+    # From arsinh of the level, where the function is convex and above its root: Newton's iteration
+    # then descends to it, in at most 8 steps from everywhere. Small roots keep all their digits.
+    log_level = safe_log(jnp.abs(target)) + unit
+    near = jnp.arcsinh(jnp.exp(jnp.minimum(log_level, 20)))
+    start = jnp.sign(target) * jnp.where(log_level < 20, near, log_level + jnp.log(2))
+    bracket = jnp.minimum(start, 0), jnp.maximum(start, 0)
+    tiny = 4 * float(jnp.finfo(start.dtype).eps)
+    found, _ = root_in_bracket(
+        lambda x: level(x) - target, start, bracket, lambda x: tiny * jnp.abs(x)
+    )
     return _law(pair, found)
 
 

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import matplotlib.colors
+import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from jaxtyping import ArrayLike
@@ -19,7 +20,8 @@ from .._core.checks import require, whole
 from ..dynamics._attractors import Attractors, known_attractors
 from ..dynamics._basins import basins
 from ..dynamics._field import PatternField, log_probs_of, pattern_field, simplex_velocity
-from ..dynamics._fixed_points import FixedPoints, Stability, fixed_points
+from ..dynamics._fixed_points import FixedPoints, fixed_points
+from ..dynamics._stability import Stability
 from ..flows._events import Approaches, TimeReached
 from ..flows._flow import GradientFlow
 from ..policies._policy import AbstractPolicy
@@ -98,7 +100,7 @@ def portrait(
       within 0.002 of an attractor before.
     - `resolution`: points of the field along each side, at least 2.
     - `basin_resolution`: basins are coloured in this number squared of triangles; none if 0.
-    - `points`: the points of rest, if they are known.
+    - `points`: the fixed points, if they are known.
     - `method`: of `basins`.
 
     **Returns:** a `Dataset` with `flow_x`, `flow_y` (y, x), `point_prob` (point, pattern),
@@ -238,7 +240,7 @@ def simplex_stream(
 
 
 def simplex_points(ax: Axes, pattern_probs: np.ndarray, kinds: np.ndarray) -> None:
-    """Points of rest: filled discs for sinks, half-filled diamonds for saddles, open discs for
+    """Fixed points: filled discs for sinks, half-filled diamonds for saddles, open discs for
     sources, open squares for degenerate ones."""
     for probs, kind in zip(pattern_probs, kinds, strict=True):
         if kind >= 0:
@@ -260,7 +262,7 @@ def _mark(marker: str, fill: str) -> dict[str, Any]:
 
 
 def point_legend(kinds: np.ndarray) -> list[Line2D]:
-    """Legend entries of the kinds of points of rest that occur in `kinds`."""
+    """Legend entries of the kinds of fixed points that occur in `kinds`."""
     return [
         Line2D([], [], label=label, **_mark(marker, fill))
         for kind, (marker, fill, label) in _MARKS.items()
@@ -320,7 +322,7 @@ def basin_legend(names: Sequence[str], winners: np.ndarray) -> list[Patch]:
 def draw_portrait(
     ax: Axes, data: xr.Dataset, *, vmin: float | None = None, vmax: float | None = None
 ) -> LineCollection:
-    """Draw the data of `portrait`: basins, stream lines, paths, points of rest.
+    """Draw the data of `portrait`: basins, stream lines, paths, fixed points.
 
     **Arguments:** `vmin`, `vmax`: log10 times at the ends of the paths' colours, those of the data
     if not given.
@@ -342,17 +344,18 @@ def draw_portrait(
 
 
 def phase_portrait(
-    ax: Axes,
     policy: AbstractPolicy,
     flow: GradientFlow | Problem,
     *,
+    ax: Axes | None = None,
     colour_bar: bool = True,
     legend: bool = True,
     **settings,
 ) -> xr.Dataset:
     """Compute the phase portrait of a flow on three patterns, and draw it.
 
-    **Arguments:** `ax`; the others as for `portrait`.
+    **Arguments:** `ax`: the current axes if not given; `colour_bar`, `legend`: whether to draw one;
+    the others as for `portrait`.
 
     **Returns:** the data, which `draw_portrait` draws again without computing.
 
@@ -366,10 +369,12 @@ def phase_portrait(
         from qra_jax import plot
         policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
         with plot.style():
-            plot.phase_portrait(plt.gca(), policy, problem, basin_resolution=20)
+            plot.phase_portrait(policy, problem, basin_resolution=20)
+            plt.savefig("portrait.png")
         ```
     """
     data = portrait(policy, flow, **settings)
+    ax = plt.gca() if ax is None else ax
     paths = draw_portrait(ax, data)
     if colour_bar:
         ax.figure.colorbar(paths, ax=ax, label=r"$\log_{10}$ time (1/reward)", shrink=0.8)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from .._core.checks import as_float, check_probabilities, is_concrete, require, require_all
+from .._core.floats import safe_log
 from ._policy import Part
 from ._problem import Problem
 from ._two_stage import AbstractTablePolicy
@@ -108,9 +109,7 @@ class TabularPolicy(AbstractTablePolicy):
 
 def log_of_probability(probs: Float[Array, "..."]) -> Float[Array, "..."]:
     """`log p`, `-inf` with gradient 0 at p = 0 and NaN below it."""
-    positive = probs > 0
-    other = jnp.where(probs == 0, -jnp.inf, jnp.nan)
-    return jnp.where(positive, jnp.log(jnp.where(positive, probs, 1)), other)
+    return jnp.where(probs >= 0, safe_log(probs), jnp.nan)
 
 
 def two_stage(pattern_probs: ArrayLike, success_rates: ArrayLike) -> tuple[TabularPolicy, Problem]:

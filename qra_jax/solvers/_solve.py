@@ -95,7 +95,7 @@ def solve_flow(
     **Returns:** a `Trajectory`; how the solve ended is in its `status`, it never raises for that.
 
     **Raises:** `ValueError` if neither `log_times` nor `until` is given and the flow has no
-    interior point of rest, if `log_times` are not in order, or if policy, problem and objective
+    interior fixed point, if `log_times` are not in order, or if policy, problem and objective
     do not fit together.
 
     ??? example

@@ -23,7 +23,7 @@ CERTAIN = qra.RLIF(qra.objectives.SequenceProbability())
 
 @functools.cache
 def symmetric():
-    """Three patterns alike under sequence probability, and the points of rest of that."""
+    """Three patterns alike under sequence probability, and the fixed points of that."""
     policy, problem = qra.two_stage(jnp.full(3, 1 / 3), jnp.full(3, 0.9))
     flow = qra.GradientFlow(CERTAIN, problem)
     return policy, flow, qra.fixed_points(policy, flow, starts=6)

@@ -1,4 +1,4 @@
-"""Branches of points of rest along a parameter, against closed forms and scans of one equation."""
+"""Branches of fixed points along a parameter, against closed forms and scans of one equation."""
 
 import equinox as eqx
 import jax
@@ -35,7 +35,7 @@ class Curve(eqx.Module):
         policy, family = self.family()
         ends = self.bounds[0], self.bounds[1]
         return qra.dynamics.continue_fixed_point(
-            policy, family, self.probs, self.value, bounds=ends, direction=self.direction,
+            policy, family, self.probs, value=self.value, bounds=ends, direction=self.direction,
             step=0.5, max_steps=ROWS, **options,
         )  # fmt: skip
 
@@ -235,7 +235,7 @@ def follow_alone(reward, ref, rates, probs, value, bounds) -> qra.dynamics.Branc
         return qra.GradientFlow(qra.RLIF(reward, jnp.exp(log_beta)), problem)
 
     return qra.dynamics.continue_fixed_point(
-        policy, family, probs, value, bounds=bounds, step=0.5, max_steps=ROWS, max_special=1
+        policy, family, probs, value=value, bounds=bounds, step=0.5, max_steps=ROWS, max_special=1
     )
 
 
@@ -305,8 +305,8 @@ def test_hopf():
     def family(beta):
         return qra.GradientFlow(qra.RLIF(pays, beta), problem, geometry=qra.Natural())
 
-    options = {"bounds": (0.01, 0.2), "step": 0.5, "max_steps": ROWS}
-    branch = qra.dynamics.continue_fixed_point(policy, family, thirds, 0.2, direction=-1, **options)
+    options = {"bounds": (0.01, 0.2), "direction": -1, "step": 0.5, "max_steps": ROWS}
+    branch = qra.dynamics.continue_fixed_point(policy, family, thirds, value=0.2, **options)
     values, probs, spectrum = listed(branch)
     np.testing.assert_allclose(probs, 1 / 3, rtol=1e-12)
     root = np.exp(2j * np.pi / 3)
@@ -352,15 +352,15 @@ def test_rows_run_out():
     branch = by_own_probability()
     policy, family = branch.family()
     short = qra.dynamics.continue_fixed_point(
-        policy, family, branch.probs, branch.value, bounds=tuple(branch.bounds), step=0.01,
-        max_steps=ROWS,
+        policy, family, branch.probs, value=branch.value, bounds=tuple(branch.bounds),
+        step=0.01, max_steps=ROWS,
     )  # fmt: skip
     assert short.status == qra.Status.MAX_STEPS
     assert short.valid.all()
 
 
 def test_all_branches_at_once():
-    """`fixed_points` under `vmap` over the parameter: three points of rest below the fold, one
+    """`fixed_points` under `vmap` over the parameter: three fixed points below the fold, one
     above it."""
     policy, problem = qra.two_stage(UNEQUAL, UNEQUAL_RATES)
 

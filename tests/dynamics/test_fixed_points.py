@@ -1,4 +1,4 @@
-"""Points of rest, their spectra and classes, against closed forms."""
+"""Fixed points, their spectra and classes, against closed forms."""
 
 import jax
 import jax.numpy as jnp
@@ -149,7 +149,7 @@ def test_complex_spectrum_against_differences():
 
 
 def test_tied_patterns_and_patterns_that_do_not_exist():
-    """Tied patterns share a whole face of points of rest, of which the middle is listed; what
+    """Tied patterns share a whole face of fixed points, of which the middle is listed; what
     does not exist is on no face and has no eigenvalue."""
     policy, problem = qra.two_stage(np.array([0.3, 0.7, 0.0]), np.array([0.8, 0.8, 0.5]))
     found = qra.fixed_points(policy, qra.GradientFlow(qra.RLVR(), problem))

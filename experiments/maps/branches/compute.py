@@ -127,8 +127,8 @@ class Branches(Map):
         """The branch through a point, from one end to the other."""
         back, ahead = (
             qra.dynamics.continue_fixed_point(
-                policy, line, jnp.asarray(point), place, bounds=bounds, direction=direction,
-                step=self.step, max_steps=self.rows,
+                policy, line, jnp.asarray(point), value=place, bounds=bounds,
+                direction=direction, step=self.step, max_steps=self.rows,
             )
             for direction in (-1, 1)
         )  # fmt: skip

@@ -24,10 +24,10 @@ def draw_figures(found: Diagnosis) -> dict[str, Figure]:
         return figures
 
 
-def _shown(found: Diagnosis) -> np.ndarray:
+def _shown(found: Diagnosis) -> list[int]:
     """The patterns that have a colour of their own: those that ever have the largest shares."""
     largest = found.rlvr.forecast.pattern_shares.high.max(axis=0)
-    return np.sort(np.argsort(-largest, kind="stable")[: len(_COLOURS)])
+    return np.sort(np.argsort(-largest, kind="stable")[: len(_COLOURS)]).tolist()
 
 
 def _band(ax: Axes, x: np.ndarray, band: Band, colour: str, label: str, **kwargs) -> None:

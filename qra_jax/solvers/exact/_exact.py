@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float
 
 from ..._core.checks import require
+from ..._core.floats import safe_log
 from ..._core.trees import all_usable, unit_and_log_norm
 from ..._core.types import Scalar
 from ...flows._clocks import ArcLength
@@ -22,7 +23,7 @@ from .._lane import Lane, prepare
 from .._method import AbstractMethod, Path
 from ..ode._ode import DEFAULT_ROWS
 from ._integrable import needed_to_integrate
-from ._orbit import Cell, Orbit, State, cell_at, cells_of, safe_log, state_at
+from ._orbit import Cell, Orbit, State, cell_at, cells_of, state_at
 from ._rows import states_at
 from ._search import find_event, place_of_event
 from ._walk import Place, Resolution, implicit, log_time_at, log_time_to, resolution_for

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._core.floats import safe_log
+from ..._core.roots import root_in_bracket
 from ..._core.types import Scalar
 from ...objectives._utilities import AbstractUtility, Mean
 
@@ -23,11 +25,6 @@ _Patterns = Float[Array, " K"]
 def largest_log(dtype) -> float:
     """Logarithms up to this can be taken back."""
     return 0.97 * float(np.log(float(jnp.finfo(dtype).max)))
-
-
-def safe_log(x: Array) -> Array:
-    """`log x`, `-inf` with derivative 0 at 0."""
-    return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), -jnp.inf)
 
 
 def _scale(log: Float[Array, "*N"]) -> Float[Array, "*N"]:
@@ -242,7 +239,6 @@ def side_of(orbit: Orbit, cell: Cell, side: Scalar, log_far: Scalar) -> Side:
     )
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
 def _solve_lead(
     lead: Float[Array, "K *M"],
     rest: Float[Array, "K *N"],
@@ -252,30 +248,30 @@ def _solve_lead(
 ) -> Float[Array, "*N"]:
     """`log E` with `sum_i log(lead_i E + rest_i) = log_product`, by Halley's iteration:
     increasing and convex in `log E`, so that it converges from anywhere."""
+    lead = jax.lax.stop_gradient(lead)  # in units of its own
     leads, rests = _in_groups(lead, 0), _in_groups(rest, 1)
     # Of third order: the step after one below this is below `tol`.
     small = 0.5 * max(tol, float(jnp.finfo(rest.dtype).eps)) ** (1 / 3)
-
     longest = largest_log(rest.dtype) / 10
 
-    def improve(carry):
-        log_lead, _, steps = carry
+    def look(log_lead, aux):
         scale = jnp.exp(log_lead)[None]
         product, slope, bend = _product(scale, leads, rests)
         value = jnp.sum(jnp.log(product), axis=0) - log_product
         slope, bend = slope * scale / product, bend * scale * scale / product
         first = jnp.sum(slope, axis=0)
         second = first + jnp.sum(bend - slope * slope, axis=0)
-        curved = value * second / (2 * first * first)
-        step = value / first / (1 - jnp.minimum(curved, 0.5))
+        # Halley's step is Newton's for a slope that is less by a share.
+        less = value * second / (2 * first * first)
         # From the left it may lead far beyond the root, where a product of 8 would overflow.
-        step = jnp.clip(step, -longest, longest)
-        return log_lead - step, jnp.any(jnp.abs(step) > small), steps + 1
+        return value, jnp.maximum(first * (1 - jnp.minimum(less, 0.5)), abs(value) / longest), aux
 
-    log_lead, *_ = jax.lax.while_loop(
-        lambda carry: carry[1] & (carry[2] < 60), improve, (guess, jnp.asarray(True), 0)
-    )
-    return log_lead
+    def excess(log_lead):
+        x = lead * jnp.exp(log_lead)[None] + rest
+        return _added(_in_groups(jnp.log(x), 0)) - log_product
+
+    root, _ = root_in_bracket(excess, guess, None, lambda _: small, look=look, most=60)
+    return root
 
 
 def _product(scale, leads, rests):
@@ -288,17 +284,6 @@ def _product(scale, leads, rests):
         slope = slope * x + product * lead
         product = product * x
     return product, slope, bend
-
-
-@_solve_lead.defjvp
-def _solve_lead_jvp(tol, primals, tangents):
-    lead, rest, log_product, guess = primals
-    _, d_rest, d_product, _ = tangents  # `lead` is in units of its own
-    log_lead = _solve_lead(lead, rest, log_product, guess, tol)
-    scale = jnp.exp(log_lead)
-    x = lead * scale[None] + rest
-    moved, slope = _added(_in_groups(d_rest / x, 0)), _added(_in_groups(lead / x, 0))
-    return log_lead, (d_product - moved) / (scale * slope)
 
 
 class State(NamedTuple):

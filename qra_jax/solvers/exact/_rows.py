@@ -9,9 +9,11 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._core.floats import safe_log
+from ..._core.roots import newton_in_bracket
 from ..._core.trees import chosen
 from ..._core.types import Scalar
-from ._orbit import Cell, Orbit, cell_at, largest_log, safe_log, see, state_at
+from ._orbit import Cell, Orbit, cell_at, largest_log, see, state_at
 from ._walk import (
     Ahead,
     Place,
@@ -172,20 +174,10 @@ def _when(
     wanted = log_times - stretch.log_unit
     precise = 0.1 * max(0.1 * resolution.tol, float(jnp.finfo(dtype).eps)) ** 0.5
 
-    def improve(carry):
-        xi, low, high, _, steps = carry
+    def look(xi, aux):
         passed = before + _series(integral, xi)
         late = jnp.log(jnp.maximum(passed, jnp.finfo(dtype).tiny)) - wanted
-        low, high = jnp.where(late < 0, xi, low), jnp.where(late < 0, high, xi)
-        step = late * passed / _series(rates, xi)
-        new = xi - step
-        within = (new >= low) & (new <= high)
-        # At the very start time grows in proportion.
-        nearer = (1 + xi) * jnp.exp(-step / (1 + xi)) - 1
-        nearer = jnp.where((nearer > low) & (nearer < high), nearer, (low + high) / 2)
-        new = jnp.where(within, new, nearer)
-        arrived = (within & (jnp.abs(new - xi) <= precise)) | (high - low <= precise)
-        return new, low, high, jnp.any(inside & ~arrived), steps + 1
+        return late, _series(rates, xi) / passed, aux
 
     one = jnp.ones_like(log_times)
     # Between knots log time is about linear in xi; before the first of them, time itself.
@@ -195,10 +187,18 @@ def _when(
     for i, width in enumerate(np.diff(rule.knots).tolist()):
         share = (wanted - ends[i]) / (ends[i + 1] - ends[i])
         start = start + width * jnp.clip(share, 0, 1)
-    xi, *_ = jax.lax.while_loop(
-        lambda carry: carry[3] & (carry[4] < 60), improve, (start, -one, one, jnp.any(inside), 0)
+    found = newton_in_bracket(
+        look,
+        start,
+        (-one, one),
+        lambda _: precise,
+        narrow=lambda _: precise,
+        wanted=inside,
+        # At the very start time grows in proportion.
+        otherwise=lambda xi, step: (1 + xi) * jnp.exp(-step / (1 + xi)) - 1,
+        most=60,
     )
-    return jnp.where(inside, xi, 1)
+    return jnp.where(inside, found.root, 1)
 
 
 @eqx.filter_custom_jvp

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from ..._core.floats import safe_log
+from ..._core.roots import newton_in_bracket
 from ..._core.types import Scalar
-from ._orbit import Cell, Orbit, State, cell_at, largest_log, safe_log, state_at
+from ._orbit import Cell, Orbit, State, cell_at, largest_log, state_at
 from ._walk import Ahead, Place, asinh_of_exp, log_sinh, set_out
 
 # Where an event is looked for: shares of a side's depth, denser towards its far end, where the
@@ -94,34 +96,27 @@ def place_of_event(
     def distance(depth):
         return cell.log_width + log_sinh(jnp.abs(depth))
 
-    def look(depth, guess):
-        """Value and `log_lead`, and their slopes."""
+    def look(depth, last):
+        """Value and slope; with what leads there, its slope, and where that was, the next look
+        begins near its own root."""
+        lead, lead_slope, there = last
+        guess = lead + lead_slope * (depth - there)
 
         def seen(depth):
             state = state_at(orbit, cell, bracket.side, distance(depth), guess, 1e-3 * tol)
             return event(state), state.log_lead
 
-        return jax.jvp(seen, (depth,), (jnp.ones_like(depth),))
-
-    def improve(carry):
-        depth, low, high, guess, _, count = carry
-        (value, log_lead), (slope, lead_slope) = look(depth, guess)
-        low, high = jnp.where(value < 0, depth, low), jnp.where(value < 0, high, depth)
-        newton = depth - value / slope
-        inside = (newton >= low) & (newton <= high)
-        new = jnp.where(inside, newton, low + (high - low) / 2)
-        step = new - depth
-        arrived = (inside & (jnp.abs(step) <= small * (1 + jnp.abs(depth)))) | (step == 0)
-        return new, low, high, log_lead + lead_slope * step, arrived, count + 1
+        (value, lead), (slope, lead_slope) = jax.jvp(seen, (depth,), (jnp.ones_like(depth),))
+        return value, slope, (lead, lead_slope, depth)
 
     low, high = bracket.side * bracket.low, bracket.side * bracket.high
-    begin = (
-        bracket.side * bracket.high,
-        low,
+    found = newton_in_bracket(
+        look,
         high,
-        jnp.zeros_like(low) + jnp.inf,
-        ~bracket.happens,
-        0,
+        (low, high),
+        lambda depth: small * (1 + jnp.abs(depth)),
+        wanted=bracket.happens,
+        aux=(jnp.full_like(high, jnp.inf), jnp.zeros_like(high), high),
+        most=100,
     )
-    depth, *_ = jax.lax.while_loop(lambda carry: ~carry[4] & (carry[5] < 100), improve, begin)
-    return Place(bracket.cell, bracket.side, distance(depth))
+    return Place(bracket.cell, bracket.side, distance(found.root))

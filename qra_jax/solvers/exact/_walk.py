@@ -12,9 +12,11 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._core.floats import safe_log
+from ..._core.roots import implicit_root
 from ..._core.types import Scalar
 from ...objectives._utilities import AbstractUtility, Mean
-from ._orbit import Cell, Orbit, Side, cell_at, largest_log, safe_log, see, side_of, state_at
+from ._orbit import Cell, Orbit, Side, cell_at, largest_log, see, side_of, state_at
 
 _MOST_PIECES = 10_000
 
@@ -305,16 +307,7 @@ def _sensitivity(
 
 def implicit(place: Place, residual: Callable[[Place], Scalar], wanted: Bool[Array, ""]) -> Place:
     """A place at which `residual` is 0 already, with the derivatives that keep it so."""
-
-    def invert(linear, change):
-        slope = linear(jnp.ones_like(change))
-        usable = wanted & (slope != 0) & jnp.isfinite(slope)
-        return jnp.where(usable, change / jnp.where(usable, slope, 1), 0)
-
-    distance = jax.lax.custom_root(
-        lambda x: residual(place._replace(log_distance=x)),
-        place.log_distance,
-        lambda _, x: x,
-        invert,
+    distance = implicit_root(
+        lambda x: residual(place._replace(log_distance=x)), place.log_distance, wanted
     )
     return place._replace(log_distance=distance)

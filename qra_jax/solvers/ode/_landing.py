@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ..._core.roots import root_in_bracket
 from ..._core.types import Scalar
 from ...flows._clocks import reading_at
 from .._lane import System
@@ -78,35 +79,21 @@ def land(
     def point(h):
         return start + h, _step(system, tableau, start, state, h)
 
-    def go_on(carry):
-        *_, arrived, count = carry
-        return ~arrived & (count < 64)
-
-    def improve(carry):
-        h, lower, upper, _, count = carry
+    def look(h, aux):
         s, y = point(h)
         # The field there is the derivative of the step by its length, up to the solver's error.
-        shown, slope = jax.jvp(value, (s, y), (jnp.ones_like(s), system.field(s, y)))
-        lower, upper = jnp.where(shown < 0, h, lower), jnp.where(shown < 0, upper, h)
-        newton = h - shown / slope
-        # Strictly: rounding can make Newton's iteration go to and fro between the two ends.
-        inside = (newton > lower) & (newton < upper) | (shown == 0)
-        new = jnp.where(inside, newton, lower + (upper - lower) / 2)
-        return new, lower, upper, jnp.abs(new - h) <= precision, count + 1
+        return *jax.jvp(value, (s, y), (jnp.ones_like(s), system.field(s, y))), aux
 
-    def search(_, h):
-        h, _, _, arrived, _ = jax.lax.while_loop(go_on, improve, (h, *bracket, ~wanted, 0))
-        return h, arrived.astype(h.dtype)  # custom_root differentiates floats only
-
-    def invert(linear, change):
-        slope = linear(jnp.ones_like(change))
-        usable = wanted & (slope > 0)
-        return jnp.where(usable, change / jnp.where(usable, slope, 1), 0)
-
-    h, arrived = jax.lax.custom_root(
-        lambda h: value(*point(h)), jnp.zeros_like(start), search, invert, has_aux=True
+    h, arrived = root_in_bracket(
+        lambda h: value(*point(h)),
+        jnp.zeros_like(start),
+        bracket,
+        lambda _: precision,
+        look=look,
+        narrow=lambda _: 2 * precision,
+        wanted=wanted,
     )
-    return *point(h), arrived > 0
+    return *point(h), arrived
 
 
 def state_at(

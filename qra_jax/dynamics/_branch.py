@@ -1,0 +1,57 @@
+"""A branch of fixed points along a parameter, as data."""
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Complex, Float, Int
+
+from .._core.codes import Code
+
+
+class Special(Code):
+    """What happens on a branch between two of its points; -1 stands for nothing."""
+
+    FOLD = 0
+    """The branch turns back in the parameter: two fixed points meet and end."""
+    BRANCH_POINT = 1
+    """Another branch crosses it, as in a pitchfork: a real eigenvalue passes 0 without a fold."""
+    HOPF = 2
+    """A pair of complex eigenvalues passes the imaginary axis: a cycle is born or ends."""
+
+
+class Branch(eqx.Module):
+    r"""A branch of fixed points, `N` of them, and up to `K` special points on it.
+
+    Rows after the end repeat the last, with `valid` False; without any row all is NaN.
+
+    - `value`: `(N,)`, the parameter.
+    - `pattern_probs`: `(N, R)`.
+    - `eigenvalues`: `(N, R - 1)`, of the flow on the simplex linearised at the point, real parts
+      falling, per unit of time; NaN in place of those of patterns that do not exist.
+    - `kind`: `(N,)`, a `Stability`; -1 without any row.
+    - `valid`: `(N,)`.
+    - `special`: `(K,)`, a `Special`, in the order of the branch; -1 in empty places.
+    - `special_value`: `(K,)`, the parameter there; NaN in empty places.
+    - `special_probs`: `(K, R)`, the point there; NaN in empty places.
+    - `located`: `(K,)`, whether the special point is known to rounding, as folds and branch points
+      are; it is interpolated between two rows otherwise: at a Hopf point, or where several
+      eigenvalues pass 0 at once.
+    - `num_special`: how many there are on the branch, those beyond `K` included.
+    - `status`: a `Status`: COMPLETED: a bound was reached; MAX_STEPS: the rows are used up;
+      FAILED: no step was short enough to go on; INVALID_INPUT: the start led to no fixed point.
+    """
+
+    value: Float[Array, " N"]
+    pattern_probs: Float[Array, "N R"]
+    eigenvalues: Complex[Array, "N R-1"]
+    kind: Int[Array, " N"]
+    valid: Bool[Array, " N"]
+    special: Int[Array, " K"]
+    special_value: Float[Array, " K"]
+    special_probs: Float[Array, "K R"]
+    located: Bool[Array, " K"]
+    num_special: Int[Array, ""]
+    status: Int[Array, ""]
+
+    @property
+    def fold(self) -> Bool[Array, "*batch K"]:
+        """Which of the special points are folds."""
+        return self.special == Special.FOLD
