@@ -13,7 +13,8 @@ from scipy import integrate, stats
 import qra_jax as qra
 from experiments.calibration import Calibration, calibration_error, covered
 from qra_jax.diagnosis import Diagnosis, TrainingRun, band, diagnose, forecast_run
-from qra_jax.diagnosis._rlif import Rewards, contest
+from qra_jax.diagnosis._rlif import Rewards, contest, internal_rewards, risk
+from qra_jax.diagnosis._solve import Tables
 
 PROBS, RATES = np.array([0.05, 0.70, 0.25]), np.array([0.9, 0.7, 0.1])
 REAL = np.array([412, 383, 5]), np.array([373, 350, 5])
@@ -120,8 +121,12 @@ def test_few_samples_are_named():
     (line,) = (x for x in found.limits if "'2'" in x)
     assert "5 samples" in line
     assert {point.about for point in found.open_points} == {"regime", "convergence time"}
-    for point in found.open_points:
-        assert point.further_rollouts is None or point.further_rollouts % 800 == 0
+    regime, time = found.open_points
+    assert regime.measure == pytest.approx(found.regime_probs.max())
+    ends = found.log_convergence_time.overall
+    width = np.maximum(ends.high, 0) - np.maximum(ends.low, 0)
+    assert time.measure == pytest.approx(width[0] / math.log(10))
+    assert (regime.tried, time.tried) == (1023 * 800, 1023 * 800)
     assert any("goes unseen" in x for x in found.limits)
 
 
@@ -271,6 +276,40 @@ def test_rewards_are_compared_within_questions():
     # One pattern a question: nothing to compare within.
     apart = contest(Rewards("x", pattern, pattern, reward, times), 3, 3)
     assert apart.compared == "over all"
+
+
+def test_risk_of_rlif_weighs_questions():
+    """RLIF takes the confident pattern, which helps one question and harms the other: which of the
+    two weighs more decides whether the accuracy ends below its start."""
+    tables = Tables(np.full((50, 2, 2), 0.5), np.tile([[[0.9, 0.4], [0.1, 0.7]]], (50, 1, 1)))
+    ask = np.repeat([0, 1], 20)
+    rewards = Rewards(
+        "x", ask, np.tile([0, 1], 20), np.tile([1.0, 0.0], 20), np.ones(40, int)
+    )  # pattern 0, without noise
+    for weights, end in (((0.8, 0.2), 0.74), ((0.2, 0.8), 0.26)):
+        found = risk(rewards, tables, np.array(weights), 2, np.random.default_rng(0))
+        np.testing.assert_array_equal(found.selects, [1, 0])
+        assert found.end_accuracy.median == pytest.approx(end)
+        start = weights[0] * 0.65 + weights[1] * 0.4
+        assert found.ends_below_start == (end < start)
+    assert found.rollouts == 40
+
+
+def test_majority_answers_count_rollouts():
+    """Votes are rollouts, not rows; of equally frequent answers the first is the majority; rows
+    without an answer have no reward, and patterns are those as modelled."""
+    rollouts = qra.Rollouts(
+        ("q", "p"), ("a", "b", "c"), np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 2, 0, 1, 2]),
+        np.zeros(6, bool), np.array([2, 3, 2, 4, 4, 9]),
+        answer=np.array([1, 0, 1, 1, 0, -1]), answers=("x", "y"),
+    )  # fmt: skip
+    found = internal_rewards(rollouts, np.array([0, 1, 1]))
+    assert found is not None
+    # Question q: y by 4 to 3; p: x and y have 4 each.
+    np.testing.assert_array_equal(found.reward, [1, 0, 1, 0, 1])
+    np.testing.assert_array_equal(found.pattern, [0, 1, 1, 0, 1])
+    np.testing.assert_array_equal(found.question, [0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(found.times, [2, 3, 2, 4, 4])
 
 
 def test_pass_at_k_and_stuck_questions():
