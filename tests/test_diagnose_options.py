@@ -14,6 +14,7 @@ import qra_jax as qra
 from qra_jax.diagnosis import Diagnosis, TrainingRun, diagnose, forecast_run
 from qra_jax.diagnosis._result import LEVELS
 from qra_jax.diagnosis._run import drawn
+from qra_jax.diagnosis._settle import open_points
 
 PROBS, RATES = np.array([0.15, 0.60, 0.25]), np.array([0.9, 0.7, 0.2])
 OTHERS = np.array([0.55, 0.15, 0.30]), np.array([0.2, 0.8, 0.5])
@@ -198,10 +199,28 @@ def with_everything(seed: int) -> Diagnosis:
     return diagnose(rollouts, pooling="partial", draws=39, seed=seed, run=run, **SETTINGS)
 
 
-def test_seed_is_of_all_randomness():
+def test_seed_is_of_all_randomness(monkeypatch):
     """The same seed gives the same diagnosis, another seed other draws, in every part; what is not
     random stays."""
-    one, again, other = (of_each(with_everything(seed)) for seed in (3, 3, 4))
+    given = []
+
+    # What a run and further rollouts make of the seed is tested of them; here that they get it.
+    def asked(rollouts, run, *, seed, **settings):
+        given.append(seed)
+        return forecast_run(rollouts, run, seed=seed, **settings)
+
+    def opened(*arguments):
+        given.append(arguments[-1])
+        return open_points(*arguments)
+
+    monkeypatch.setattr("qra_jax.diagnosis._diagnose.forecast_run", asked)
+    monkeypatch.setattr("qra_jax.diagnosis._diagnose.open_points", opened)
+    found = [with_everything(seed) for seed in (3, 3, 4)]
+    assert given == [3, 3, 3, 3, 4, 4]
+    # Internal rewards are read from the rollouts, not from draws of the base model.
+    rewards = [diagnosis.rlif.pattern_rewards.median for diagnosis in found]
+    assert np.all(rewards[0] != rewards[2])
+    one, again, other = map(of_each, found)
     assert one == again
     changed = {name for name in one if one[name] != other[name]}
     random = {
