@@ -3,10 +3,19 @@
 import importlib
 import json
 
+import numpy as np
 import pytest
 
 import qra_jax as qra
+from experiments._lab.store import read_data
+from experiments.maps.branches.figure import draw_branches
+from experiments.maps.calibration.figure import draw_calibration
+from experiments.maps.portraits.figure import draw_portraits
+from experiments.maps.regimes.figure import draw_regimes
+from experiments.maps.rlif.figure import draw_rlif
+from experiments.maps.sft.figure import draw_sft
 from experiments.sweep import main
+from qra_jax import plot
 
 SHARES = "pattern,probability,success_rate\n"
 COUNTS = "pattern,samples,correct\n"
@@ -73,6 +82,110 @@ def test_bad_settings(tmp_path, monkeypatch, capsys, arguments, message):
     assert printed.count("\n") == 1
 
 
+def shown(ax) -> np.ndarray:
+    """The cells of a heat map, NaN where there are none."""
+    return np.ma.filled(ax.collections[0].get_array(), np.nan)
+
+
+def lines_of(ax, colour: str) -> list[np.ndarray]:
+    """The rows of y of all lines of a colour, in the order in which they were drawn."""
+    return [np.asarray(line.get_ydata(), float) for line in ax.lines if line.get_color() == colour]
+
+
+def check_regimes(axes, data):
+    """Both maps, in powers of ten, of finite times; T0 = 0 below the scale; trajectories."""
+    for ax, kind in zip(axes, ("entanglement", "convergence"), strict=False):
+        times = data[f"log_{kind}_time"].transpose("misleading", "best").values / plot.LN10
+        finite = np.isfinite(times)
+        np.testing.assert_allclose(shown(ax)[finite], times[finite])
+        assert np.all(shown(ax)[times == -np.inf] < times[finite].min())
+        assert np.all(np.isnan(shown(ax)[np.isnan(times)]))
+        assert (ax.get_xscale(), ax.get_xlabel()) == ("log", data["best"].attrs["long_name"])
+    for case in data["case"].values:
+        (ax,) = (x for x in axes if case in x.get_title("left"))
+        one = data.sel(case=case)
+        one = one.isel(row=np.isfinite(one["case_log_time"].values))
+        rows = [np.asarray(line.get_ydata()) for line in ax.lines]
+        for column in one["case_pattern_prob"].values[:, one["case_initial_prob"].values > 0].T:
+            assert any(row.shape == column.shape and np.allclose(row, column) for row in rows)
+        accuracy = one["case_accuracy"].values
+        assert any(row.shape == accuracy.shape and np.allclose(row, accuracy) for row in rows)
+
+
+def check_sft(axes, data):
+    """Totals of SFT and RL, in powers of ten."""
+    for ax, kind in ((axes[1], "entanglement"), (axes[2], "convergence")):
+        total = data["duration"] + np.exp(data[f"log_{kind}_time"])
+        expected = np.log10(total.transpose("quality", "duration").values)
+        np.testing.assert_allclose(shown(ax), expected)
+        assert ax.get_xscale() == "log"
+    curves = [line for line in axes[3].lines if line.get_label().startswith("f =")]
+    rows = data["curve_log_entanglement_time"].values
+    for line, row, quality in zip(curves, rows, data["curve_quality"].values, strict=True):
+        assert line.get_label() == f"f = {quality:g}"
+        np.testing.assert_allclose(line.get_ydata(), data["curve_duration"] + np.exp(row))
+
+
+def check_rlif(axes, data):
+    """Shares of draws whose accuracy rises at first, and ends below its start, by tilt."""
+    happens = (
+        data["initial_slope"].values > 0,
+        (data["end_accuracy"] < data["start_accuracy"]).values,
+    )
+    for ax, rows in zip(axes, happens, strict=False):
+        points = [container[0].get_ydata() for container in ax.containers]
+        np.testing.assert_allclose(points, rows.mean(axis=-1))
+
+
+def check_branches(axes, data):
+    """Every diagram draws its own points, on the axis of its parameter, and marks folds."""
+    for ax, name in zip(axes, data["diagram"].values, strict=False):
+        cut = data.sel(diagram=name)
+        for colour, key in ((plot.BEST, "best"), (plot.MISLEADING, "accuracy")):
+            drawn = np.concatenate(lines_of(ax, colour))
+            rows = np.where(np.isfinite(cut["value"].values), cut[key].values, np.nan)
+            marks = cut[f"special_{key}"].values[np.isin(cut["special"].values, MARKED)]
+            known = np.unique(np.concatenate([rows[np.isfinite(rows)], marks]))
+            np.testing.assert_array_equal(np.unique(drawn[np.isfinite(drawn)]), known)
+
+
+def check_portraits(axes, data):
+    """Shares of starts won against the weight of the mixture."""
+    (ax,) = (x for x in axes if x.get_ylabel() == "share of starts won")
+    winners = data["mixture_winner"].values
+    for pattern, colour in enumerate((plot.BEST, plot.MISLEADING, plot.REST)):
+        np.testing.assert_allclose(lines_of(ax, colour)[0], (winners == pattern).mean(axis=1))
+
+
+def check_calibration(axes, data):
+    """Ranks of the truth, less uniform, and coverage."""
+    (ax,) = (x for x in axes if x.get_xlabel() == "share of draws below the truth")
+    for index, colour in enumerate((plot.BEST, plot.MISLEADING)):
+        ranks = np.sort(data["rank"].isel(case=index).values.ravel())
+        ranks = ranks[np.isfinite(ranks)]
+        reached = (np.arange(len(ranks)) + 0.5) / len(ranks)
+        np.testing.assert_allclose(lines_of(ax, colour)[0], reached - ranks)
+
+
+MARKED = qra.dynamics.Special.FOLD, qra.dynamics.Special.BRANCH_POINT
+# The figures of the other maps are tested of data made by hand.
+FIGURES = {
+    "regimes": (draw_regimes, check_regimes),
+    "sft": (draw_sft, check_sft),
+    "rlif": (draw_rlif, check_rlif),
+    "branches": (draw_branches, check_branches),
+    "portraits": (draw_portraits, check_portraits),
+    "calibration": (draw_calibration, check_calibration),
+}
+
+
+def check_figure(folder):
+    """What is drawn of the stored data are the stored data."""
+    draw, check = FIGURES[folder.name]
+    data = read_data(folder)
+    check(draw(data).axes, data)
+
+
 def test_quick_sweep(tmp_path, capsys):
     """All three maps, and a redraw: every file, no failed cell, the claims on the console."""
     assert main(["--quick", "--quiet", "--out", str(tmp_path)]) == 0
@@ -85,6 +198,7 @@ def test_quick_sweep(tmp_path, capsys):
             "figure.pdf",
             "summary.json",
         }
+        check_figure(folder)
         summary = json.loads((folder / "summary.json").read_text())
         assert summary["map"] == name
         assert summary["failed_cells"] == 0
@@ -109,7 +223,8 @@ def test_quick_maps_by_name(tmp_path, name):
     assert main([name, "--quick", "--quiet", "--out", str(tmp_path)]) == 0
     summary = json.loads((tmp_path / name / "summary.json").read_text())
     assert summary["failed_cells"] == 0
-    assert (tmp_path / name / "figure.pdf").stat().st_size > 0
+    if name in FIGURES:
+        check_figure(tmp_path / name)
     assert summary["claims"]
     assert all(claim["verdict"] != "disagrees" for claim in summary["claims"])
 

@@ -5,12 +5,17 @@ import json
 import math
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import qra_jax as qra
 from experiments.diagnose import main
 from qra_jax import cli
+from qra_jax.diagnosis.report import design
+from tests._support.diagnosed import PLAIN, altered
 
+FIGURES = "patterns", "forecast", "pass_at_k", "rlif"
 EXAMPLE = Path(__file__).parents[3] / "experiments" / "data" / "rollouts.jsonl"
 
 
@@ -74,9 +79,9 @@ def test_numbers(report):
     right = np.mean([row["correct"] for row in rows])
     assert found["start"]["accuracy"]["low"] < right < found["start"]["accuracy"]["high"]
     assert math.isclose(sum(found["regime"]["probs"][0]), 1)
-    for name in ("patterns", "forecast", "pass_at_k", "rlif"):
-        assert (report / f"{name}.png").stat().st_size > 5000
-        assert (report / f"{name}.pdf").stat().st_size > 5000
+    # What is on them is tested of a diagnosis made by hand.
+    files = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
+    assert {path.name for path in report.iterdir()} == {"report.html", "report.json", *files}
 
 
 def test_same_seed_same_page(report, tmp_path):
@@ -87,6 +92,130 @@ def test_same_seed_same_page(report, tmp_path):
     )
     for name in ("report.html", "report.json"):
         assert (tmp_path / name).read_bytes() == (report / name).read_bytes()
+
+
+def test_every_option_arrives(tmp_path, monkeypatch):
+    """Each at a value that is not its own, as the library is asked it."""
+    asked = {}
+
+    def diagnosed(rollouts, **settings):
+        asked.update(settings, rollouts=rollouts)
+        return PLAIN
+
+    def designed(found, **settings):
+        asked.update(settings, found=found)
+        raise ValueError("that is all")
+
+    monkeypatch.setattr("qra_jax.commands._run_diagnose.diagnose", diagnosed)
+    monkeypatch.setattr("qra_jax.commands._run_diagnose.design", designed)
+    # Every common name is there too, and says something else.
+    header = "question,pattern,correct,answer,confidence,step,q,p,c,a,s,t\n"
+    rows = "x,y,0,1,0.5,3,Q1,P1,1,17,-0.25,0\nx,y,0,1,0.5,3,Q2,P2,0,18,-0.75,5\n"
+    path = _file(tmp_path, "odd.csv", header + rows)
+    options = (
+        "--question-field q --pattern-field p --correct-field c --answer-field a "
+        "--confidence-field s --step-field t --pooling partial --estimator rloo --group-size 5 "
+        "--num-steps 70 --learning-rate 0.25 --design --sft-budget 3 --sft-floor 0.2 "
+        "--sft-cost 2.5 --eps 0.02 --draws 77 --seed 9"
+    )
+    assert main([str(path), "--out", str(tmp_path / "out"), *options.split()]) == 2
+    rollouts = asked["rollouts"]
+    assert set(rollouts.questions) == {"Q1", "Q2"}
+    assert set(rollouts.patterns) == {"P1", "P2"}
+    assert set(rollouts.answers) == {"17", "18"}
+    assert rollouts.steps == (0, 5)
+    np.testing.assert_array_equal(sorted(rollouts.confidence), [-0.75, -0.25])
+    assert rollouts.count[rollouts.correct].sum() == 1
+    assert {key: asked[key] for key in ("pooling", "eps", "draws", "seed")} == {
+        "pooling": "partial", "eps": 0.02, "draws": 77, "seed": 9,
+    }  # fmt: skip
+    run, sampler = asked["run"], qra.SampledGroups(5, estimator=qra.training.RLOO())
+    assert (run.num_steps, run.learning_rate, repr(run.sampler)) == (70, 0.25, repr(sampler))
+    assert repr(asked["objective"].utility) == repr(sampler.utility)
+    assert asked["found"] is PLAIN
+    assert {key: asked[key] for key in ("budget", "floor", "cost")} == {
+        "budget": 3.0, "floor": 0.2, "cost": 2.5,
+    }  # fmt: skip
+    assert repr(asked["utility"]) == repr(sampler.utility)
+
+
+def test_rules_sort_texts(tmp_path, monkeypatch):
+    """The field of texts and the file of rules."""
+    asked = []
+
+    def diagnosed(rollouts, **settings):
+        asked.append((rollouts, settings))
+        raise ValueError("that is all")
+
+    monkeypatch.setattr("qra_jax.commands._run_diagnose.diagnose", diagnosed)
+    rules = _file(
+        tmp_path, "rules.toml", 'default = "prose"\n[[pattern]]\nname = "code"\nregex = "def "\n'
+    )
+    path = _file(tmp_path, "a.csv", "question,body,correct\nq,def f,1\nq,so it is,0\n")
+    arguments = ["--text-field", "body", "--rules", str(rules), "--out", str(tmp_path / "out")]
+    assert main([str(path), *arguments]) == 2
+    ((rollouts, settings),) = asked
+    assert set(rollouts.patterns) == {"code", "prose"}
+    assert (settings["run"], settings["objective"]) == (None, None)
+
+
+@pytest.mark.parametrize("gain", [True, False])
+def test_design_of_a_diagnosis(monkeypatch, gain):
+    """The draws of its own posterior and its settings go into the design; what comes back is said
+    in sentences and rows."""
+    asked = {}
+    numbers = {
+        "mixture": [0.75, 0.25], "duration": 2.0 if gain else 0.0,
+        "pattern_probs": [[0.6, 0.4]] * 16, "log_time": [math.log(50)] * 16,
+        "log_time_nothing": [math.log(200)] * 16, "log_time_naive": [math.log(60)] * 16,
+        "log_time_naive_full": [math.log(70)] * 16, "naive_mixture": [1.0, 0],
+        "naive_duration": 1.5, "naive_full_duration": 3.0, "score": 4.0,
+        "score_nothing": 4 + math.log(4), "score_naive": 4 + math.log(1.2),
+        "score_naive_full": 4.5, "entropy": 0.65, "entropy_slack": 0.45, "duration_slack": 1.0,
+        "start_scores": [4.0, 4.1, 5], "converged": [True, True, False],
+        "start_status": [0, 0, 0], "status": int(qra.Status.COMPLETED),
+    }  # fmt: skip
+    best = qra.fine_tuning.SFTDesign(
+        **{name: jnp.asarray(value) for name, value in numbers.items()}
+    )
+
+    def designed(probs, rates, **settings):
+        asked.update(settings, probs=probs, rates=rates)
+        return best
+
+    monkeypatch.setattr("qra_jax.diagnosis.report._design.design_sft", designed)
+    found = altered(
+        data={
+            "samples": np.array([[4e6, 1e6], [2e6, 3e6]]),
+            "correct": np.array([[4e6, 0], [0, 3e6]]),
+            "weights": np.full(2, 0.5),
+            "patterns": ("a", "b"),
+        },
+        settings={"prior": qra.posteriors.Prior(4e6, 2e6, 1e6), "seed": 3, "eps": 0.07},
+    )
+    plan = design(found, budget=3.0, floor=0.2, cost=2.5, utility=None)
+    assert {key: asked[key] for key in ("budget", "floor", "cost", "eps", "utility")} == {
+        "budget": 3.0, "floor": 0.2, "cost": 2.5, "eps": 0.07, "utility": None,
+    }  # fmt: skip
+    # The pooled posterior under the diagnosis' own prior: 10, 8 of 18; 6 of 9, 5 of 7 right.
+    np.testing.assert_allclose(asked["probs"], np.tile([10 / 18, 8 / 18], (16, 1)), atol=2e-3)
+    np.testing.assert_allclose(asked["rates"], np.tile([6 / 9, 5 / 7], (16, 1)), atol=2e-3)
+    if not gain:
+        assert plan.sentence.startswith("No fine-tuning is best")
+        return
+    assert "by a factor of 4 than RLVR alone, and of 1.2 than data of the best" in plan.sentence
+    assert "Fine-tuning for 2 (learning" in plan.sentence
+    assert [(row.duration, row.time) for row in plan.rows] == [
+        ("2", "50"), ("0", "200"), ("1.5", "60"), ("3", "70"),
+    ]  # fmt: skip
+    assert [(row.pattern, row.data, row.after) for row in plan.mixture] == [
+        ("a", "0.75", "0.6"), ("b", "0.25", "0.4"),
+    ]  # fmt: skip
+    assert abs(float(plan.mixture[0].before) - 10 / 18) < 2e-3
+    assert plan.remarks[0].startswith("the budget does not bind")
+    assert "0.650 nats, 0.450 above the floor" in plan.remarks[0]
+    assert plan.remarks[1].startswith("2 of 3 starts of the search had settled")
+    assert "hold several patterns" in plan.remarks[2]
 
 
 def _file(folder, name, text):
