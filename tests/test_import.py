@@ -207,3 +207,44 @@ def test_all_is_all(name):
 def test_annotations_are_for_all():
     """Type checkers read those of an installed library only where it says so."""
     assert (PACKAGE / "py.typed").exists()
+
+
+SWAPPED = """
+import inspect
+import jax
+jax.config.update("jax_enable_x64", True)
+import qra_jax as qra
+policy, problem = qra.two_stage([0.5, 0.3, 0.2], [0.9, 0.1, 0.4])
+rest = {"eps": 0.1, "level": 0.5, "k": 2, "log_odds": 1.0, "log_time": 1.0,
+        "until": qra.LogitPeaks(1), "optimiser": None, "num_steps": 1, "pattern_probs": [0.5, 0.3, 0.2], "reference": policy,
+        "value": 0.0, "bounds": (0.0, 1.0)}
+seen = 0
+for space in sorted(set(dir(qra)) - {"sweep", "rollouts", "posteriors"}):
+    for name in getattr(getattr(qra, space), "__all__", ()):
+        function = getattr(getattr(qra, space), name)
+        if not inspect.isfunction(function):
+            continue
+        first, *others = [*inspect.signature(function).parameters.values(), None]
+        if first is None or first.name not in ("policy", "reference") or others[0] is None:
+            continue
+        if others[0].name not in ("flow", "problem"):
+            continue
+        given = {x.name: rest[x.name] for x in others[1:-1] if x.name in rest
+                 and x.default is inspect.Parameter.empty}
+        seen += 1
+        try:
+            function(problem, policy, **given)
+        except Exception as error:
+            print(space, name, "|", type(error).__name__, str(error).replace("\\n", " "))
+        else:
+            print(space, name, "| nothing")
+print(seen)
+"""
+
+
+def test_swapped_arguments():
+    """Every public function of a policy and a flow or problem says that the two were swapped."""
+    *lines, seen = run(SWAPPED)
+    assert int(seen) == len(lines) > 25
+    for line in lines:
+        assert "other way round" in line, line

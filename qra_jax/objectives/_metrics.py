@@ -32,7 +32,8 @@ def mean_accuracy(policy: AbstractPolicy, problem: Problem) -> Float[Array, ""]:
 
     Source: arXiv 2506.04695, section 3.
     """
-    return problem.mean(accuracy(policy, problem))
+    each = accuracy(policy, problem)
+    return problem.mean(each)
 
 
 def pass_at_k(policy: AbstractPolicy, problem: Problem, k: ArrayLike) -> Float[Array, " Q"]:

@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from .._core.checks import as_share, require
 from ..policies._columns import column_divergence
 from ..policies._markov import MarkovPolicy
+from ..policies._policy import check_order
 from ..policies._problem import Problem
 
 Kind = Literal["token", "top", "order"]
@@ -138,6 +139,7 @@ def ranking_change_ratio(
     Source: arXiv 2506.04695 v2 (the ratio by name, as summarised); which ranking it looks at is
     this library's reading.
     """
+    check_order(policy, problem, "problem")
     moved = rank_changes(policy, reference=reference, kind=kind)
     if sequences is None:
         each = jnp.sum(jnp.exp(policy.log_columns()) * moved, axis=-1)
@@ -189,6 +191,7 @@ def critical_tokens(
 
     Source: derived in docs/derivations.md#policies-over-tokens.
     """
+    check_order(policy, problem, "problem")
     level = as_share(share, "share")
     visits = jnp.sum(policy.visits(), axis=0)
     weights = problem.weights.astype(visits.dtype)
