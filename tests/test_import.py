@@ -225,9 +225,10 @@ for space in sorted(set(dir(qra)) - {"sweep", "rollouts", "posteriors"}):
         if not inspect.isfunction(function):
             continue
         first, *others = [*inspect.signature(function).parameters.values(), None]
-        if first is None or first.name not in ("policy", "reference") or others[0] is None:
+        names = [x.name for x in (first, *others) if x is not None]
+        if len(names) < 2 or names[0] not in ("policy", "reference"):
             continue
-        if others[0].name not in ("flow", "problem"):
+        if names[1] not in ("flow", "problem"):
             continue
         given = {x.name: rest[x.name] for x in others[1:-1] if x.name in rest
                  and x.default is inspect.Parameter.empty}
