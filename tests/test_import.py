@@ -224,14 +224,14 @@ for space in sorted(set(dir(qra)) - {"sweep", "rollouts", "posteriors"}):
         function = getattr(getattr(qra, space), name)
         if not inspect.isfunction(function):
             continue
-        first, *others = [*inspect.signature(function).parameters.values(), None]
-        names = [x.name for x in (first, *others) if x is not None]
+        names = list(inspect.signature(function).parameters)
         if len(names) < 2 or names[0] not in ("policy", "reference"):
             continue
         if names[1] not in ("flow", "problem"):
             continue
-        given = {x.name: rest[x.name] for x in others[1:-1] if x.name in rest
-                 and x.default is inspect.Parameter.empty}
+        others = list(inspect.signature(function).parameters.values())[2:]
+        empty = inspect.Parameter.empty
+        given = {x.name: rest[x.name] for x in others if x.default is empty and x.name in rest}
         seen += 1
         try:
             function(problem, policy, **given)
