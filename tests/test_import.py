@@ -216,7 +216,8 @@ jax.config.update("jax_enable_x64", True)
 import qra_jax as qra
 policy, problem = qra.two_stage([0.5, 0.3, 0.2], [0.9, 0.1, 0.4])
 rest = {"eps": 0.1, "level": 0.5, "k": 2, "log_odds": 1.0, "log_time": 1.0,
-        "until": qra.LogitPeaks(1), "optimiser": None, "num_steps": 1, "pattern_probs": [0.5, 0.3, 0.2], "reference": policy,
+        "until": qra.LogitPeaks(1), "optimiser": None, "num_steps": 1,
+        "pattern_probs": [0.5, 0.3, 0.2], "reference": policy,
         "value": 0.0, "bounds": (0.0, 1.0)}
 seen = 0
 for space in sorted(set(dir(qra)) - {"sweep", "rollouts", "posteriors"}):
