@@ -157,7 +157,7 @@ class _OneOf(AbstractEvent):
 
     first: AbstractEvent
     second: AbstractEvent
-    is_first: Bool[Array, ""]
+    is_first: Bool[Array, "..."]
 
     @property
     def question(self) -> Array:
