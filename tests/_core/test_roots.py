@@ -121,6 +121,10 @@ def test_without_a_bracket():
     assert search.arrived
     np.testing.assert_allclose(jnp.expm1(search.root) + search.root, 3, rtol=4e-16)
     assert search.aux <= 3
+    # An entry that is lost does not hold up the one beside it.
+    pair = newton_in_bracket(look, jnp.array([1.0, jnp.nan]), None, lambda _: 1e-5, aux=0)
+    assert pair.root[0] == search.root
+    assert pair.aux == search.aux
 
 
 def root_of_cubic(level, usable):
