@@ -1,6 +1,6 @@
 """The exact method: flows with constant rewards along their orbit, without time steps."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -104,7 +104,8 @@ class _Watch(NamedTuple):
     orbits: _Orbits
 
     @property
-    def question(self):
+    def question(self) -> Any:
+        # By `why_not`, with several questions there is one event, and it is about one of them.
         return _question_of(self.events[0]) if self.orbits.several else 0
 
     def logits(self, state: State) -> Float[Array, " K"]:

@@ -106,7 +106,7 @@ class _Task(NamedTuple):
 
     orbit: Orbit
     cells: Cell
-    count: Int[Array, ""]
+    num_cells: Int[Array, ""]
     targets: Float[Array, " T"]
     log_spread: Scalar
 
@@ -142,7 +142,7 @@ def _advance(task: _Task, search: _Search, resolution: Resolution, window: int) 
     # After a hand-over a time may lie at any distance; shortly before one, distances that small
     # are lost in the time that has passed.
     least = jnp.where(search.ahead.side < 0, jnp.asarray(resolution.least_before, dtype), 0)
-    piece, following, _ = next_piece(task.cells, task.count, search.ahead, search.length, least)
+    piece, following, _ = next_piece(task.cells, task.num_cells, search.ahead, search.length, least)
     stretch, integral, ends, sound, factor = _timed(task, search, piece, resolution)
     wanted = jax.lax.dynamic_slice_in_dim(task.targets, search.row, window)
     inside = sound & (wanted <= ends)
