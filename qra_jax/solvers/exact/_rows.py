@@ -1,4 +1,7 @@
-"""The orbit at given times: a walk along it on which time is a series, piece by piece."""
+"""The orbit at given times: a walk along it on which time is a series, piece by piece.
+
+Numbers of equations are those of docs/exact.md; symbols: see this folder's `__init__.py`.
+"""
 
 from typing import NamedTuple
 
@@ -70,6 +73,8 @@ def rows_at(
     number, patterns = log_times.shape[0], orbit.log_start.shape[0]
     window = min(_WINDOW, number)
     largest = largest_log(dtype)
+    # Of time 0 the logarithm is -inf. The infinite ones let the last window be as long as the
+    # others.
     targets = jnp.append(jnp.maximum(log_times, -largest), jnp.full(window, jnp.inf, dtype))
     zero = jnp.zeros((), dtype)
     spread = jnp.max(jnp.where(orbit.exists, orbit.rewards, -jnp.inf))
@@ -125,13 +130,17 @@ class _Timed(NamedTuple):
 def _timed(task: _Task, search: _Search, piece: Piece, resolution: Resolution) -> _Timed:
     dtype, largest = search.log_time.dtype, largest_log(search.log_time.dtype)
     stretch = along(task.orbit, task.cells, piece, resolution)
+    # The polynomial through dt/dxi at the nodes, integrated: the time within the piece.
     integral = jnp.asarray(rule_of(resolution.nodes).integrate, dtype) @ stretch.rates
     ends = jnp.logaddexp(search.log_time, safe_log(jnp.sum(integral)) + stretch.log_unit)
-    # What the highest terms of the series amount to, beside what matters of a time.
+    # What the highest terms of the series amount to, beside what matters of a time: before
+    # 1 / (difference of rewards) next to nothing has happened.
     error = jnp.max(jnp.abs(integral[-4:]))
     scale = jnp.maximum(search.log_time, -task.log_spread) - stretch.log_unit
     allowed = resolution.tol * jnp.exp(jnp.clip(scale, -largest, largest))
     ratio = allowed / jnp.maximum(error, jnp.finfo(dtype).tiny)
+    # A piece that is not is taken again, shorter; its error goes with its length to the power of
+    # the number of nodes.
     sound = (error <= allowed) | (search.length < 1e-3)
     return _Timed(stretch, integral, ends, sound, 0.9 * ratio ** (1 / resolution.nodes))
 
@@ -149,6 +158,7 @@ def _advance(task: _Task, search: _Search, resolution: Resolution, window: int) 
     xi = _when(stretch, integral, resolution, search.log_time, wanted, inside)
     zeta = piece.start + stretch.half * (1 + xi)
     interpolate = jnp.asarray(rule_of(resolution.nodes).interpolate, dtype)
+    # The root (E3) once more, from a guess by the series through those at the nodes.
     guess = _series(interpolate @ stretch.log_lead, xi)
     ratio, _ = ratios_at(zeta, stretch.far)
     seen = see(stretch.side, ratio, 0.1 * resolution.tol, guess)
@@ -207,6 +217,7 @@ def _when(
     precise = 0.1 * max(0.1 * resolution.tol, float(jnp.finfo(dtype).eps)) ** 0.5
 
     def look(xi, aux):
+        # In logarithms, so that times early on a long piece are met to the same relative precision.
         passed = before + _series(integral, xi)
         late = jnp.log(jnp.maximum(passed, jnp.finfo(dtype).tiny)) - wanted
         return late, _series(rates, xi) / passed, aux
@@ -255,6 +266,8 @@ def _states_at_jvp(primals, tangents, *, resolution, most):
     rows = states_at(*primals, resolution=resolution, most=most)
     places, known = jax.lax.stop_gradient((rows.place, log_times))
 
+    # Neither the walk nor the search is differentiated: a place moves so that its time stays the
+    # one asked for (E7), and the state moves with it.
     def moved(orbit, log_times):
         def one(place, reached, known, log_time):
             known = jnp.where(reached, known, 0)
