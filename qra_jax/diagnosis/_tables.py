@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import betainc, betaln
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from .._core.roots import newton_in_bracket
 from ..posteriors._posteriors import Prior
 from ._result import PassAtKEstimate, StuckQuestion, band
 from ._solve import Tables
+
+_Number = Float[ArrayLike, ""]
 
 
 def measured_pass_at_k(
@@ -76,7 +78,7 @@ def stuck_questions(
 
 
 @jax.jit
-def _beta_quantile(level: float, a: float, b: float) -> Float[Array, ""]:
+def _beta_quantile(level: _Number, a: _Number, b: _Number) -> Float[Array, ""]:
     """Where the incomplete beta function has a level strictly between 0 and 1."""
 
     def look(x, aux):
