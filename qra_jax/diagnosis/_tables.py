@@ -70,7 +70,7 @@ def stuck_questions(
         at = int(right[index] > 0)
         # Of the other outcome none was seen: the 95 % point of its Beta posterior.
         mine, others = (prior.right, prior.wrong)[:: 1 if at == 0 else -1]
-        bound = float(_beta_quantile(0.95, mine, others + float(number[index])))
+        bound = float(_beta_quantile(0.95, float(mine), others + float(number[index])))
         found.append(
             StuckQuestion(names[index], at, int(number[index]), 1 - bound if at else bound)
         )
