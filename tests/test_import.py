@@ -116,6 +116,7 @@ for name, call in {
     "trainable": lambda: qra.GradientFlow(qra.RLVR(), problem, "x"),
     "geometry": lambda: qra.GradientFlow(qra.RLVR(), problem, geometry="natural"),
     "estimator": lambda: qra.SampledGroups(4, estimator="grpo"),
+    "pooling": lambda: qra.diagnosis.diagnose(([9, 3], [1, 2]), pooling="some"),
     "regularisers": lambda: qra.Objective(qra.Verifiable(), regularisers=qra.ReverseKL(0.1)),
 }.items():
     try:
@@ -128,8 +129,8 @@ for name, call in {
 def test_wrong_kind_of_argument():
     """Lists are arrays; an argument of another kind raises one line that names it and shows it."""
     lines = run(WRONG_KIND)
-    assert len(lines) == 11
-    of_value = ("direction", "trainable")
+    assert len(lines) == 12
+    of_value = ("direction", "trainable", "pooling")
     for line in lines:
         name, kind, message = line.split(" | ", maxsplit=2)
         assert kind == ("ValueError" if name in of_value else "TypeError")

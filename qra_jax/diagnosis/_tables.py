@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import betainc, betaln
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import ArrayLike, Float
 
 from .._core.roots import newton_in_bracket
+from .._core.types import Scalar
 from ..posteriors._posteriors import Prior
 from ._result import PassAtKEstimate, StuckQuestion, band
 from ._solve import Tables
-
-_Number = Float[ArrayLike, ""]
 
 
 def measured_pass_at_k(
@@ -70,7 +69,7 @@ def stuck_questions(
         at = int(right[index] > 0)
         # Of the other outcome none was seen: the 95 % point of its Beta posterior.
         mine, others = (prior.right, prior.wrong)[:: 1 if at == 0 else -1]
-        bound = float(_beta_quantile(0.95, float(mine), others + float(number[index])))
+        bound = float(_beta_quantile(0.95, mine, others + float(number[index])))
         found.append(
             StuckQuestion(names[index], at, int(number[index]), 1 - bound if at else bound)
         )
@@ -78,7 +77,7 @@ def stuck_questions(
 
 
 @jax.jit
-def _beta_quantile(level: _Number, a: _Number, b: _Number) -> Float[Array, ""]:
+def _beta_quantile(level: ArrayLike, a: ArrayLike, b: ArrayLike) -> Scalar:
     """Where the incomplete beta function has a level strictly between 0 and 1."""
 
     def look(x, aux):

@@ -145,6 +145,9 @@ def test_dataset_with_names(stopped):
     )
     with pytest.raises(ValueError, match=r"^patterns must hold 3 names, got 2$"):
         stopped.to_dataset(patterns=["right", "bad"])
+    batch = jax.tree_util.tree_map(lambda x: x[None], stopped)
+    with pytest.raises(ValueError, match="trajectory must be a single one"):
+        batch.to_dataset()
 
 
 def test_shown_in_a_few_lines(stopped):

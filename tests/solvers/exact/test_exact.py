@@ -229,6 +229,22 @@ def test_flows_that_are_not_integrable(flow, reason):
         qra.solve_flow(policy, flow(problem), log_times=np.array([0.0]), method=EXACT)
 
 
+def test_one_event_of_one_question():
+    """All that can be looked for where there are two questions, beside times; of one question,
+    any."""
+    policy, problem = qra.two_stage(np.full((2, 2), 0.5), np.tile([0.9, 0.1], (2, 1)))
+    flow = qra.GradientFlow(qra.RLVR(), problem)
+    first, second = (qra.PatternReaches(0, 0.9, question) for question in (0, 1))
+    assert EXACT.why_not(policy, flow, (first, qra.flows.TimeReached(1.0))) is None
+    for events in ((first, second), (qra.AccuracyReaches(0.7),)):
+        assert EXACT.why_not(policy, flow, events) == "events of several questions"
+        with pytest.raises(ValueError, match="events of several questions"):
+            qra.event_time(policy, flow, events, method=EXACT)
+    policy, problem = qra.two_stage(np.full(2, 0.5), np.array([0.9, 0.1]))
+    flow = qra.GradientFlow(qra.RLVR(), problem)
+    assert EXACT.why_not(policy, flow, (first, qra.AccuracyReaches(0.7))) is None
+
+
 @pytest.mark.parametrize("arguments", [{"tol": 1e-20}, {"max_pieces": 0}])
 def test_bad_settings(arguments):
     """Settings out of range are named."""
