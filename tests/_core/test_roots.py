@@ -86,6 +86,22 @@ def test_flat_steep_and_noisy_functions():
         assert abs(search.root - 0.3) < 1e-14 or abs(function(search.root)) < 1e-100
 
 
+def test_ends_that_are_infinite_or_met():
+    """Without a slope the search goes outwards from the finite end, or from 0; a last step stays
+    within the bracket though the root is not."""
+    inf = jnp.inf
+    for start, low, high in ((-5.0, -5.0, inf), (9.0, -inf, 9.0), (5e3, -inf, inf)):
+        ends = jnp.asarray(low), jnp.asarray(high)
+        search = found(lambda x: jnp.sign(x - 0.3), jnp.asarray(start), ends, most=80)
+        assert search.arrived
+        assert abs(search.root - 0.3) < 1e-14
+    ends = jnp.asarray(1.0005), jnp.asarray(2.0)
+    short = newton_in_bracket(
+        lambda x, aux: (x - 1, jnp.ones_like(x), aux), jnp.asarray(1.001), ends, lambda _: 1e-2
+    )
+    assert short.root == 1.0005
+
+
 def test_entries_of_an_array_in_both_precisions():
     """`x + sinh x = level` over 600 decades to the last digits, all entries in one loop."""
     levels = np.array([1e-300, 1e-20, 1e-3, 1.0, 50.0, 1e10, 1e300])
