@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import qra_jax as qra
+from qra_jax.solvers.ode._ode import default_tolerance
 from tests._support import compiled, systems
 from tests._support.compiled import one
 
@@ -121,6 +122,12 @@ def test_order_of_convergence():
     assert 0.8 < slope < 1.25
     order, _ = np.polyfit(np.log(steps), np.log(errors), 1)
     assert order < -5
+
+
+def test_tolerances_that_are_not_given():
+    """1e-9 in float64 and 1e-6 in float32, whose rounding is above 1e-9."""
+    tolerances = [default_tolerance(np.dtype(x)) for x in (np.float64, np.float32)]
+    assert tolerances == [1e-9, 1e-6]
 
 
 def test_steps_do_not_grow_with_the_time():
