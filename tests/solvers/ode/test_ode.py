@@ -61,6 +61,17 @@ def test_many_patterns_and_weighted_questions():
     np.testing.assert_allclose(traj.accuracy, accuracy, rtol=0, atol=1e-8)
 
 
+def test_very_long_stretches():
+    """Log odds of two patterns up to a time of 1e280, where steps grow no longer than is stable."""
+    probs, rates = (0.3, 0.7), (0.9, 0.2)
+    log_times = np.linspace(5, 645, compiled.ROWS)
+    found = one(compiled.follow(method=qra.ODE()), probs, rates, log_times)
+    expected = systems.two_pattern_log_odds(probs, rates, np.exp(log_times))
+    logits = found["logits"]
+    np.testing.assert_allclose(logits[:, 0] - logits[:, 1], expected, rtol=0, atol=2e-9)
+    assert found["status"] == qra.Status.COMPLETED
+
+
 @pytest.mark.parametrize("clock", [qra.flows.Time(), qra.flows.LogTime()])
 def test_other_clocks(clock):
     """Every clock follows the same trajectory; what it cannot resolve is a status, not a number."""
