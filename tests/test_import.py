@@ -116,6 +116,7 @@ for name, call in {
     "trainable": lambda: qra.GradientFlow(qra.RLVR(), problem, "x"),
     "geometry": lambda: qra.GradientFlow(qra.RLVR(), problem, geometry="natural"),
     "estimator": lambda: qra.SampledGroups(4, estimator="grpo"),
+    "pooling": lambda: qra.diagnosis.diagnose(([9, 3], [1, 2]), pooling="some"),
     "regularisers": lambda: qra.Objective(qra.Verifiable(), regularisers=qra.ReverseKL(0.1)),
 }.items():
     try:
@@ -128,8 +129,8 @@ for name, call in {
 def test_wrong_kind_of_argument():
     """Lists are arrays; an argument of another kind raises one line that names it and shows it."""
     lines = run(WRONG_KIND)
-    assert len(lines) == 11
-    of_value = ("direction", "trainable")
+    assert len(lines) == 12
+    of_value = ("direction", "trainable", "pooling")
     for line in lines:
         name, kind, message = line.split(" | ", maxsplit=2)
         assert kind == ("ValueError" if name in of_value else "TypeError")
@@ -207,3 +208,46 @@ def test_all_is_all(name):
 def test_annotations_are_for_all():
     """Type checkers read those of an installed library only where it says so."""
     assert (PACKAGE / "py.typed").exists()
+
+
+SWAPPED = """
+import inspect
+import jax
+jax.config.update("jax_enable_x64", True)
+import qra_jax as qra
+policy, problem = qra.two_stage([0.5, 0.3, 0.2], [0.9, 0.1, 0.4])
+rest = {"eps": 0.1, "level": 0.5, "k": 2, "log_odds": 1.0, "log_time": 1.0,
+        "until": qra.LogitPeaks(1), "optimiser": None, "num_steps": 1,
+        "pattern_probs": [0.5, 0.3, 0.2], "reference": policy,
+        "value": 0.0, "bounds": (0.0, 1.0)}
+seen = 0
+for space in sorted(set(dir(qra)) - {"sweep", "rollouts", "posteriors"}):
+    for name in getattr(getattr(qra, space), "__all__", ()):
+        function = getattr(getattr(qra, space), name)
+        if not inspect.isfunction(function):
+            continue
+        names = list(inspect.signature(function).parameters)
+        if len(names) < 2 or names[0] not in ("policy", "reference"):
+            continue
+        if names[1] not in ("flow", "problem"):
+            continue
+        others = list(inspect.signature(function).parameters.values())[2:]
+        empty = inspect.Parameter.empty
+        given = {x.name: rest[x.name] for x in others if x.default is empty and x.name in rest}
+        seen += 1
+        try:
+            function(problem, policy, **given)
+        except Exception as error:
+            print(space, name, "|", type(error).__name__, str(error).replace("\\n", " "))
+        else:
+            print(space, name, "| nothing")
+print(seen)
+"""
+
+
+def test_swapped_arguments():
+    """Every public function of a policy and a flow or problem says that the two were swapped."""
+    *lines, seen = run(SWAPPED)
+    assert int(seen) == len(lines) > 25
+    for line in lines:
+        assert "other way round" in line, line

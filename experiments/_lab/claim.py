@@ -9,8 +9,6 @@ from typing import SupportsFloat
 import numpy as np
 import xarray as xr
 
-DERIVED = "derived in docs"
-"""The source of what was derived for this library."""
 _Z99 = 2.5758293035489004  # of a two-sided level of 99 %
 _MARGIN = 0.2
 

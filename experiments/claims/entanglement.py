@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .._lab.claim import DERIVED, Outcome, close, computed
+from .._lab.claim import Outcome, close, computed
 from ._ledger import Context, Subject, once
 from ._shared import CASE, LAWS, worst
 from ._solves import (
@@ -16,6 +16,8 @@ from ._solves import (
     follow,
     t0_law,
 )
+
+DERIVED = "derived in docs/laws.md#the-entanglement-law"
 
 SUBJECT = Subject(LAWS)
 claim = SUBJECT.claim

@@ -6,12 +6,14 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._lab.claim import DERIVED, Outcome, close, computed
+from .._lab.claim import Outcome, close, computed
 from ..maps.sft.known import CHECK_DURATIONS, CHECK_QUALITIES, CHECK_TIMES
 from ._ledger import Context, Subject, once
 from ._shared import CASE
 from ._solves import CHECK_PROBS, CHECK_RATES, entanglement
 from .regimes import SUBJECT as REGIMES
+
+DERIVED = "derived in docs/derivations.md#the-flow-of-supervised-fine-tuning"
 
 SUBJECT = Subject(REGIMES.title)
 claim = SUBJECT.claim

@@ -4,10 +4,12 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._lab.claim import DERIVED, Outcome, close
+from .._lab.claim import Outcome, close
 from ._ledger import Context, Subject, once
 from ._shared import INTERNAL, random_policy, tables
 from ._solves import velocity
+
+DERIVED = "derived in docs/objectives.md#reward"
 
 SUBJECT = Subject(INTERNAL)
 claim = SUBJECT.claim

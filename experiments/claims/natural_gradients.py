@@ -7,10 +7,12 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._lab.claim import DERIVED, Outcome, close, computed
+from .._lab.claim import Outcome, close, computed
 from ._ledger import Context, Subject, once
 from ._shared import CASE, LAWS
 from ._solves import CHECK_PROBS, CHECK_RATES, Settings, stop
+
+DERIVED = "derived in docs/derivations.md#natural-geometry"
 
 SUBJECT = Subject(LAWS)
 claim = SUBJECT.claim

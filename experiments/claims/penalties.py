@@ -7,7 +7,7 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._lab.claim import DERIVED, Outcome, close, computed
+from .._lab.claim import Outcome, close, computed
 from ._ledger import Context, Subject, once
 from ._shared import CASE, REFERENCE, boltzmann, farthest, random_pair
 from ._solves import (
@@ -17,6 +17,8 @@ from ._solves import (
     stop,
     velocity,
 )
+
+DERIVED = "derived in docs/objectives.md#penalty-the-regulariser"
 
 SUBJECT = Subject("Penalties")
 claim = SUBJECT.claim

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._lab.claim import DERIVED, Outcome, close, computed
+from .._lab.claim import Outcome, close, computed
 from ._ledger import Context, Subject, once
 from ._shared import CASE, PAPER, REFERENCE, boltzmann
 from ._solves import (
@@ -16,6 +16,8 @@ from ._solves import (
     follow,
     stop,
 )
+
+DERIVED = "derived in docs/derivations.md#the-end-of-the-entangled-phase"
 
 SUBJECT = Subject("Reasoning patterns under RLVR")
 claim = SUBJECT.claim

@@ -9,11 +9,13 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._lab.claim import DERIVED, Outcome, close, share
+from .._lab.claim import Outcome, close, share
 from .._lab.rlif_questions import draw_rates
 from ._ledger import Context, Subject, once
 from ._shared import INTERNAL, PAPER, random_policy, tables
 from ._solves import velocity
+
+DERIVED = "derived in docs/laws.md#internal-rewards-with-many-patterns"
 
 SUBJECT = Subject(INTERNAL)
 claim = SUBJECT.claim

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from .._lab.claim import DERIVED, Outcome, close, computed
+from .._lab.claim import Outcome, close, computed
 from ._ledger import Context, Subject
 from ._shared import CASE, LAWS, worst
 from ._solves import (
@@ -20,6 +20,8 @@ from ._solves import (
     number_of,
     stop,
 )
+
+DERIVED = "derived in docs/laws.md#tails"
 
 SUBJECT = Subject(LAWS)
 claim = SUBJECT.claim

@@ -7,12 +7,14 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._lab.claim import DERIVED, Outcome, above, below, close, mean_and_error
+from .._lab.claim import Outcome, above, below, close, mean_and_error
 from ..maps.tokens.compute import Tokens
 from ..maps.tokens.known import REPORTED, REWARDS
 from ._ledger import Context, Subject, once
 from ._shared import CASE, PAPER
 from ._solves import CHECK_PROBS, CHECK_RATES, velocity
+
+DERIVED = "derived in docs/derivations.md#policies-over-tokens"
 
 SUBJECT = Subject("Tokens")
 claim = SUBJECT.claim

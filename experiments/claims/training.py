@@ -8,10 +8,12 @@ import optax
 
 import qra_jax as qra
 
-from .._lab.claim import DERIVED, Outcome, close, estimate
+from .._lab.claim import Outcome, close, estimate
 from ._ledger import Context, Subject, once
 from ._shared import CASE
 from ._solves import CHECK_PROBS, CHECK_RATES, ROWS, follow
+
+DERIVED = "derived in docs/objectives.md#optimiser-and-samples"
 
 SUBJECT = Subject("Training in steps")
 claim = SUBJECT.claim

@@ -8,7 +8,7 @@ import numpy as np
 
 import qra_jax as qra
 
-from .._lab.claim import DERIVED, Outcome, close
+from .._lab.claim import Outcome, close
 from ._ledger import Context, Subject, once
 from ._shared import CASE, farthest
 from ._solves import (
@@ -20,6 +20,8 @@ from ._solves import (
     number_of,
     velocity,
 )
+
+DERIVED = "derived in docs/objectives.md#advantage-the-utility"
 
 SUBJECT = Subject("Utilities and noisy verifiers")
 claim = SUBJECT.claim

@@ -228,7 +228,7 @@ def diagnose(
         print(found.regime.probs, found.limits)
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/diagnosis.md#what-is-computed.
     """
     objective = objective_of(objective, run)
     asked = DiagnosisSettings(pooling, prior, repr(objective), eps, draws, seed)

@@ -1,6 +1,6 @@
 r"""Training from sampled groups, as steps with normal noise of the same mean and covariance.
 
-Source: derived in docs.
+Source: derived in docs/derivations.md#the-noise-of-sampled-groups, where (N1) and (N2) are.
 """
 
 import equinox as eqx
@@ -27,7 +27,7 @@ class StepNoise(eqx.Module):
 
     **Raises:** `ValueError` for more epochs: their samples are not fresh.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#the-noise-of-sampled-groups.
     """
 
     of_right: Float[Array, " S"]
@@ -39,15 +39,18 @@ class StepNoise(eqx.Module):
     def __init__(self, sampler: SampledGroups):
         require(sampler.epochs == 1, "sampler.epochs", "be 1", sampler.epochs)
         size, estimator = sampler.group_size, sampler.estimator
+        # Advantages depend on s alone: one group for each s, its right samples first.
         number = np.arange(size + 1)
         rewards = (number[:, None] > np.arange(size)[None]).astype(float)
         advantages = np.array(estimator.advantages(jnp.asarray(rewards)), float)
         right, wrong = advantages[:, 0], advantages[:, -1]
         right[0], wrong[-1] = 0, 0  # of none
+        # Of kappa_s in (N1) the factors of 1 - V and V, and of the covariance those of C+ and C-.
         self.of_right = jnp.asarray(number * right / size)
         self.of_wrong = jnp.asarray((size - number) * wrong / size)
         spread = number * right**2, (size - number) * wrong**2
         self.of_spread = jnp.asarray(np.stack(spread) / size**2)
+        # Logarithms of binomial coefficients; an s that is redrawn has none.
         choices = np.concatenate([[0], np.cumsum(np.log((size - number[:-1]) / number[1:]))])
         redrawn = np.zeros(size + 1, bool)
         if isinstance(estimator, RejectionFineTuning):
@@ -69,9 +72,11 @@ class StepNoise(eqx.Module):
         tiny = jnp.finfo(value.dtype).tiny
         logs = number * jnp.log(jnp.maximum(value, tiny))
         logs += (number[-1] - number) * jnp.log(jnp.maximum(shortfall, tiny))
+        # The law of s, normalised over what redrawing leaves of it.
         chance = jax.nn.softmax(logs + self.log_choices)
         kappa = self.of_right * shortfall - self.of_wrong * value
         mean = chance @ kappa
+        # (N2): the mean over s, the variance of kappa_s, and the means of the covariances.
         return mean, chance @ (kappa - mean) ** 2, self.of_spread @ chance
 
     def step(
@@ -90,6 +95,7 @@ class StepNoise(eqx.Module):
         shortfall = jnp.sum(probs * (1 - rates), axis=-1)
         right = probs * rates / jnp.where(value > 0, value, 1)[:, None]
         wrong = probs * (1 - rates) / jnp.where(shortfall > 0, shortfall, 1)[:, None]
+        # Where every sample is right, or none, pi+ or pi- means nothing, and no gradient is left.
         both = (value > 0) & (shortfall > 0)
         gap = jnp.where(both[:, None], right - wrong, 0)
         mean, variance, spread = jax.vmap(self.moments)(value, shortfall)
@@ -97,6 +103,7 @@ class StepNoise(eqx.Module):
         keys = jax.random.split(key, 3)
         one = jax.random.normal(keys[0], shape[:1], dtype)
         parts = jax.random.normal(keys[1], (2, *shape), dtype)
+        # One normal for the part of rank 1 in (N2), and one vector each for C+ and C-.
         noise = jnp.sqrt(variance) * one
         noise = noise[:, None] * gap
         for part, among, factor in zip(parts, (right, wrong), spread.T, strict=True):
@@ -104,6 +111,8 @@ class StepNoise(eqx.Module):
         drift = mean[:, None] * gap
         if self.batch is None:
             return weights[:, None] * (drift + noise)
+        # Groups of each question vary as a multinomial of the batch, and the noise with their
+        # number.
         asked = _multinomial(jax.random.normal(keys[2], shape[:1], dtype), weights)
         share = weights + asked / self.batch**0.5
         return share[:, None] * drift + jnp.sqrt(weights / self.batch)[:, None] * noise

@@ -43,7 +43,7 @@ class TrainingRun:
     **Raises:** `ValueError` if a number is out of range, or neither learning rate nor logs are
     given.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#forecast-of-a-training-run.
     """
 
     num_steps: int
@@ -118,7 +118,7 @@ def forecast_run(
     **Raises:** `ValueError` as `diagnose`, or if the logged patterns are not as many as the
     posterior's.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#forecast-of-a-training-run.
     """
     objective = objective_of(objective, run)
     keys = [jax.random.fold_in(jax.random.key(seed), i) for i in (1, 2)]

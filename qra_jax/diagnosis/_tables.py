@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import betainc, betaln
-from jaxtyping import Array, Float
+from jaxtyping import ArrayLike, Float
 
 from .._core.roots import newton_in_bracket
+from .._core.types import Scalar
 from ..posteriors._posteriors import Prior
 from ._result import PassAtKEstimate, StuckQuestion, band
 from ._solve import Tables
@@ -76,7 +77,7 @@ def stuck_questions(
 
 
 @jax.jit
-def _beta_quantile(level: float, a: float, b: float) -> Float[Array, ""]:
+def _beta_quantile(level: ArrayLike, a: ArrayLike, b: ArrayLike) -> Scalar:
     """Where the incomplete beta function has a level strictly between 0 and 1."""
 
     def look(x, aux):

@@ -212,7 +212,8 @@ def basins(
         print(found.pattern_fractions, found.pattern_standard_errors)  # thirds
         ```
 
-    Source: derived in docs; the measures are those of Attractors.jl (JuliaDynamics).
+    Source: derived in docs/derivations.md#basins-of-attraction; the measures are those of
+    Attractors.jl (JuliaDynamics).
     """
     field = pattern_field(policy, flow, question, reference)
     require_all(eps, lambda x: (x > 0) & (x < 0.5), "eps", "lie strictly between 0 and 1/2")

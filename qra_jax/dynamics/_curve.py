@@ -15,6 +15,7 @@ from ..policies._two_stage import AbstractTablePolicy
 from ._field import PatternField, on_face
 from ._stability import Linearised, stability
 
+# A parameter has no length beside log-probabilities but one that is chosen.
 RANGE = 5.0  # nats that the parameter's whole range counts as, in arc length
 LOOKS = 10  # at the equations, that a corrector may take
 
@@ -60,7 +61,9 @@ class Curve(eqx.Module):
             unknowns[len(scale) + 1],
             unknowns[-len(scale) :],
         )
-        # Forward all the way: half of what reversing a gradient again takes to compile.
+        # At a fold the slack mu is 0; at a branch point psi . F_lambda, with mu one more unknown,
+        # as F_z has a rank less there. Forward all the way: half of what reversing a gradient again
+        # takes to compile.
         here, slopes = value_and_slopes(self.equations, z)
         across = left @ slopes
         last = jnp.where(fold, slack, across[-1])

@@ -166,7 +166,8 @@ def simplex_velocity(
         print(qra.dynamics.simplex_velocity(policy, problem, [0.2, 0.2, 0.6]))
         ```
 
-    Source: arXiv 2506.04695, section 5; in these coordinates derived in docs.
+    Source: arXiv 2506.04695, section 5; in these coordinates derived in
+    docs/derivations.md#fixed-points-and-their-spectra.
     """
     field = pattern_field(policy, flow, question, reference)
     return _velocities(field, log_probs_of(field, pattern_probs))

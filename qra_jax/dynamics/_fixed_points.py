@@ -123,7 +123,7 @@ def fixed_points(
             print(probs, qra.dynamics.Stability.names(kind))
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#fixed-points-and-their-spectra.
     """
     field = pattern_field(policy, flow, question, reference)
     masks = _as_masks(faces, field.num_patterns)

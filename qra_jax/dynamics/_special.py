@@ -34,7 +34,9 @@ class Tests(NamedTuple):
         """Whether a fold, and whether any special point, lies between two rows."""
         crossed = self.frame[1:] * self.frame[:-1] < 0
         turned = self.along[1:] * self.along[:-1] < 0
-        # More than one eigenvalue may pass 0 at once, and the determinant keep its sign.
+        # The determinant keeps its sign at a fold, and loses it where another branch crosses; on
+        # the bent branch of a pitchfork both change. More than one eigenvalue may pass 0 at once,
+        # and the determinant keep its sign.
         return turned & ~crossed, turned | crossed | (jnp.diff(self.growing) != 0)
 
 
@@ -44,6 +46,7 @@ def tests_of(
     eigenvalues: Complex[Array, "N E"],
 ) -> Tests:
     known = jnp.where(jnp.isnan(eigenvalues.real), 0, eigenvalues)
+    # An eigenvalue of 0 to rounding has no sign: it would make special points of noise.
     zero = float(jnp.finfo(frames.dtype).eps) ** 0.6 * jnp.max(jnp.abs(known))
     real_parts = jnp.where(jnp.abs(known.real) > zero, eigenvalues.real, 0)
     return Tests(tangents[:, -1], jnp.linalg.det(frames), real_parts, jnp.abs(known.imag) > zero)
@@ -63,6 +66,7 @@ def between_rows(
     fewer = jnp.minimum(fewer, here.real_parts.shape[1] - 1)
     paired = jnp.take_along_axis(here.paired & there.paired, fewer, axis=1)[:, 0]
     turns = here.along * there.along < 0
+    # A complex pair that passes is a Hopf point, unless the tangent turns as well.
     special = jnp.where(turns | ~paired, Special.BRANCH_POINT, Special.HOPF)
     special = jnp.where(at >= 0, jnp.where(fold, Special.FOLD, special), -1).astype(jnp.int32)
 
@@ -72,6 +76,7 @@ def between_rows(
 
     first, second = passing(here), passing(there)
     opposite = first * second < 0
+    # About where what passes is 0, by a line through both rows; their middle if it keeps its sign.
     share = jnp.where(opposite, first / jnp.where(opposite, first - second, 1), 0.5)
     chord = rows[at + 1] - rows[at]
     return special, at, rows[at] + share[:, None] * chord
@@ -88,6 +93,7 @@ def locate(
     """A fold or branch point to rounding, from about where it is, and slopes of the equations in
     the probabilities not far off; `guess` if that fails. Derivatives are those of (C4)."""
     fold = special == Special.FOLD
+    # The left singular vector of the smallest singular value: c of (C4), and a start for psi.
     scale = jnp.linalg.svd(slopes)[0][:, -1]
     begin = jnp.concatenate([guess, jnp.zeros_like(guess[:1]), scale])
     solution = solve_system(lambda x: held.special(x, scale, fold), begin, damped=False, most=LOOKS)

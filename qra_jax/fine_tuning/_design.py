@@ -1,4 +1,7 @@
-"""What to fine-tune on before RL, and for how long, so that the total time is shortest."""
+"""What to fine-tune on before RL, and for how long, so that the total time is shortest.
+
+(D1), and how it is solved: docs/design.md#how-it-is-solved.
+"""
 
 import dataclasses
 from typing import NamedTuple
@@ -102,12 +105,15 @@ class _Descent(NamedTuple):
 def _descend(task: Task, starts: _Descent, steps: int) -> tuple[_Descent, Float[Array, "T S"]]:
     """The best point on the way down from every start, and the best scores after each step."""
     schedule = optax.cosine_decay_schedule(_LEARNING_RATE, steps, alpha=0.01)
+    # A solve that failed has NaN for a slope; as a 0 it does not spoil Adam's memory.
     optimiser = optax.chain(optax.zero_nans(), optax.adam(schedule))
     look = jax.vmap(jax.value_and_grad(lambda at: design_score(task, *at)))
 
     def step(carry, _):
         at, state, best = carry
         score, slope = look(at)
+        # The best of the way, not its end: Adam does not descend in every step. NaN is never
+        # better.
         better = score < best.score
         best = _Descent(
             jnp.where(better[:, None], at[0], best.logits),
@@ -126,14 +132,17 @@ def _starts(task: Task, best: Int[Array, ""], number: int, key: Array) -> _Desce
     """Near both baselines, an even mixture, and random ones."""
     patterns, dtype = task.logits.shape[1], task.logits.dtype
     for_mixture, for_share = jax.random.split(key)
+    # The first is near the naive choice, the second near doing nothing, the third even.
     own = jnp.mean(jax.nn.softmax(task.logits), axis=0)
     corner = (jnp.arange(patterns) == best).astype(dtype)
     drawn = jax.random.exponential(for_mixture, (number, patterns), dtype)
     drawn = drawn / jnp.sum(drawn, axis=1, keepdims=True)  # uniform on the simplex
     known = jnp.stack([0.95 * corner + 0.05 * own, own, jnp.full_like(own, 1 / patterns)])
     mixtures = jnp.concatenate([known, drawn])[:number]
+    # Not near 0 or 1, where the slope of a share in its log odds vanishes.
     shares = jax.random.uniform(for_share, (number,), dtype, 0.05, 0.95)
     shares = jnp.concatenate([jnp.asarray([0.95, 0.05, 0.5], dtype), shares])[:number]
+    # A logit of -inf would never come back.
     least = jnp.asarray(1e-6, dtype)
     return _Descent(
         jnp.log(jnp.maximum(mixtures, least)),
@@ -161,6 +170,7 @@ def _best_duration(task: Task, mixture, limit, guess) -> tuple[_Found, _Found, _
         logits = tuned(task, mixture, task.logits, duration)
         log_rl_time = task.log_rl_time(logits)
         score = task.score(duration, log_rl_time)
+        # A solve that failed must not be what `argmin` finds.
         score = jnp.where(jnp.isnan(score), jnp.inf, score)
         return _Found(share, score, task.log_total(duration, log_rl_time), logits)
 
@@ -170,15 +180,18 @@ def _best_duration(task: Task, mixture, limit, guess) -> tuple[_Found, _Found, _
         at = jnp.argmin(found.score)
         this = _take(found, at)
         best = chosen(this.score < best.score, this, best)
+        # The two cells around the best hold a minimum, be it a kink.
         low, high = grid[jnp.maximum(at - 1, 0)], grid[jnp.minimum(at + 1, _GRID - 1)]
         grid = low + (high - low) * jnp.linspace(0, 1, _GRID, dtype=dtype)
         return (grid, best), (_take(found, 0), _take(found, -1))
 
+    # Denser towards 0. It holds 0 and 1, hence both baselines, and what the optimiser found.
     between = jnp.geomspace(_SHORTEST, 1, _GRID - 2, dtype=dtype)[:-1]
     first = jnp.sort(jnp.concatenate([jnp.asarray([0, 1], dtype), between, guess[None]]))
     zero, infinite = jnp.zeros((), dtype), jnp.asarray(jnp.inf, dtype)
     nowhere = _Found(zero, infinite, jnp.full(task.logits.shape[0], jnp.nan), task.logits)
     (_, best), ends = jax.lax.scan(narrow, (first, nowhere), length=_ROUNDS)
+    # The ends of the first round's grid.
     nothing, full = (_take(end, 0) for end in ends)
     return nothing, full, best
 
@@ -202,6 +215,7 @@ def _design(
     settled = scores[-1 - steps // 10] - scores[-1] <= _SETTLED
 
     at = jnp.argmin(found.score)
+    # The naive data are searched as carefully as the design's, so that a gain is one of the data.
     naive = (jnp.arange(rates.shape[1]) == best).astype(rates.dtype)
     mixtures = jnp.stack([naive, mixture_of(task, found.logits[at])])
     guesses = jnp.stack([jnp.full_like(task.budget, 0.5), jax.nn.sigmoid(found.log_odds[at])])
@@ -215,6 +229,7 @@ def _design(
     durations = _share_of(limits.duration, by_data.share)
     entropy = task.entropy(own.logits)
     spent = durations[which]
+    # Without the limit of either data no duration but 0 was looked at on them.
     ok = jnp.isfinite(own.score) & jnp.all(jnp.isfinite(limits.duration))
     status = jnp.where(ok, Status.COMPLETED, Status.FAILED)
     design = SFTDesign(
@@ -312,7 +327,7 @@ def design_sft(
         print(design.mixture, design.duration, design.log_gain_over_nothing)
         ```
 
-    Source: arXiv 2506.04695 v1 (SFT before RLVR); derived in docs.
+    Source: arXiv 2506.04695 v1 (SFT before RLVR); derived in docs/design.md#the-problem.
     """
     task, rates = as_task(
         pattern_probs, success_rates, available, utility, budget, floor, eps, cost
@@ -332,5 +347,6 @@ def design_sft(
     found = _design(task, rates, valid, starts, steps, key)
     if as_float(pattern_probs).ndim == 2:
         return found
+    # One draw was given without an axis, and comes back without one.
     first = {name: getattr(found, name)[0] for name in _OF_DRAWS}
     return dataclasses.replace(found, **first)

@@ -1,4 +1,7 @@
-"""Fine-tuning before RL: the total time as a differentiable function of data and duration."""
+"""Fine-tuning before RL: the total time as a differentiable function of data and duration.
+
+(D1): docs/design.md#the-problem, (S1): docs/derivations.md#the-flow-of-supervised-fine-tuning.
+"""
 
 from typing import NamedTuple
 
@@ -49,7 +52,7 @@ class Task(eqx.Module):
         return self.available & jnp.any(self.exists, axis=0)
 
     def velocity(self, mixture: Float[Array, " R"], logits: Float[Array, "D R"]):
-        # Data on a pattern that is not there teach nothing about those that are.
+        # (S1). Data on a pattern that is not there teach nothing about those that are.
         share = jnp.where(self.exists, mixture[None], 0)
         return share - jnp.sum(share, axis=-1, keepdims=True) * jax.nn.softmax(logits)
 
@@ -71,6 +74,8 @@ class Task(eqx.Module):
         return jax.vmap(one)(logits, self.answer_logits)
 
     def score(self, duration: Scalar, log_rl_time: Float[Array, " D"]) -> Scalar:
+        # (D1). A mean of logarithms, lest the slowest draw decide everything; the 1 keeps a draw
+        # that is solved already, of log time -inf, from doing so.
         return jnp.mean(jnp.logaddexp(jnp.log1p(self.cost * duration), log_rl_time))
 
     def log_total(self, duration: Scalar, log_rl_time: Float[Array, " D"]) -> Float[Array, " D"]:
@@ -115,7 +120,9 @@ def _solve(task: Task, mixture, start, duration) -> diffrax.Solution:
         diffrax.Dopri8(),
         t0=jnp.zeros((), start.dtype),
         t1=jnp.ones((), start.dtype),
+        # A first step of at most one unit of SFT time, as logits move at a speed of at most 1.
         dt0=1 / jnp.maximum(1, jax.lax.stop_gradient(duration)),
+        # The change of the logits, not the logits: patterns that are not there have -inf.
         y0=jnp.zeros_like(start),
         args=(start, mixture, duration),
         stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance, norm=largest),
@@ -141,6 +148,7 @@ class Longest(NamedTuple):
 
 def longest(task: Task, mixture: Float[Array, " R"]) -> Longest:
     dtype = task.logits.dtype
+    # Evenly in log(1 + s). A dip of the entropy between two of these goes unseen.
     ends = jnp.expm1(jnp.log1p(task.budget) * jnp.linspace(0, 1, _PIECES + 1, dtype=dtype))
 
     def onwards(logits, duration):
@@ -157,6 +165,8 @@ def longest(task: Task, mixture: Float[Array, " R"]) -> Longest:
     # and magnifies them backwards.
     def look(duration, aux):
         logits = tuned(task, mixture, before, duration)
+        # The entropy falls towards the floor: with the sign turned, a function that rises through
+        # 0.
         value, slope = jax.jvp(task.entropy, (logits,), (task.velocity(mixture, logits),))
         return task.floor - value, -slope, aux
 
@@ -178,6 +188,8 @@ def design_score(task: Task, logits: Float[Array, " R"], log_odds: Scalar) -> Sc
     """The score as a function without constraints: data `softmax(logits)`, for a share
     `sigmoid(log_odds)` of the longest duration that they allow."""
     mixture, share = mixture_of(task, logits), jax.nn.sigmoid(log_odds)
+    # The search itself is not differentiated: a root's derivatives follow from the equation it
+    # solves.
     limit = longest(*jax.lax.stop_gradient((task, mixture)))
 
     # Where the limit is the floor, it moves with the mixture: one Newton step on the entropy at the
@@ -186,14 +198,17 @@ def design_score(task: Task, logits: Float[Array, " R"], log_odds: Scalar) -> Sc
         logits = tuned(task, mixture, logits, share * limit.duration)
         return logits, logits
 
+    # One solve to the duration chosen, and on from there to the limit.
     _, (there, end) = jax.lax.scan(onwards, task.logits, jnp.stack([share, 1 - share]))
     moving = jax.lax.stop_gradient(task.velocity(mixture, end))
     still = jax.lax.stop_gradient(end)
     _, falling = jax.jvp(task.entropy, (still,), (moving,))
+    # Where the budget is what binds, the limit is a constant.
     usable = limit.binding & (falling < 0)
     excess = jnp.where(usable, task.entropy(end) - task.floor, 0)
     later = excess / jnp.where(usable, -jax.lax.stop_gradient(falling), 1)
     duration = share * (limit.duration + later)
+    # The same step, for the state at the share of the duration.
     there = there + task.velocity(mixture, there) * (share * later)
     return task.score(duration, task.log_rl_time(there))
 
@@ -227,7 +242,8 @@ def log_total_time(
         print(qra.fine_tuning.log_total_time(*start, [1.0, 0.0, 0.0], 3.0))
         ```
 
-    Source: arXiv 2506.04695 v1 (SFT before RLVR); derived in docs.
+    Source: arXiv 2506.04695 v1 (SFT before RLVR); derived in
+    docs/derivations.md#the-flow-of-supervised-fine-tuning.
     """
     task, _ = as_task(pattern_probs, success_rates, None, utility, 0.0, 0.0, eps, cost)
     dtype = task.logits.dtype

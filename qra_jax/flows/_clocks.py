@@ -117,7 +117,7 @@ class ArcLength(AbstractClock):
     The path stays short, and its speed 1, however long the flow takes:
     $du/ds = |v_0| e^{-u} / |\dot\theta|$.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#clocks.
     """
 
     # On a straight stretch u relaxes at a rate of up to 1. Steps of 3 are still stable there, and a

@@ -27,7 +27,7 @@ class Natural(AbstractGeometry):
     r"""$\dot\theta = F^{-1} \nabla J$ with the Fisher matrix F of each question by itself, so that
     question weights stay: $\dot\theta_r = D(q) (R_r - V_q)$ for tabular patterns.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#natural-geometry.
     """
 
     def direction(self, policy: AbstractPolicy, gradient: PyTree) -> PyTree:

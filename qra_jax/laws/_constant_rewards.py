@@ -1,4 +1,11 @@
-"""Sharp laws of flows with constant rewards: what tails and times tend to, and where that holds."""
+"""Sharp laws of flows with constant rewards: what tails and times tend to, and where that holds.
+
+Numbers of equations are those of docs/laws.md, and so are the symbols. In the code of tails: n is
+`number`, G `leaders`, n/G `power`, the gaps Delta_j `gaps`, log a_i `keeps`, b_j `shift`, beta_j
+`spread`, log c `log_unit`, log s `log_s`, log(D(q) t) `own_time`. In that of entanglement: K is
+`number`, the gaps g_j `gaps`, delta `lead`, u `exp(log_share)`, log pi_* `rare`, log pi_r'
+`common`. Times are natural logarithms of 1/reward.
+"""
 
 from collections.abc import Callable
 
@@ -48,10 +55,13 @@ class _Tail(eqx.Module):
         leading = land.best & (snapped_difference(log_probs, top) == 0)
         behind = land.best & ~leading
         leaders = count(leading).astype(log_probs.dtype)
-        # Patterns tied for best keep their differences in x, and with them an x of their own.
+        # Patterns tied for best keep their differences in x, and with them an x of their own:
+        # a_i = 1/pi_i - 1/pi, by expm1 of the log odds, so that nearly equal ones lose no digits.
         keeps = jnp.log(-jnp.expm1(jnp.where(behind, log_probs - top, -1))) - log_probs
         keeps = jnp.where(behind, keeps, 0)
         log_scale = jnp.max(-log_probs, axis=-1)
+        # Starts 1/pi_j in units of the largest, since they may be beyond any float; the corrections
+        # need them only relative to s.
         away = jnp.exp(-log_probs - log_scale[:, None]) - jnp.exp(-top - log_scale[:, None])
         shift = jnp.where(losers, away / gaps, 0)
         mean = jnp.sum(shift, axis=-1) / number
@@ -62,7 +72,7 @@ class _Tail(eqx.Module):
             gaps=gaps,
             leaders=leaders,
             power=number / leaders,
-            # The product of all x is conserved.
+            # The product of all x is conserved, which fixes c in (L2).
             log_unit=-jnp.sum(log_probs + keeps + jnp.log(gaps), axis=-1) / leaders,
             log_scale=log_scale,
             spread=jnp.where(losers, shift - mean[:, None], 0),
@@ -75,11 +85,14 @@ class _Tail(eqx.Module):
         return total(self.losers, 1 / self.gaps) / (1 + self.power)
 
     def log_s(self, own_time: Float[Array, " Q"]) -> Float[Array, " Q"]:
+        # t of (L2), solved for s.
         log_area = own_time + self.log_unit + jnp.log1p(self.power) - jnp.log(self.leaders)
         return log_area / (1 + self.power)
 
     def value_error(self, own_time: Float[Array, " Q"]) -> Float[Array, " Q"]:
         """Leading corrections to `value_tail_law` at the log of `D(q) t`."""
+        # The first correction of docs/laws.md#tails: of second order in the beta_j, whose mean is
+        # 0. For n < G it is not the leading one, and left out.
         number = self.power * self.leaders
         excess = number - self.leaders
         log_ratio = self.log_s(own_time) - self.log_scale
@@ -90,6 +103,7 @@ class _Tail(eqx.Module):
 
     def pattern_error(self, own_time: Float[Array, " Q"]) -> Float[Array, " Q"]:
         """Leading corrections to `pattern_tail_law` at the log of `D(q) t`."""
+        # The second one: of first order, since each loser weighs by its own 1/Delta_j.
         rates = jnp.where(self.losers, 1 / self.gaps, 0)
         lag = jnp.sum(rates * self.spread, axis=-1)
         lag = lag / jnp.where(self.defined, jnp.sum(rates, axis=-1), 1)
@@ -98,11 +112,13 @@ class _Tail(eqx.Module):
     def _shared_error(self, own_time: Float[Array, " Q"]) -> Float[Array, " Q"]:
         """What both laws have in common: best patterns that do not lead, and the slow start."""
         land, log_probs, log_s = self.start.land, self.start.log_probs, self.log_s(own_time)
+        # The third one, of best patterns that do not lead.
         tied = 2 * self.power / (1 + self.power) * jnp.exp(self.log_behind + log_s - own_time)
-        # Leads where the other terms vanish, as from equal starts.
+        # The fourth one, of the terms 1/x_j in Z; it leads where the others vanish, as from equal
+        # starts. In logarithms, because pi_j s may be anything.
         passing = jax.nn.softplus(jnp.log(self.gaps) + log_probs + log_s[:, None])
         passing = 2 * total(self.losers, passing / self.gaps) * jnp.exp(-own_time)
-        # Two patterns: from the closed form.
+        # Two patterns: from the closed form (L6), sinh cut where it would overflow.
         pair = (count(land.exists) == 2) & self.defined
         odds = total(land.best, log_probs) - total(self.losers, log_probs)
         largest = jnp.log(jnp.finfo(odds.dtype).max) - 1
@@ -125,6 +141,7 @@ def _tail_law(
 ) -> Law:
     log_time = tail.start.per_question(log_time)
     at_the_end = log_time == jnp.inf
+    # A tail at t = inf is the limit itself: no error, and no inf in what is differentiated.
     off = error(jnp.where(at_the_end, 0, log_time) + tail.start.log_weight)
     return Law(
         value=jnp.where(tail.defined, limit * jnp.exp(-tail.start.log_weight), jnp.nan),
@@ -136,6 +153,7 @@ def _tail_law(
 @eqx.filter_jit
 def _value_tail(policy: AbstractPolicy, flow: GradientFlow, log_time: Array) -> Law:
     tail = _Tail.of(law_start(policy, flow))
+    # The product of the last two of (L2), n G / (n + G).
     limit = tail.power * tail.leaders / (1 + tail.power)
     return _tail_law(tail, limit, tail.value_error, log_time)
 
@@ -151,6 +169,7 @@ def _convergence(policy: AbstractPolicy, flow: GradientFlow, eps: Array) -> Law:
     tail = _Tail.of(law_start(policy, flow))
     eps = tail.start.per_question(eps)
     defined = tail.defined & (eps > 0) & (eps < 1)
+    # 1 - pi_* = eps in the law of the pattern's tail.
     own_time = jnp.log(jnp.where(defined, tail.limit, 1)) - jnp.log(jnp.where(defined, eps, 1))
     error = tail.pattern_error(own_time)
     ahead = total(tail.losers, tail.start.land.probs) > eps
@@ -174,6 +193,8 @@ def _entanglement(policy: AbstractPolicy, flow: GradientFlow) -> Law:
     gaps = jnp.where(others, snapped_difference(second[:, None], start.values), 1)
     log_gaps = safe_log(gaps)  # -inf for a tie
 
+    # (L4) in logarithms, factor by factor: pi_* = 1e-300 with K = 1024 does no harm. With two
+    # patterns there is no such phase; 3 in place of 2 keeps that lane finite.
     number = jnp.maximum(count(land.exists), 3).astype(log_probs.dtype)  # K
     log_share = jnp.log1p(-1 / (number - 1))
     probs_part = common + total(others, log_probs) - (number - 1) * rare
@@ -182,18 +203,20 @@ def _entanglement(policy: AbstractPolicy, flow: GradientFlow) -> Law:
     three = count(land.exists) >= 3
     own_time = jnp.where(three, probs_part + gaps_part + number_part, -jnp.inf)
 
-    # Of order pi_*: x is 1/pi_j for the others at the start, not 0, and 1/pi_r' for the leader.
+    # The first part of (L5), of order pi_*: x is 1/pi_j for the others at the start, not 0, and
+    # 1/pi_r' for the leader.
     safe_gaps = jnp.where(gaps > 0, gaps, 1)
     share = jnp.exp(rare - common)
     head = jnp.where(others, jnp.exp(rare[:, None] - log_probs) - share[:, None], 0)
     head = head / safe_gaps * (number * lead / (number - 2))[:, None]
-    # Much smaller for K > 3: before and after r' leads the flow is slow as well, and the time that
-    # takes counts twice, because it also holds back the logit of r'.
+    # The second part, much smaller for K > 3: before and after r' leads the flow is slow as well,
+    # and the time that takes counts twice, because it also holds back the logit of r'.
     log_end = log_share - rare - jnp.log(lead)
     after = jax.nn.softplus(log_gaps + log_probs + log_end[:, None])
     after = total(others, after / safe_gaps) + jnp.log(number - 1) / lead
     slow = 2 * after * jnp.exp(-own_time)
     error = jnp.sum(head, axis=-1) - number * share + slow
+    # Parts of different sign may cancel in the estimate, but not in where the law holds.
     size = jnp.sum(jnp.abs(head), axis=-1) + number * share + slow
 
     rarest = jnp.all(land.best | ~land.exists | (log_probs > rare[:, None]), axis=-1)
@@ -235,7 +258,7 @@ def value_tail_law(
         print(law.value, law.relative_error)  # 2/3, and how far t (R_* - V) is from it by then
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#tails.
     """
     return _value_tail(policy, check_law(policy, flow), _check_time(log_time))
 
@@ -265,7 +288,7 @@ def pattern_tail_law(
         print(qra.laws.pattern_tail_law(policy, problem).value)  # (1/0.2 + 1/0.8) / 3
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#tails.
     """
     return _pattern_tail(policy, check_law(policy, flow), _check_time(log_time))
 
@@ -297,7 +320,7 @@ def log_convergence_time_law(
         print(law.value, qra.log_convergence_time(policy, problem, 1e-9))
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#tails.
     """
     flow = check_law(policy, flow)
     require_all(eps, lambda e: (e > 0) & (e < 1), "eps", "lie strictly between 0 and 1")
@@ -335,6 +358,6 @@ def log_entanglement_time_law(policy: AbstractPolicy, flow: GradientFlow | Probl
         print(jnp.exp(law.value), law.relative_error)  # 87.5, 0.075; exactly it is 94.305
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#the-entanglement-law.
     """
     return _entanglement(policy, check_law(policy, flow))

@@ -36,7 +36,8 @@ def optimal_policy(reference: AbstractPolicy, flow: GradientFlow | Problem) -> T
         best = qra.laws.optimal_policy(policy, qra.GradientFlow(qra.RLVR(beta=0.1), problem))
         ```
 
-    Source: arXiv 2506.04695 v2, proposition 5.2 (frozen answers, as summarised); derived in docs
+    Source: arXiv 2506.04695 v2, proposition 5.2 (frozen answers, as summarised); derived in
+    docs/derivations.md#the-optimum-with-trainable-answers
     (trainable answers).
     """
     flow = check_solve(reference, flow, None)

@@ -49,7 +49,8 @@ def rlif_rise_probability(num_patterns: ArrayLike, tilt: ArrayLike = 0.0) -> Flo
         print(qra.laws.rlif_rise_probability([10, 100, 1000, 10_000], 0.1))
         ```
 
-    Source: derived in docs. (Theorem 5.6 of arXiv 2506.04695 v2, as summarised, has 1 for large R.)
+    Source: derived in docs/laws.md#internal-rewards-with-many-patterns. (Theorem 5.6 of arXiv
+    2506.04695 v2, as summarised, has 1 for large R.)
     """
     size, tilt = _checked(num_patterns, tilt)
     less = 2 * _SLOPE_VARIANCE / 3 - _VARIANCE / 9 + _SLOPE**2
@@ -76,7 +77,8 @@ def rlif_drop_probability(num_patterns: ArrayLike, tilt: ArrayLike = 0.0) -> Flo
         print(qra.laws.rlif_drop_probability(1000, 0.1))  # 0.45005
         ```
 
-    Source: derived in docs. (Theorem 5.6 of arXiv 2506.04695 v2, as summarised, has 1/2.)
+    Source: derived in docs/laws.md#internal-rewards-with-many-patterns. (Theorem 5.6 of arXiv
+    2506.04695 v2, as summarised, has 1/2.)
     """
     size, tilt = _checked(num_patterns, tilt)
     return (1 - tilt / (1 + 1 / size)) / 2
@@ -96,7 +98,8 @@ def rlif_rise_given_majority(majority: Literal["mean", "count"] = "mean") -> flo
 
     **Raises:** `ValueError` for another string.
 
-    Source: derived in docs. (Theorem 5.6 of arXiv 2506.04695 v2, as summarised, has 1.)
+    Source: derived in docs/laws.md#internal-rewards-with-many-patterns. (Theorem 5.6 of arXiv
+    2506.04695 v2, as summarised, has 1.)
     """
     known = {"mean": _SLOPE * math.sqrt(3), "count": _SIGN_SLOPE}
     require(majority in known, "majority", f"be one of {tuple(known)}", repr(majority))
@@ -113,7 +116,7 @@ def rlif_end_above_probability(num_patterns: ArrayLike) -> Float[Array, "..."]:
 
     **Raises:** `ValueError` if `num_patterns` is below 1.
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#internal-rewards-with-many-patterns.
     """
     size, _ = _checked(num_patterns, 0.0)
     return ndtr(jnp.sqrt(3 / size))

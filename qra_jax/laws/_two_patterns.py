@@ -1,4 +1,7 @@
-"""Two patterns with constant rewards, in closed form at any time scale."""
+"""Two patterns with constant rewards, in closed form at any time scale.
+
+(L6): docs/laws.md#two-patterns. A level is either side of it, log odds plus their sinh.
+"""
 
 import equinox as eqx
 import jax
@@ -24,6 +27,7 @@ def _pair(
     behind = land.exists & ~ahead
     pair = land.valid & (count(land.exists) == 2)
     odds = total(ahead, start.log_probs) - total(behind, start.log_probs)
+    # Values that are equal but for rounding make no speed: such odds stay.
     gap = snapped_difference(total(ahead, start.values), total(behind, start.values))
     log_speed = safe_log(jnp.where(pair & start.moves, gap, 0)) + start.log_weight
     return start, pair, jnp.where(pair, odds, 0), log_speed
@@ -41,7 +45,8 @@ def _law(pair: Bool[Array, " Q"], value: Float[Array, " Q"]) -> Law:
 def _log_odds(policy: AbstractPolicy, flow: GradientFlow, log_time: Array) -> Law:
     start, pair, odds, log_speed = _pair(policy, flow)
     log_way = log_speed + start.per_question(log_time)
-    # Everything in units of exp(unit), which keeps the largest term of order 1.
+    # (L6), everything in units of exp(unit), which keeps the largest term of order 1: log odds may
+    # exceed 700, where sinh overflows.
     unit = jax.lax.stop_gradient(jnp.maximum(jnp.maximum(jnp.abs(odds), log_way), 0))
 
     def level(odds):
@@ -69,6 +74,7 @@ def _log_time(policy: AbstractPolicy, flow: GradientFlow, log_odds: Array) -> La
     ahead = goal > odds
     way = jnp.where(ahead, goal - odds, 1)
     middle = (goal + odds) / 2
+    # The difference of two levels of (L6), which may agree in all digits.
     # sinh a - sinh b = 2 cosh((a+b)/2) sinh((a-b)/2): a sum of positive terms, nothing cancels.
     log_sinh = way / 2 + jnp.log(-jnp.expm1(-way))
     log_rise = jnp.logaddexp(middle, -middle) + log_sinh - jnp.log(2)
@@ -100,7 +106,7 @@ def two_pattern_log_odds(
         print(jax.nn.sigmoid(qra.laws.two_pattern_log_odds(policy, problem, 25.0).value))
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#two-patterns.
     """
     flow = check_law(policy, flow)
     require_all(log_time, lambda x: x < jnp.inf, "log_time", "be below inf and not NaN")
@@ -130,7 +136,7 @@ def log_two_pattern_time(
         print(qra.laws.log_two_pattern_time(policy, problem, 0.0).value)  # equal odds
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/laws.md#two-patterns.
     """
     flow = check_law(policy, flow)
     require_all(log_odds, lambda x: x == x, "log_odds", "not be NaN")

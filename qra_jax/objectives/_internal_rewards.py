@@ -91,7 +91,7 @@ class TopTwoMargin(AbstractReward):
 
     Where answers tie for second, differentiating through takes one of them.
 
-    Source: derived in docs.
+    Source: derived in docs/objectives.md#reward.
     """
 
     keeps_pattern_values: ClassVar[bool] = True
@@ -120,7 +120,7 @@ class SequenceProbability(AbstractReward):
     The value of a pattern is $\pi(r|q) \sum_a \pi(a|q,r)^2$. Differentiated through, patterns and
     answers move twice as fast.
 
-    Source: derived in docs.
+    Source: derived in docs/objectives.md#reward.
     """
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R A"]:
@@ -140,7 +140,7 @@ class SelfConsistency(AbstractReward):
     The value of a pattern is $\sum_a \pi(a|q,r)\,m_a$. Differentiated through, patterns and answers
     move twice as fast.
 
-    Source: derived in docs.
+    Source: derived in docs/objectives.md#reward.
     """
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q 1 A"]:
@@ -176,7 +176,7 @@ class ReferenceProbability(AbstractReward):
     Its pattern values are the success rates $p(r)$, so that patterns move as with `Verifiable`.
     Held constant it leaves the answers alone; differentiated through it is `Verifiable` altogether.
 
-    Source: derived in docs.
+    Source: derived in docs/objectives.md#reward.
     """
 
     keeps_pattern_values: ClassVar[bool] = True

@@ -32,7 +32,8 @@ def mean_accuracy(policy: AbstractPolicy, problem: Problem) -> Float[Array, ""]:
 
     Source: arXiv 2506.04695, section 3.
     """
-    return problem.mean(accuracy(policy, problem))
+    each = accuracy(policy, problem)
+    return problem.mean(each)
 
 
 def pass_at_k(policy: AbstractPolicy, problem: Problem, k: ArrayLike) -> Float[Array, " Q"]:
@@ -44,7 +45,7 @@ def pass_at_k(policy: AbstractPolicy, problem: Problem, k: ArrayLike) -> Float[A
 
     **Raises:** `ValueError` if k is below 1.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#passk.
     """
     require_all(k, lambda k: k >= 1, "k", "be at least 1")
     each = accuracy(policy, problem)
@@ -64,7 +65,7 @@ def advantage(
     **Returns:** `(Q, R)`, in units of the reward, to full relative precision near a vertex; 0
     where a pattern does not exist.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#centring-on-the-leading-pattern.
     """
     check_order(policy, problem, "problem")
     probs, values = policy.pattern_table(problem, reward)
@@ -86,7 +87,8 @@ def success_rate_drift(
 
     **Raises:** `ValueError` if the two differ in shape.
 
-    Source: arXiv 2506.04695, assumption 5.1 (as summarised); derived in docs.
+    Source: arXiv 2506.04695, assumption 5.1 (as summarised); derived in
+    docs/derivations.md#notation.
     """
     check_order(policy, problem, "problem")
     probs, rates = policy.pattern_table(problem)

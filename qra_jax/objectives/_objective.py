@@ -102,7 +102,8 @@ class Objective(AbstractObjective):
         flow_objective = qra.Objective(prefers_short, utility=jnp.log)
         ```
 
-    Source: arXiv 2506.04695, section 3, for the mean utility with reverse KL; derived in docs.
+    Source: arXiv 2506.04695, section 3, for the mean utility with reverse KL; derived in
+    docs/derivations.md#rewards-at-a-held-policy.
     """
 
     reward: AbstractReward

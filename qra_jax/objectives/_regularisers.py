@@ -129,7 +129,7 @@ class ForwardKL(AbstractRegulariser):
 
     **Raises:** `ValueError` if `beta` is negative or not finite.
 
-    Source: derived in docs.
+    Source: derived in docs/objectives.md#penalty-the-regulariser.
     """
 
     beta: Float[Array, ""]
@@ -160,7 +160,7 @@ class EntropyBonus(AbstractRegulariser):
 
     **Raises:** `ValueError` if `tau` is negative or not finite.
 
-    Source: derived in docs.
+    Source: derived in docs/objectives.md#penalty-the-regulariser.
     """
 
     tau: Float[Array, ""]
@@ -213,7 +213,8 @@ class KLEstimator(AbstractRegulariser):
         end = qra.solve_flow(policy, flow).final_policy  # pi = beta pi_ref / (beta + V - R)
         ```
 
-    Source: Schulman, "Approximating KL divergence" (2020), for the estimators; derived in docs.
+    Source: Schulman, "Approximating KL divergence" (2020), for the estimators; derived in
+    docs/objectives.md#penalty-the-regulariser.
     """
 
     beta: Float[Array, ""]

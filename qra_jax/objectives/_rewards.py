@@ -100,7 +100,7 @@ class NoisyVerifier(AbstractReward):
         print(qra.log_entanglement_time(policy, flow))  # log of 2 * 94.305
         ```
 
-    Source: arXiv 2601.04411; the clock of a utility is derived in docs.
+    Source: arXiv 2601.04411; the clock of a utility is derived in docs/exact.md#other-utilities.
     """
 
     keeps_pattern_values: ClassVar[bool] = True
@@ -169,7 +169,7 @@ class PatternReward(AbstractReward):
 
     **Raises:** `ValueError` if a value is NaN or infinite, or the shape does not fit the policy.
 
-    Source: derived in docs (the constant-reward flow).
+    Source: derived in docs/exact.md#the-orbit.
     """
 
     values: Float[Array, "*Q R"]
@@ -248,7 +248,7 @@ class Mixture(AbstractReward):
         flow = qra.GradientFlow(qra.Objective(reward), problem)
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/objectives.md#reward.
     """
 
     rewards: tuple[AbstractReward, ...]

@@ -30,7 +30,8 @@ class SFT(AbstractObjective):
         tuned = qra.solve_flow(policy, flow, log_times=[0.0]).final_policy
         ```
 
-    Source: arXiv 2506.04695 v1 (SFT before RLVR); the flow is derived in docs.
+    Source: arXiv 2506.04695 v1 (SFT before RLVR); the flow is derived in
+    docs/derivations.md#the-flow-of-supervised-fine-tuning.
     """
 
     pattern_targets: Float[Array, "..."]

@@ -17,7 +17,7 @@ class EndsIn(AbstractReward):
 
     **Raises:** `ValueError` if it is of another kind, or does not fit the policy.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#policies-over-tokens.
     """
 
     tokens: Bool[Array, "*Q A"]
@@ -46,7 +46,7 @@ class MeanTokenEntropy(AbstractReward):
     r"""Minus the entropy of the next token, averaged over the positions of a sequence:
     $-\frac1L \sum_l H(\pi(\cdot | y_{l-1}))$.
 
-    Source: derived in docs (token entropy of arXiv 2506.04695 v2 for more than two tokens).
+    Source: derived in docs/derivations.md#policies-over-tokens.
     """
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> TokenValues:

@@ -38,7 +38,7 @@ class AbstractUtility(eqx.Module):
 class Mean(AbstractUtility):
     r"""The expected reward itself, $f(V) = V$: REINFORCE, RLOO, any baseline.
 
-    Source: derived in docs (which objective is my method).
+    Source: derived in docs/objectives.md#advantage-the-utility.
     """
 
     @property
@@ -106,7 +106,8 @@ class GRPO(AbstractUtility):
         print(qra.log_entanglement_time(policy, qra.GradientFlow(objective, problem)))  # log 48.433
         ```
 
-    Source: arXiv 2402.03300 (the method), 2510.13651 (finite groups); derived in docs.
+    Source: arXiv 2402.03300 (the method), 2510.13651 (finite groups); derived in
+    docs/objectives.md#advantage-the-utility.
     """
 
     group: int | None = eqx.field(static=True)
@@ -160,7 +161,7 @@ class DrGRPO(AbstractUtility):
 
     **Raises:** `ValueError` if the group is below 2.
 
-    Source: arXiv 2503.20783 (the method); derived in docs.
+    Source: arXiv 2503.20783 (the method); derived in docs/objectives.md#advantage-the-utility.
     """
 
     group: int | None = eqx.field(static=True)
@@ -219,7 +220,7 @@ class LogLikelihood(AbstractUtility):
     r"""$f(V) = \log V$: rejection fine-tuning, averaged over the samples that are kept (and drawn
     again if none is). Averaged over all samples it is the mean.
 
-    Source: derived in docs (which objective is my method).
+    Source: derived in docs/objectives.md#advantage-the-utility.
     """
 
     def value(self, value: _Values, shortfall: _Values) -> _Values:
@@ -263,7 +264,7 @@ class PassAtK(AbstractUtility):
 
     **Raises:** `ValueError` if k is below 1.
 
-    Source: arXiv 2505.15201 (the method); derived in docs.
+    Source: arXiv 2505.15201 (the method); derived in docs/objectives.md#advantage-the-utility.
     """
 
     k: int = eqx.field(static=True)

@@ -1,7 +1,10 @@
-"""Dynamic programming over the contexts of a chain of tokens.
+r"""Dynamic programming over the contexts of a chain of tokens.
 
 `columns` are `(V,) * n + (V,)`: the probability (or its logarithm) of the next token, the last
 axis, in each context, oldest token first. A `mass` has one entry for each context.
+
+(K1), (K2): docs/derivations.md#policies-over-tokens. In its symbols columns are $\pi(y|c)$, masses
+$m_l(c)$, values $v_l(c)$, `along` is $w(c)$, and chances are $h_l(c)$.
 """
 
 import jax
@@ -15,6 +18,7 @@ Columns = Float[Array, "*context V"]
 
 def pushed(mass: Float[Array, "Q *context"], columns: Columns) -> Float[Array, "Q *context"]:
     """One more token drawn: the oldest leaves the context."""
+    # Forwards: a sum of positive terms, which loses no digit.
     return jnp.sum(mass[..., None] * columns[None], axis=1)
 
 
@@ -46,6 +50,8 @@ def earned(
     `along` of each context that a token was drawn in."""
 
     def draw(state, _):
+        # The gain of all paths that have led to a context, carried on with their mass, so that it
+        # can be told by the end.
         mass, gain = state
         return (pushed(mass, columns), pushed(gain + mass * along[None], columns)), None
 
@@ -72,7 +78,8 @@ def ahead(
     columns = columns[None, None]
 
     def back(value, _):
-        # The oldest token of a context is no part of the next one.
+        # (K1). The oldest token of a context is no part of the next one. The mean over y is taken
+        # from its leading value: (K2), its gradient, then keeps its digits next to a vertex.
         nexts = jnp.broadcast_to(value[:, :, None], (*value.shape[:2], *columns.shape[2:]))
         gain = mean_of(jnp.broadcast_to(columns, nexts.shape), nexts)
         return along[None, None] + gain, None
@@ -87,6 +94,7 @@ def chances(
     in units of its largest, lest it underflow."""
 
     def back(chance, _):
+        # Only ratios of chances count, so that each vector of them may have a unit of its own.
         largest = jnp.max(chance, axis=tuple(range(1, chance.ndim)), keepdims=True)
         chance = chance / jnp.where(largest > 0, largest, 1)
         return jnp.sum(columns[None] * chance[:, None], axis=-1), chance
@@ -112,6 +120,8 @@ def drawn_given(
 
     def step(last, now):
         key, chance = now
+        # Given the end the tokens are a chain again, pi(y|c) h(c, y) / h(c): no draw is rejected,
+        # however rare the end is.
         weights = columns[tuple(last.T)] * chance[(own, *last[:, 1:].T)]
         token = jax.random.categorical(key, jnp.log(weights))
         return jnp.concatenate([last[:, 1:], token[:, None]], axis=1), token
@@ -126,5 +136,6 @@ def column_divergence(
     and whether the others lack one."""
     here, there = columns > -jnp.inf, others > -jnp.inf
     both = here & there
+    # Where both lack a token the difference would be NaN.
     ratio = jnp.where(both, columns, 0) - jnp.where(both, others, 0)
     return mean_of(jnp.exp(columns), ratio), jnp.any(here & ~there, axis=-1)

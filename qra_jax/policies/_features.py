@@ -50,7 +50,7 @@ class FeaturePolicy(AbstractTwoStagePolicy):
         print(qra.log_time_to_accuracy(policy, problem, 0.5))
         ```
 
-    Source: derived in docs (shared parameters couple questions).
+    Source: derived in docs/derivations.md#question-weights-rescale-time.
     """
 
     arrays: PyTree
@@ -182,7 +182,7 @@ def linear_policy(
         print(qra.log_convergence_time(policy, problem, 0.1))
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#question-weights-rescale-time.
     """
     described = as_float(features)
     shape = (num_patterns, _num_features(described))
@@ -225,7 +225,7 @@ def network_policy(
         policy = network(features, 2, table.answer_logits, 8, 1, jax.random.key(0))
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#question-weights-rescale-time.
     """
     described = as_float(features)
     size = _num_features(described)

@@ -70,7 +70,8 @@ class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
         print(qra.solve_flow(policy, flow, log_times=[0.0, 2.0]).accuracy)
         ```
 
-    Source: arXiv 2506.04695 v2 (token columns, as summarised); the recursions are derived in docs.
+    Source: arXiv 2506.04695 v2 (token columns, as summarised); the recursions are derived in
+    docs/derivations.md#policies-over-tokens.
     """
 
     logits: Float[Array, "V *context"]

@@ -1,4 +1,7 @@
-r"""Partial pooling: how much rows of counts share, from what they are."""
+r"""Partial pooling: how much rows of counts share, from what they are.
+
+(P1): docs/derivations.md#posteriors-of-counts.
+"""
 
 import equinox as eqx
 import jax
@@ -16,6 +19,7 @@ _PILOTS = 8
 
 def from_gammas(logs: Float[Array, "*N R"], exists: Bool[Array, "*N R"]) -> Float[Array, "*N R"]:
     """Dirichlet draws over the last axis from logarithms of gamma draws."""
+    # In logarithms: gamma draws of a small concentration underflow, and all at once would be 0/0.
     probs = jax.nn.softmax(jnp.where(exists, logs, -jnp.inf), axis=-1)
     return jnp.where(exists, jnp.maximum(probs, jnp.finfo(probs.dtype).tiny), 0)
 
@@ -54,9 +58,11 @@ def log_marginal(
 
     **Arguments:** `counts`; `concentrations`: $s\,m$, 0 where there is no category.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#posteriors-of-counts.
     """
     total = jnp.sum(concentrations)
+    # (P1). A category without a count has the ratio 1 whatever its share, be it one that
+    # underflows.
     some = counts > 0
     base = jnp.where(some, jnp.maximum(concentrations, 1e-300)[None], 1)
     each = jnp.where(some, gammaln(base + jnp.where(some, counts, 0)) - gammaln(base), 0)
@@ -82,7 +88,7 @@ def hierarchy(
 
     **Arguments:** `key`; `counts`; `base`: $\alpha$ of each category, 0 for none; `particles`: P.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#posteriors-of-counts.
     """
     dtype, exists = counts.dtype, base > 0
     grid = jnp.asarray(STRENGTHS, dtype)
@@ -92,6 +98,8 @@ def hierarchy(
         def once(_, proposal):
             shares = proposal / jnp.sum(proposal)
             rate = jnp.where(exists, jnp.maximum(strength * shares, 1e-12), 1)[None]
+            # The mean number of tables, sum of s m / (s m + i) over i < n, at most the number of
+            # counts.
             seen = jnp.sum(rate * (digamma(rate + counts) - digamma(rate)), axis=0)
             return base + jnp.where(exists, jnp.minimum(seen, totals), 0)
 
@@ -108,6 +116,7 @@ def hierarchy(
             shares = _dirichlet(jax.random.fold_in(key, index), proposal)
             log_shares = jnp.log(jnp.where(exists, shares, 1))
             log_weight = log_marginal(counts, grid[at] * shares)
+            # p(n | s, m) times prior over proposal: exact, however rough the proposal is.
             log_weight += _log_dirichlet(log_shares, base) - _log_dirichlet(log_shares, proposal)
             return shares, log_weight
 
@@ -118,6 +127,7 @@ def hierarchy(
     number = len(STRENGTHS)
     _, first = particles_at(for_first, jnp.tile(jnp.arange(number), _PILOTS))
     found = jax.nn.softmax(jax.nn.logsumexp(first.reshape(_PILOTS, number), axis=0))
+    # A strength that the pilots missed keeps a chance, and its weight stays bounded.
     chance = 0.8 * found + 0.2 / number
     at = jax.random.categorical(for_choice, jnp.log(chance), shape=(particles,))
     shares, log_weights = particles_at(for_all, at)

@@ -27,7 +27,7 @@ class Prior:
 
     **Raises:** `ValueError` if one is not above 0 and finite.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#posteriors-of-counts.
     """
 
     concentration: float = 1.0
@@ -96,7 +96,7 @@ class ConjugatePosterior(AbstractPosterior):
     **Arguments:** `concentrations`: `(Q', R)`, 0 for no pattern; `right`, `wrong`: `(Q', R)`,
     above 0.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#posteriors-of-counts.
     """
 
     concentrations: _Table
@@ -177,7 +177,7 @@ def pooled_posterior(
         probs, rates = posterior.draw(jax.random.key(0), 100)  # (100, 1, 3) each
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#posteriors-of-counts.
     """
     samples, correct = check_counts(samples, correct)
     sums = samples.sum(axis=0, keepdims=True), correct.sum(axis=0, keepdims=True)
@@ -197,7 +197,7 @@ def per_question_posterior(
 
     **Returns:** a posterior of Q' = Q questions.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#posteriors-of-counts.
     """
     return _conjugate(*check_counts(samples, correct), prior, exists)
 
@@ -212,7 +212,7 @@ class PartialPosterior(AbstractPosterior):
     - `patterns`: a `Hierarchy` of the shares; `answers`: one for each pattern's success rate,
       `(R, P)` of categories right and wrong.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#posteriors-of-counts.
     """
 
     samples: _Table
@@ -281,7 +281,7 @@ def partial_posterior(
 
     **Raises:** as `pooled_posterior`.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#posteriors-of-counts.
     """
     samples, correct = check_counts(samples, correct)
     whole(particles, "particles", 1)

@@ -108,7 +108,7 @@ def solve_flow(
         print(traj.accuracy[-1], qra.Status.names(traj.status))
         ```
 
-    Source: arXiv 2506.04695, section 5; the method is derived in docs.
+    Source: arXiv 2506.04695, section 5; the method is derived in docs/derivations.md#clocks.
     """
     flow = check_solve(policy, flow, reference)
     events = _as_events(until, policy, flow.problem)
@@ -179,7 +179,7 @@ def event_time(
         print(peak.log_time)  # log of 94.305, the entanglement time
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#states-between-steps-event-times-and-their-derivatives.
     """
     flow = check_solve(policy, flow, reference)
     events = _as_events(until, policy, flow.problem)

@@ -155,13 +155,10 @@ class _OneOf(AbstractEvent):
     """The first or the second of two events of one question, as an array says: lanes that look for
     different events share one program."""
 
+    question: Int[Array, "..."]
     first: AbstractEvent
     second: AbstractEvent
-    is_first: Bool[Array, ""]
-
-    @property
-    def question(self) -> Array:
-        return self.first.question
+    is_first: Bool[Array, "..."]
 
     def lasts(self) -> bool:
         return self.first.lasts() and self.second.lasts()
@@ -212,15 +209,15 @@ def passage_times(
     first = end_of_entanglement(policy, flow, land)
     second = convergence_of(policy, flow, land, eps)
     number = flow.problem.num_questions
-    both = jtu.tree_map(lambda x: jnp.concatenate([x, x]), (first.event, second.event))
-    event = jax.vmap(_OneOf)(*both, jnp.arange(2 * number) < number)
+    one, other = jtu.tree_map(lambda x: jnp.concatenate([x, x]), (first.event, second.event))
+    questions = jnp.append(first.question, second.question)
+    event = _OneOf(questions, one, other, jnp.arange(2 * number) < number)
     passage = Passage(
-        *(
-            event
-            if name == "event"
-            else jnp.concatenate([getattr(first, name), getattr(second, name)])
-            for name in ("question", "event", "already", "never", "valid")
-        )
+        questions,
+        event,
+        jnp.append(first.already, second.already),
+        jnp.append(first.never, second.never),
+        jnp.append(first.valid, second.valid),
     )
     method = method_for(policy, flow, (event,), method)
     found = first_passage(policy, flow, passage, land, method)

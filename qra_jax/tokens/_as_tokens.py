@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..policies._markov import MarkovPolicy
-from ..policies._policy import having
+from ..policies._policy import check_order, having
 from ..policies._problem import Problem
 from ..policies._two_stage import AbstractTablePolicy
 
@@ -36,8 +36,9 @@ def as_tokens(
         print(qra.log_entanglement_time(tokens, flow))  # log of 94.305
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#policies-over-tokens.
     """
+    check_order(policy, problem, "problem")
     policy = having(policy, AbstractTablePolicy, "to be written as tokens")
     questions, patterns, answers = policy.answer_logits.shape
     first = questions + questions * patterns  # answer

@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from .._core.checks import as_share, require
 from ..policies._columns import column_divergence
 from ..policies._markov import MarkovPolicy
+from ..policies._policy import check_order
 from ..policies._problem import Problem
 
 Kind = Literal["token", "top", "order"]
@@ -28,7 +29,7 @@ def position_entropy(policy: MarkovPolicy) -> Float[Array, "Q L"]:
     **Returns:** `(Q, L)` in nats; with contexts of one token their sum over positions is the
     entropy of the sequence.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#policies-over-tokens.
     """
     columns = policy.log_columns()
     possible = columns > -jnp.inf
@@ -50,7 +51,7 @@ def position_change(
 
     **Raises:** `ValueError` if the policies differ in shape or the kind is unknown.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#policies-over-tokens.
     """
     return _over_contexts(policy, _column_change(policy, reference, kind))
 
@@ -138,6 +139,7 @@ def ranking_change_ratio(
     Source: arXiv 2506.04695 v2 (the ratio by name, as summarised); which ranking it looks at is
     this library's reading.
     """
+    check_order(policy, problem, "problem")
     moved = rank_changes(policy, reference=reference, kind=kind)
     if sequences is None:
         each = jnp.sum(jnp.exp(policy.log_columns()) * moved, axis=-1)
@@ -187,8 +189,9 @@ def critical_tokens(
 
     **Raises:** `ValueError` if the policies differ in shape, or an argument is out of range.
 
-    Source: derived in docs.
+    Source: derived in docs/derivations.md#policies-over-tokens.
     """
+    check_order(policy, problem, "problem")
     level = as_share(share, "share")
     visits = jnp.sum(policy.visits(), axis=0)
     weights = problem.weights.astype(visits.dtype)

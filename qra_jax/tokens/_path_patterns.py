@@ -39,7 +39,8 @@ class PathPatterns(eqx.Module):
         print(shown.table(policy, qra.Problem([2])))  # 1 2 first, 3 first, neither
         ```
 
-    Source: arXiv 2506.04695 (patterns); the recursion is derived in docs.
+    Source: arXiv 2506.04695 (patterns); the recursion is derived in
+    docs/derivations.md#policies-over-tokens.
     """
 
     transitions: Int[Array, "S V"]

@@ -99,7 +99,7 @@ def _centred(rewards: Groups) -> Groups:
 class REINFORCE(AbstractEstimator):
     r"""The rewards themselves, $a_i = r_i$: unbiased.
 
-    Source: derived in docs (which objective is my method).
+    Source: derived in docs/objectives.md#optimiser-and-samples.
     """
 
     def advantages(self, rewards: Groups) -> Groups:
@@ -130,7 +130,7 @@ class RLOO(AbstractEstimator):
 class SampledDrGRPO(AbstractEstimator):
     r"""Less the mean of the group, $a_i = r_i - \bar r$: $(G-1)/G$ of the gradient.
 
-    Source: arXiv 2503.20783 (the method); derived in docs.
+    Source: arXiv 2503.20783 (the method); derived in docs/objectives.md#optimiser-and-samples.
     """
 
     @property
@@ -232,7 +232,7 @@ class RejectionFineTuning(AbstractEstimator):
     r"""The mean score of the successes, $a_i = r_i/\bar r$; drawn again (for the same question)
     until there is one. A question of which nothing can succeed contributes 0.
 
-    Source: derived in docs (which objective is my method).
+    Source: derived in docs/objectives.md#optimiser-and-samples.
     """
 
     @property
@@ -268,7 +268,7 @@ class SampledPassAtK(AbstractEstimator):
     **Raises:** `ValueError` if k is below 1.
 
     Source: arXiv 2505.15201 (its leave-one-out-minus-one form, which comes to this for rewards of
-    0 and 1); the expectation is derived in docs.
+    0 and 1); the expectation is derived in docs/objectives.md#optimiser-and-samples.
     """
 
     k: int = eqx.field(static=True)

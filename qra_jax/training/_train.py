@@ -306,7 +306,8 @@ def train(
         print(exact.accuracy[-1], runs.accuracy[:, -1])
         ```
 
-    Source: arXiv 2506.04695, section 5, for the flow; derived in docs.
+    Source: arXiv 2506.04695, section 5, for the flow; derived in
+    docs/objectives.md#optimiser-and-samples.
     """
     flow = check_solve(policy, flow, reference)
     if not isinstance(optimiser, optax.GradientTransformation):

@@ -110,6 +110,18 @@ def test_entries_of_an_array_in_both_precisions():
         np.testing.assert_allclose(root, wanted, rtol=2 * tol)
 
 
+def test_what_was_not_found():
+    """Entries that have not arrived after so many looks say so, beside one that has."""
+    levels = jnp.array([0.0, 100.0])
+    ends = jnp.zeros(2), jnp.full(2, 5.0)
+    root, arrived = root_in_bracket(
+        lambda x: x**3 + x - levels, jnp.array([0.0, 5.0]), ends, lambda _: 1e-15, most=2
+    )
+    assert arrived.tolist() == [True, False]
+    assert root[0] == 0
+    assert abs(root[1] ** 3 + root[1] - 100) > 1e-3
+
+
 def test_without_a_bracket():
     """A convex function, with the slope of Halley's step: third order."""
 
@@ -121,6 +133,10 @@ def test_without_a_bracket():
     assert search.arrived
     np.testing.assert_allclose(jnp.expm1(search.root) + search.root, 3, rtol=4e-16)
     assert search.aux <= 3
+    # An entry that is lost does not hold up the one beside it.
+    pair = newton_in_bracket(look, jnp.array([1.0, jnp.nan]), None, lambda _: 1e-5, aux=0)
+    assert pair.root[0] == search.root
+    assert pair.aux == search.aux
 
 
 def root_of_cubic(level, usable):

@@ -27,7 +27,7 @@ RNG = np.random.default_rng(4)
 
 def bands(*shape: int) -> Band:
     """Three different arrays in order, no two entries alike."""
-    return Band(*np.sort(RNG.random((3, *shape)), axis=0))
+    return Band(*map(np.asarray, np.sort(RNG.random((3, *shape)), axis=0)))
 
 
 def time_band(low, median, high, at_once=0.0, never=0.0, failed=0.0) -> TimeBand:

@@ -467,7 +467,6 @@ def test_band_is_of_order_statistics():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pooling": "some"}, "pooling must be one of"),
         ({"draws": 5}, "draws must be at least 20, got 5"),
         ({"eps": 0.0}, "eps must lie strictly between 0 and 1, got 0.0"),
         ({"objective": qra.RLVR(0.1)}, "objective must be one that Exact() solves"),

@@ -177,7 +177,7 @@ def test_rows_of_a_run():
     np.testing.assert_array_equal(short.steps, np.arange(8))
     assert short.scale_range == (0.3, 0.3)
     assert short.known
-    long = TrainingRun(1000, logged=[[10, 3, 9]], scale_range=(1e-2, 5.0)).plan()
+    long = TrainingRun(1000, logged=np.array([[10, 3, 9]]), scale_range=(1e-2, 5.0)).plan()
     np.testing.assert_array_equal(long.steps, np.arange(0, 1001, 5))
     assert long.scale_range == (1e-2, 5.0)
     assert not long.known

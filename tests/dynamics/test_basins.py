@@ -244,7 +244,7 @@ def test_float32():
     policy, problem = qra.two_stage(jnp.full(3, 1 / 3), jnp.array([0.9, 0.7, 0.1]))
     single = jax.tree_util.tree_map(
         lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x,
-        (problem, policy, starts),
+        (policy, problem, starts),
     )
     found = qra.basins(*single)
     assert found.log_time.dtype == found.fractions.dtype == jnp.float32

@@ -1,9 +1,11 @@
 """Events: found where they are, the first of several, rising and falling."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import qra_jax as qra
+from qra_jax.flows._events import FlowState
 from tests._support import compiled, systems
 from tests._support.compiled import Stops, one
 
@@ -212,3 +214,38 @@ def test_an_event_that_means_nothing(case):
 def test_an_event_that_fits(event):
     """The last pattern and the last question are there."""
     event.validate(TABLE, PROBLEM)
+
+
+# Events of one question: how they are made, and their value at shares p, rates r and a direction v.
+OF_A_QUESTION = {
+    "PatternReaches": (
+        lambda *q: qra.PatternReaches(1, 0.7, *q),
+        lambda p, r, v: np.log(p[1] / (1 - p[1])) - np.log(0.7 / 0.3),
+    ),
+    "ValuePasses": (
+        lambda *q: qra.ValuePasses(1, *q),
+        lambda p, r, v: np.log(p @ np.maximum(r - r[1], 0)) - np.log(p @ np.maximum(r[1] - r, 0)),
+    ),
+    "Approaches": (
+        lambda *q: qra.flows.Approaches(np.array([[0.1, 0.8, 0.1]]), 0.2, *q),
+        lambda p, r, v: np.log(0.2 / np.max(np.abs(p - [0.1, 0.8, 0.1]))),
+    ),
+    "LogitPeaks": (lambda *q: qra.LogitPeaks(1, *q), lambda p, r, v: -v[1]),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_QUESTION)
+def test_events_look_at_the_question_that_they_name(name):
+    """And at the first one unless they name one, as their formulas say for unequal questions."""
+    make, expected = OF_A_QUESTION[name]
+    probs = np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
+    rates = np.array([[0.8, 0.6, 0.1], [0.1, 0.5, 0.7]])
+    policy, problem = qra.two_stage(probs, rates)
+    direction = np.array([[0.3, -0.2, 0.1], [-0.5, 0.7, 0.4]])
+    moving = qra.TabularPolicy(direction, policy.answer_logits)
+    flow = qra.GradientFlow(qra.RLVR(), problem)
+    state = FlowState(flow, policy, jnp.zeros(()), lambda: (moving, jnp.zeros(())))
+    for question, named in [(0, ()), (0, (0,)), (1, (1,))]:
+        value = float(make(*named).value(state))
+        rest = probs[question], rates[question], direction[question]
+        assert value == pytest.approx(expected(*rest), abs=1e-12)

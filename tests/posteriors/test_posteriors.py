@@ -10,7 +10,13 @@ from scipy import stats
 from scipy.special import gammaln
 
 import qra_jax as qra
-from qra_jax.posteriors._hierarchy import STRENGTHS, Hierarchy, hierarchy, log_marginal
+from qra_jax.posteriors._hierarchy import (
+    STRENGTHS,
+    Hierarchy,
+    _dirichlet,
+    hierarchy,
+    log_marginal,
+)
 from qra_jax.posteriors._posteriors import PartialPosterior
 
 SAMPLES = np.array([[4.0, 0, 3], [2, 0, 6], [5, 0, 1], [0, 0, 7]])
@@ -221,6 +227,19 @@ def test_marginal_likelihood():
     choices = gammaln(pairs.sum(1) + 1) - gammaln(pairs + 1).sum(1)
     found = log_marginal(jnp.asarray(pairs), jnp.asarray(strength))
     assert float(found) == pytest.approx(np.sum(exact - choices), rel=1e-12)
+
+
+def test_draws_of_small_concentrations():
+    """Means and variances, also of what is as rare as never seen; 0 for what there is not."""
+    concentrations, number = np.array([0.5, 0.0, 0.2, 2.0]), 20_000
+    drawn = np.asarray(_dirichlet(jax.random.key(4), jnp.tile(concentrations, (number, 1))))
+    np.testing.assert_array_equal(drawn[:, 1], 0)
+    np.testing.assert_allclose(drawn.sum(axis=1), 1, rtol=1e-12)
+    total = concentrations.sum()
+    mean = concentrations / total
+    variance = mean * (1 - mean) / (total + 1)
+    assert np.all(np.abs(drawn.mean(axis=0) - mean) <= 5 * np.sqrt(variance / number))
+    np.testing.assert_allclose(drawn.var(axis=0), variance, rtol=0.05)
 
 
 def quadrature(pairs, base):

@@ -130,9 +130,8 @@ def test_trainable_answers():
         return np.stack([probs * (rates - probs @ rates), 2 * probs * rates * (1 - rates)])
 
     times = np.exp(trajectory.log_times[1:])
-    states = systems.integrate(
-        np.stack([np.log(START), np.log(RATES / (1 - RATES))]), velocity, times
-    )
+    start = np.stack([np.log(START), np.log(RATES / (1 - RATES))])
+    states = systems.integrate(velocity, start, times)
     probs, rates = scipy.special.softmax(states[:, 0], axis=-1), scipy.special.expit(states[:, 1])
     np.testing.assert_allclose(trajectory.accuracy[1:], np.sum(probs * rates, axis=1), rtol=1e-7)
     expected = np.sum(probs * np.abs(rates - RATES), axis=1)

@@ -130,7 +130,8 @@ def test_dataset(stopped):
     )
     np.testing.assert_array_equal(data["accuracy"], stopped.accuracy)
     np.testing.assert_allclose(np.asarray(data["success_rate"]).ravel()[:3], RATES, rtol=1e-14)
-    np.testing.assert_allclose(data["log10_time"], np.log10(np.exp(LOG_TIMES)), rtol=1e-14)
+    assert data["log10_time"][0] == -np.inf
+    np.testing.assert_allclose(data["log10_time"][1:], np.log10(np.exp(LOG_TIMES[1:])), atol=1e-14)
     assert data["pattern"].values.tolist() == [0, 1, 2]
     assert data.attrs["status"] == "EVENT"
     assert data.attrs["version"] == qra.__version__
@@ -144,6 +145,9 @@ def test_dataset_with_names(stopped):
     )
     with pytest.raises(ValueError, match=r"^patterns must hold 3 names, got 2$"):
         stopped.to_dataset(patterns=["right", "bad"])
+    batch = jax.tree_util.tree_map(lambda x: x[None], stopped)
+    with pytest.raises(ValueError, match="trajectory must be a single one"):
+        batch.to_dataset()
 
 
 def test_shown_in_a_few_lines(stopped):

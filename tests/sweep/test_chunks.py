@@ -41,7 +41,7 @@ def test_chunks_are_of_one_width_and_of_like_cost():
         spec = jax.ShapeDtypeStruct((), float)
         return jax.pure_callback(note, spec, x, vmap_method="expand_dims") * 2
 
-    inputs, cost = np.arange(7.0), [3, 1, 2, 0, 6, 5, 4]
+    inputs, cost = np.arange(7.0), np.array([3, 1, 2, 0, 6, 5, 4])
     for options in ({"width": 3, "cost": cost}, {"width": 4}):
         found = map_chunks(function, inputs, workers=1, progress=done.append, **options)
         np.testing.assert_array_equal(found, 2 * inputs)

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 import scipy.integrate
@@ -173,15 +174,30 @@ def test_convergence_follows_the_tail():
 
 
 def test_time_to_accuracy():
-    """Against the closed form; -inf below the start, inf at the best rate and above it."""
+    """Against the closed form; -inf below the start, inf at the best rate and above it, NaN for a
+    level that is none."""
     probs, rates = (0.1, 0.9), (0.8, 0.3)
-    level = np.array([0.5, 0.79, 0.2, 0.35, 0.8, 0.9])
-    log_time = compiled.time_to_accuracy()(np.tile(probs, (6, 1)), np.tile(rates, (6, 1)), level)
+    level = np.array([0.5, 0.79, 0.2, 0.35, 0.8, 0.9, 0.0, -0.1, 1.1])
+    log_time = compiled.time_to_accuracy()(np.tile(probs, (9, 1)), np.tile(rates, (9, 1)), level)
     share = (level[:2] - 0.3) / 0.5
     odds = np.log(share) - np.log1p(-share)
     exact = [np.log(systems.two_pattern_time(probs, rates, x)[0]) for x in odds]
     np.testing.assert_allclose(log_time[:2], exact, rtol=0, atol=1e-8)
-    assert log_time[2:].tolist() == [-np.inf, -np.inf, np.inf, np.inf]
+    assert log_time[2:7].tolist() == [-np.inf, -np.inf, np.inf, np.inf, -np.inf]
+    assert np.isnan(log_time[7:]).all()
+
+
+def test_levels_that_are_numbers():
+    """Those from 0 to 1 are taken, ends included; others are an error at once."""
+    policy, problem = qra.two_stage(np.full((3, 2), 0.5), np.tile([0.8, 0.3], (3, 1)))
+
+    def shape(*level):
+        return jax.eval_shape(lambda: qra.log_time_to_accuracy(policy, problem, np.array(level)))
+
+    assert shape(0.0, 0.7, 1.0).shape == (3,)
+    for level in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=r"^level must lie in \[0, 1\], got level\[1\] = "):
+            shape(0.0, level, 1.0)
 
 
 def test_weights_and_padding():

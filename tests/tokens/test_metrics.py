@@ -78,6 +78,14 @@ def test_tokens_that_were_impossible():
     np.testing.assert_allclose(
         qra.tokens.position_change(before, reference=after)[0, 0], -np.log1p(-lost)
     )
+    # With a context of two tokens, in the one of the three that lacks one.
+    closed = np.zeros((3, 3, 3))
+    closed[2, 0, 1] = -np.inf
+    start = np.array([[0, 1], [0, 2], [1, 0]])
+    after, before = (qra.policies.MarkovPolicy(x, start, 1) for x in (np.zeros((3, 3, 3)), closed))
+    change = qra.tokens.position_change(after, reference=before)
+    assert np.asarray(change).tolist() == [[np.inf], [0.0], [0.0]]
+    assert np.asarray(after.kl(before)).tolist() == [np.inf, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -209,6 +217,10 @@ def test_bad_input():
         ),
         (
             lambda: qra.tokens.position_change(policy, reference=other),
+            "reference must have logits of shape",
+        ),
+        (
+            lambda: qra.tokens.position_change(other, reference=policy),
             "reference must have logits of shape",
         ),
         (

@@ -8,8 +8,10 @@ import xarray as xr
 
 from qra_jax.dynamics import Special
 
-from ..._lab.claim import DERIVED, Claim, Claims, value_claim
+from ..._lab.claim import Claim, Claims, value_claim
 from .diagrams import DIAGRAMS
+
+DERIVED = "derived in docs/derivations.md#continuation-along-a-parameter"
 
 CLAIMS = Claims()
 

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import xarray as xr
 
-from ..._lab.claim import DERIVED, Claim, Claims, computed, share
+from ..._lab.claim import Claim, Claims, computed, share
 from .coverage import KINDS, calibration_error, covered
+
+DERIVED = "derived in docs/diagnosis.md#does-it-hold"
 
 CLAIMS = Claims()
 

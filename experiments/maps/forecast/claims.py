@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import xarray as xr
 
-from ..._lab.claim import DERIVED, Claim, Claims, computed, estimate, mean_and_error
+from ..._lab.claim import Claim, Claims, computed, estimate, mean_and_error
+
+DERIVED = "derived in docs/diagnosis.md#does-it-hold"
 
 CLAIMS = Claims()
 _WIDEST = 0.15

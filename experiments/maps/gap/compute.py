@@ -54,7 +54,7 @@ class Gap(Map):
         enough = len(groups) >= 2 and min(groups) >= 2
         require_setting(enough, "groups", "be two or more numbers of at least 2", groups)
         long = self.horizon >= self.step_sizes[-1]
-        require_setting(long, "horizon", "be at least the largest step size", self.horizon)
+        require_setting(bool(long), "horizon", "be at least the largest step size", self.horizon)
 
     def shrunk(self) -> "Gap":
         return dataclasses.replace(

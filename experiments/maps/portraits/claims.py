@@ -7,8 +7,10 @@ import xarray as xr
 
 from qra_jax.dynamics import Stability
 
-from ..._lab.claim import DERIVED, Claim, Claims, computed, probability_claim, value_claim
+from ..._lab.claim import Claim, Claims, computed, probability_claim, value_claim
 from .theory import critical_weight
+
+DERIVED = "derived in docs/dynamics.md#where-objectives-lead"
 
 CLAIMS = Claims()
 

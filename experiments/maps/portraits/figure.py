@@ -27,7 +27,7 @@ def draw_portraits(data: xr.Dataset) -> Figure:
             ax = figure.add_subplot(grid[divmod(index, _COLUMNS)])
             axes.append(ax)
             panel = data.isel(objective=index)
-            bars.append(plot.draw_portrait(ax, panel, vmin=-1, vmax=4))
+            bars.append(plot.draw_portrait(ax, panel, vmin=-1.0, vmax=4.0))
             ax.set_title(f"({chr(97 + index)}) {panel['objective'].item()}", fontsize=9, pad=26)
             ax.annotate(_shares(panel), (0, 1), xycoords="axes fraction", xytext=(0, 23),
                         textcoords="offset points", va="top", fontsize=6.5, color="0.25",

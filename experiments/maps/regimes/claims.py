@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from ..._lab.claim import DERIVED, Claim, Claims, value_claim
+from ..._lab.claim import Claim, Claims, value_claim
 from ..._lab.store import OUTSIDE
+
+DERIVED = "derived in docs/laws.md#the-entanglement-law"
 
 CLAIMS = Claims()
 _PAPER = "Thm. {} of arXiv 2506.04695, as summarised"

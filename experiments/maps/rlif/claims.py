@@ -7,7 +7,9 @@ import xarray as xr
 
 import qra_jax as qra
 
-from ..._lab.claim import DERIVED, Claim, Claims, probability_claim, value_claim
+from ..._lab.claim import Claim, Claims, probability_claim, value_claim
+
+DERIVED = "derived in docs/laws.md#internal-rewards-with-many-patterns"
 
 CLAIMS = Claims()
 _PAPER = "Thm. 5.6 of arXiv 2506.04695 v2, as summarised"

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from ..._lab.claim import DERIVED, Claim, Claims, computed, value_claim
+from ..._lab.claim import Claim, Claims, computed, value_claim
 from .known import CHECK_DURATIONS, CHECK_QUALITIES, CHECK_START, CHECK_TIMES
+
+DERIVED = "derived in docs/derivations.md#the-flow-of-supervised-fine-tuning"
 
 CLAIMS = Claims()
 _PAPER, _HERE = "arXiv 2506.04695 v1", "conjectured by this map"

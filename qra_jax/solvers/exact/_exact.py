@@ -1,6 +1,9 @@
-"""The exact method: flows with constant rewards along their orbit, without time steps."""
+"""The exact method: flows with constant rewards along their orbit, without time steps.
 
-from typing import NamedTuple
+Symbols and numbers of equations: see this folder's `__init__.py`.
+"""
+
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -47,6 +50,8 @@ class _Orbits(eqx.Module):
             lambda logits, values, exists: Orbit(logits, values, exists, utility)
         )(policy.pattern_logits, values, policy.exists)
         self.cells, self.counts = jax.vmap(cells_of)(self.orbits)
+        # Questions share no parameter, and weights rescale their times:
+        # docs/derivations.md#question-weights-rescale-time (Q1).
         weights = flow.problem.weights.astype(values.dtype)
         self.log_weights = safe_log(weights)
         self.starts = policy.pattern_logits
@@ -84,6 +89,7 @@ class _Orbits(eqx.Module):
             resolution=self.resolution,
             most=most,
         )
+        # At time 0 the start itself, to the last digit, not its way through x and back.
         begun = rows.reached & (times > -jnp.inf)
         logits = jnp.where(begun[:, None], self.orbits.logits(rows.log_x.T).T, self.starts)
         # Where nothing moves, time passes all the same.
@@ -104,7 +110,8 @@ class _Watch(NamedTuple):
     orbits: _Orbits
 
     @property
-    def question(self):
+    def question(self) -> Any:
+        # By `why_not`, with several questions there is one event, and it is about one of them.
         return _question_of(self.events[0]) if self.orbits.several else 0
 
     def logits(self, state: State) -> Float[Array, " K"]:
@@ -116,9 +123,12 @@ class _Watch(NamedTuple):
         policy = self.policy.with_pattern_logits(logits)
         params, frozen = self.flow.split(policy)
 
+        # The field of the flow, not of its orbit: events see what they see in every other solver.
         def velocity():
             return unit_and_log_norm(self.flow.velocity(params, frozen, self.reference))
 
+        # The time of the place is not known yet; the one event that asks for it, `TimeReached`, is
+        # met without a search.
         seen = FlowState(self.flow, policy, jnp.full((), jnp.nan, row.dtype), velocity)
         return jnp.stack([event.value(seen) for event in self.events])
 
@@ -132,6 +142,7 @@ class _Watch(NamedTuple):
 
         target = limit + own.log_weights
         lasts = all(event.lasts() for event in self.events)
+        # Found without derivatives, which come from the implicit function theorem afterwards (E7).
         still = jax.lax.stop_gradient((own.orbits, own.cells))
         bracket = find_event(
             *still, own.counts, event, wanted & own.moves, lasts, own.resolution.tol
@@ -146,6 +157,7 @@ class _Watch(NamedTuple):
             cell = cell_at(own.cells, place.cell)
             return state_at(own.orbits, cell, place.side, place.log_distance)
 
+        # The place keeps the event at 0 as the orbit moves; only then is the time its function.
         place = implicit(place, lambda place: event(state(place)), first)
         log_time = log_time_at(own.orbits, place, own.cells, known, resolution=own.resolution)
         return first, jnp.where(first, log_time - own.log_weights, limit), state(place)
@@ -216,6 +228,7 @@ def _way_to(end: _End, asked: _Asked, orbits: _Orbits, wanted, most: int, rows: 
     arrives, pieces = jnp.zeros(1, bool), jnp.zeros((), jnp.int32)
     if asked.log_times is not None and rows:
         states, arrives, pieces = orbits.states(asked.log_times, wanted, most)
+    # No second walk along the orbit for a state that is known already.
     if states is not None and not asked.timed and (not asked.events or not orbits.several):
         # The end is the last output, or an event of the only question.
         logits = states[-1]
@@ -235,6 +248,7 @@ def _how_it_ended(asked: _Asked, end: _End, way: _Way, lane: Lane, first, most: 
     kinds = [Status.EVENT] * len(timed) + [Status.COMPLETED] * requested
     codes = jnp.asarray([*kinds, Status.OVERFLOW], jnp.int32)
     exhausted = jnp.where(way.pieces >= most, Status.MAX_STEPS, Status.OVERFLOW)
+    # A limit that is not reached lies beyond the largest distance, or the pieces allowed.
     on_time = way.arrives & (end.limit < jnp.inf)
     status = jnp.where(end.happens, Status.EVENT, jnp.where(on_time, codes[first], exhausted))
     sound = all_usable(way.logits) & ~jnp.isnan(end.log_time)
@@ -243,6 +257,7 @@ def _how_it_ended(asked: _Asked, end: _End, way: _Way, lane: Lane, first, most: 
     status = jnp.where(active, status, idle).astype(jnp.int32)
     which = end.which
     if until:
+        # Those looked for and those of time are numbered apart: back to their order in `until`.
         order = jnp.asarray([*sought, *timed], jnp.int32)
         timer = jnp.minimum(len(sought) + first, len(until) - 1)
         which = jnp.where(active, order[jnp.where(end.happens, which, timer)], which_idle)
@@ -272,7 +287,7 @@ class Exact(AbstractMethod):
         print(qra.log_entanglement_time(policy, problem, method=qra.Exact()))
         ```
 
-    Source: derived in docs.
+    Source: derived in docs/exact.md#the-orbit.
     """
 
     tol: float = eqx.field(static=True)
@@ -305,6 +320,8 @@ class Exact(AbstractMethod):
         policy = having(policy, AbstractTablePolicy, "for Exact()")
         dtype = policy.pattern_logits.dtype
         asked = _Asked(until, None if log_times is None else log_times.astype(dtype))
+        # Lanes with nothing to solve have a benign policy in place of theirs, lest they spoil the
+        # derivatives of a batch: docs/derivations.md#lanes-with-nothing-to-solve.
         lane = prepare(policy, flow, reference, until, ArcLength())
         active, flow = lane.system.active, lane.system.flow
         live = eqx.combine(lane.system.params(lane.theta), lane.system.frozen)
@@ -333,6 +350,7 @@ class Exact(AbstractMethod):
         else:
             times = asked.log_times
             valid = (status == Status.COMPLETED) | (times <= final_log_time)
+            # Rows after the end hold the state at the end.
             states = jnp.where(valid[:, None, None], states, way.logits[None])
         final = as_params(way.logits)
         return Path(times, valid, jax.vmap(as_params)(states), final_log_time, final,

@@ -2,7 +2,8 @@ r"""The orbit of a flow with constant pattern rewards, and its points.
 
 With $x_i = e^{-\theta_i}$ and $d\tau = dt / \sum_i 1/x_i$ the flow $\dot\theta_i = \pi_i (R_i - V)$
 is $x_i(\tau) = x_i(0) - R_i \tau + c(\tau)$, $\prod_i x_i$ constant. Everything here is for one
-question. Source: derived in docs.
+question. Source: derived in docs/exact.md#the-orbit. The symbols, and what (E1) and the other
+numbers stand for, are explained in the docstring of this folder's `__init__.py`.
 """
 
 import functools
@@ -50,6 +51,7 @@ class Orbit(eqx.Module):
         utility: AbstractUtility = Mean(),
     ):
         finite = jnp.where(exists, logits, 0)
+        # In units of the largest x no exponential overflows, whatever the logits.
         unit = jax.lax.stop_gradient(jnp.max(jnp.where(exists, -finite, -jnp.inf)))
         self.log_unit = unit
         self.log_start = jnp.where(exists, -finite - unit, 0)
@@ -97,6 +99,7 @@ def cells_of(orbit: Orbit) -> tuple[Cell, Int[Array, ""]]:
     The pattern that leads (has the smallest x) is, outside of the layers, the one on the upper
     envelope of the lines `R_i tau - x_i(0)`.
     """
+    # Constant origins are what holds tau in the derivatives (E7) and (E9).
     orbit = jax.lax.stop_gradient(orbit)
     start, rewards = orbit.start, orbit.rewards
     indices = jnp.arange(start.shape[0])
@@ -104,10 +107,13 @@ def cells_of(orbit: Orbit) -> tuple[Cell, Int[Array, ""]]:
     def step(carry, _):
         origin, before, after, left, alive = carry
         gap = _gaps_at(orbit, origin, before, after, after)
+        # Gaps are straight lines in tau (E2), free of c, so that the next to lead is known without
+        # a root. It has a larger reward: at most K - 1 hand-overs, and K cells.
         rise = rewards - rewards[after]
         overtakes = orbit.exists & (rise > 0)
         length = jnp.where(overtakes, gap / jnp.where(overtakes, rise, 1), jnp.inf)
         shortest = jnp.min(length)
+        # Of several that catch up at once the one of the largest reward goes on to lead.
         following = jnp.argmax(jnp.where(length == shortest, rewards, -jnp.inf))
         log_lead = _log_lead_below(safe_log(gap), orbit.log_product, orbit.exists)
         # The x of a pattern changes by its own size within this distance; at the start, time is
@@ -141,10 +147,14 @@ def cell_at(cells: Cell, index: Int[Array, ""]) -> Cell:
 def _gaps_at(orbit: Orbit, origin, before, after, lead) -> _Patterns:
     """`x_i` less that of `lead` at a hand-over; exactly 0 for the two patterns that meet there."""
     start, rewards = orbit.start, orbit.rewards
+    # (E2).
     gap = (start - start[lead]) - (rewards - rewards[lead]) * origin
     index = jnp.arange(gap.shape[0])
-    # The leader's own is 0 whatever the orbit: in reverse its 1 / x would swamp the others.
+    # The leader's own is 0 whatever the orbit: in reverse its 1 / x would swamp the others. So its
+    # A_l in (E8) is minus their sum, not a difference of two numbers near 1 / x_l^2.
     gap = jnp.where(orbit.exists & (index != lead), gap, 0)
+    # The two that meet have the same x, where (E2) would leave a rounding error, which may be
+    # larger than x_l. The derivative is that of (E2).
     meets = (index == before) | (index == after) | (gap < 0)
     return jnp.where(meets, gap - jax.lax.stop_gradient(gap), gap)
 
@@ -168,6 +178,8 @@ def _added(rows: list[Array]) -> Array:
 
 def _two_body(log_gap, total):
     """`w` with `w + logaddexp(w, log_gap) = total`."""
+    # The positive root of x^2 + g x = T, as 2 T / (g + sqrt(g^2 + 4 T)), which does not cancel.
+    # Each form takes back only logarithms of at most 0.
     s = total - 2 * jnp.where(log_gap > -jnp.inf, log_gap, 0)
     low = -jnp.log((1 + jnp.sqrt(1 + 4 * jnp.exp(jnp.minimum(s, 0)))) / 2)
     high = -jnp.log(
@@ -229,6 +241,8 @@ def side_of(orbit: Orbit, cell: Cell, side: Scalar, log_far: Scalar) -> Side:
     log_lead = _log_lead_below(log_gap, still[2], orbit.exists)
     log_unit = jnp.where(orbit.exists, jnp.logaddexp(log_lead, log_gap), 0)
     there = orbit.exists
+    # q_i, h_i in two parts whose sum is at most 1, whatever the orders of the x, and the right side
+    # of (E3).
     return Side(
         log_unit,
         log_lead,
@@ -258,6 +272,7 @@ def _solve_lead(
         scale = jnp.exp(log_lead)[None]
         product, slope, bend = _product(scale, leads, rests)
         value = jnp.sum(jnp.log(product), axis=0) - log_product
+        # F' and F'' of (E4), from derivatives in E of the logarithms of products.
         slope, bend = slope * scale / product, bend * scale * scale / product
         first = jnp.sum(slope, axis=0)
         second = first + jnp.sum(bend - slope * slope, axis=0)
@@ -266,6 +281,7 @@ def _solve_lead(
         # From the left it may lead far beyond the root, where a product of 8 would overflow.
         return value, jnp.maximum(first * (1 - jnp.minimum(less, 0.5)), abs(value) / longest), aux
 
+    # (E3) as it stands: what the root's implicit derivatives come from.
     def excess(log_lead):
         x = lead * jnp.exp(log_lead)[None] + rest
         return _added(_in_groups(jnp.log(x), 0)) - log_product
@@ -278,6 +294,7 @@ def _product(scale, leads, rests):
     """Products over patterns (up to 8 each) of `lead * scale + rest`, and two derivatives."""
     product, slope = leads[0] * scale + rests[0], leads[0] + jnp.zeros_like(rests[0])
     bend = jnp.zeros_like(slope)
+    # One logarithm for up to 8 patterns; the product rule adds the derivatives of (E5).
     for lead, rest in zip(leads[1:], rests[1:], strict=True):
         x = lead * scale + rest
         bend = bend * x + 2 * slope * lead
@@ -303,10 +320,13 @@ class Seen(NamedTuple):
 
     def speed(self, orbit: Orbit) -> Float[Array, "*N"]:
         """`dt/dtau`, in units of `e^-log_lead` of the side."""
+        # (E5): the derivative that the iteration needed is the integrand of the time.
         weights = self.lead / self.x
         total = _added(_in_groups(weights, 0))
         if isinstance(orbit.utility, Mean):
             return total
+        # Another clock (E10). V and 1 - V are both sums of positive terms, so that neither loses
+        # digits at an end.
         rewards = orbit.rewards.reshape(-1, *(1,) * total.ndim)
         value = _added(_in_groups(weights * rewards, 0)) / total
         shortfall = _added(_in_groups(weights * (1 - rewards), 0)) / total
@@ -320,6 +340,7 @@ def see(
     shape = (-1,) + (1,) * ratio.ndim
     lead, gap, slope = (x.reshape(shape) for x in (side.lead, side.gap, side.slope))
     rest = gap + slope * ratio[None]
+    # A gap may round to less than 0, and no x is below that of the leader.
     rest = jnp.where(rest < 0, 0, rest)
     guess = jnp.zeros_like(ratio) if guess is None else jax.lax.stop_gradient(guess)
     log_lead = _solve_lead(lead, rest, side.log_product, guess, tol)
@@ -337,6 +358,7 @@ def state_at(
     """The orbit at a distance (in tau) before (`side` -1) or after (+1) a cell's origin; `guess`:
     of the state's `log_lead`."""
     around = side_of(orbit, cell, side, log_distance)
+    # No start beyond 0: the unit is a bound of the leader's x from above.
     guess = None if guess is None else jnp.minimum(guess - around.log_lead, 0)
     seen = see(around, jnp.ones_like(log_distance), tol, guess)
     log_speed = jnp.log(seen.speed(orbit)) - around.log_lead

@@ -1,4 +1,7 @@
-"""The orbit at given times: a walk along it on which time is a series, piece by piece."""
+"""The orbit at given times: a walk along it on which time is a series, piece by piece.
+
+Numbers of equations are those of docs/exact.md; symbols: see this folder's `__init__.py`.
+"""
 
 from typing import NamedTuple
 
@@ -16,6 +19,7 @@ from ..._core.types import Scalar
 from ._orbit import Cell, Orbit, cell_at, largest_log, see, state_at
 from ._walk import (
     Ahead,
+    Piece,
     Place,
     Resolution,
     Stretch,
@@ -65,72 +69,20 @@ def rows_at(
     wanted: Bool[Array, ""],
 ) -> Rows:
     """The orbit at log times that ascend, on one walk along it."""
-    dtype, rule = orbit.log_start.dtype, rule_of(resolution.nodes)
+    dtype = orbit.log_start.dtype
     number, patterns = log_times.shape[0], orbit.log_start.shape[0]
     window = min(_WINDOW, number)
     largest = largest_log(dtype)
+    # Of time 0 the logarithm is -inf. The infinite ones let the last window be as long as the
+    # others.
     targets = jnp.append(jnp.maximum(log_times, -largest), jnp.full(window, jnp.inf, dtype))
     zero = jnp.zeros((), dtype)
     spread = jnp.max(jnp.where(orbit.exists, orbit.rewards, -jnp.inf))
     spread = safe_log(spread - jnp.min(jnp.where(orbit.exists, orbit.rewards, jnp.inf)))
+    task = _Task(orbit, cells, count, targets, spread)
 
     def go_on(search: _Search):
         return (search.row < number) & (search.pieces < most) & search.near
-
-    def advance(search: _Search):
-        ahead, log_time = search.ahead, search.log_time
-        # After a hand-over a time may lie at any distance; shortly before one, distances that
-        # small are lost in the time that has passed.
-        least = jnp.where(ahead.side < 0, zero + resolution.least_before, 0)
-        piece, following, _ = next_piece(cells, count, ahead, search.length, least)
-        stretch = along(orbit, cells, piece, resolution)
-        integral = jnp.asarray(rule.integrate, dtype) @ stretch.rates
-        ends = jnp.logaddexp(log_time, safe_log(jnp.sum(integral)) + stretch.log_unit)
-        # What the highest terms of the series amount to, beside what matters of a time.
-        error = jnp.max(jnp.abs(integral[-4:]))
-        scale = jnp.maximum(log_time, -spread) - stretch.log_unit
-        allowed = resolution.tol * jnp.exp(jnp.clip(scale, -largest, largest))
-        factor = 0.9 * (allowed / jnp.maximum(error, jnp.finfo(dtype).tiny)) ** (
-            1 / resolution.nodes
-        )
-        sound = (error <= allowed) | (search.length < 1e-3)
-        wanted = jax.lax.dynamic_slice_in_dim(targets, search.row, window)
-        inside = sound & (wanted <= ends)
-        xi = _when(stretch, integral, resolution, log_time, wanted, inside)
-        zeta = piece.start + stretch.half * (1 + xi)
-        guess = _series(jnp.asarray(rule.interpolate, dtype) @ stretch.log_lead, xi)
-        ratio, _ = ratios_at(zeta, stretch.far)
-        seen = see(stretch.side, ratio, 0.1 * resolution.tol, guess)
-        log_x = stretch.side.log_unit[:, None] + jnp.log(seen.x)
-        found = jnp.sum(inside)
-        full = found == window
-        place = Place(
-            jnp.broadcast_to(piece.cell, (window,)),
-            jnp.broadcast_to(piece.side, (window,)),
-            piece.log_scale + log_sinh(zeta),
-        )
-        # Where the window is full, more times may lie on the rest of the piece.
-        ahead = chosen(~sound, ahead, chosen(full, ahead._replace(start=zeta[-1]), following))
-        log_time = jnp.where(~sound, log_time, jnp.where(full, wanted[-1], ends))
-        used = 2 * jnp.abs(stretch.half) * jnp.clip(factor, 0.3, 8)
-        # A piece that ends early, with its side, says little.
-        length = jnp.where(sound, jnp.maximum(used, jnp.minimum(search.length, 2)), used)
-        length = jnp.minimum(length, resolution.longest)
-        near = piece.log_scale + ahead.start < largest
-
-        def kept(rows, new):
-            return jax.lax.dynamic_update_slice_in_dim(rows, new, search.row, 0)
-
-        return _Search(
-            ahead,
-            log_time,
-            length,
-            search.row + found,
-            search.pieces + 1,
-            near,
-            jtu.tree_map(kept, search.place, place),
-            kept(search.log_x, log_x.T),
-        )
 
     nowhere = jnp.zeros(number + window, dtype)
     rows = Place(jnp.zeros(number + window, jnp.int32), nowhere + 1, nowhere)
@@ -145,10 +97,100 @@ def rows_at(
         rows,
         states,
     )
-    search = jax.lax.while_loop(go_on, advance, start)
+    search = jax.lax.while_loop(
+        go_on, lambda search: _advance(task, search, resolution, window), start
+    )
     reached = wanted & (jnp.arange(number) < search.row)
     place = jtu.tree_map(lambda x: x[:number], search.place)
     return Rows(place, search.log_x[:number], reached, search.pieces)
+
+
+class _Task(NamedTuple):
+    """What stays the same along a walk. `targets`: the log times, followed by a window of infinite
+    ones; `log_spread`: of the difference between the largest and the smallest reward."""
+
+    orbit: Orbit
+    cells: Cell
+    num_cells: Int[Array, ""]
+    targets: Float[Array, " T"]
+    log_spread: Scalar
+
+
+class _Timed(NamedTuple):
+    """A stretch and the time that it takes: the series of its integral, the log time at its end,
+    whether these are precise enough, and by what factor a piece should be longer for that."""
+
+    stretch: Stretch
+    integral: Array
+    ends: Scalar
+    sound: Bool[Array, ""]
+    factor: Scalar
+
+
+def _timed(task: _Task, search: _Search, piece: Piece, resolution: Resolution) -> _Timed:
+    dtype, largest = search.log_time.dtype, largest_log(search.log_time.dtype)
+    stretch = along(task.orbit, task.cells, piece, resolution)
+    # The polynomial through dt/dxi at the nodes, integrated: the time within the piece.
+    integral = jnp.asarray(rule_of(resolution.nodes).integrate, dtype) @ stretch.rates
+    ends = jnp.logaddexp(search.log_time, safe_log(jnp.sum(integral)) + stretch.log_unit)
+    # What the highest terms of the series amount to, beside what matters of a time: before
+    # 1 / (difference of rewards) next to nothing has happened.
+    error = jnp.max(jnp.abs(integral[-4:]))
+    scale = jnp.maximum(search.log_time, -task.log_spread) - stretch.log_unit
+    allowed = resolution.tol * jnp.exp(jnp.clip(scale, -largest, largest))
+    ratio = allowed / jnp.maximum(error, jnp.finfo(dtype).tiny)
+    # A piece that is not is taken again, shorter; its error goes with its length to the power of
+    # the number of nodes.
+    sound = (error <= allowed) | (search.length < 1e-3)
+    return _Timed(stretch, integral, ends, sound, 0.9 * ratio ** (1 / resolution.nodes))
+
+
+def _advance(task: _Task, search: _Search, resolution: Resolution, window: int) -> _Search:
+    """One piece further: its time, and the states at those of the next log times that lie on it."""
+    dtype = search.log_time.dtype
+    # After a hand-over a time may lie at any distance; shortly before one, distances that small
+    # are lost in the time that has passed.
+    least = jnp.where(search.ahead.side < 0, jnp.asarray(resolution.least_before, dtype), 0)
+    piece, following, _ = next_piece(task.cells, task.num_cells, search.ahead, search.length, least)
+    stretch, integral, ends, sound, factor = _timed(task, search, piece, resolution)
+    wanted = jax.lax.dynamic_slice_in_dim(task.targets, search.row, window)
+    inside = sound & (wanted <= ends)
+    xi = _when(stretch, integral, resolution, search.log_time, wanted, inside)
+    zeta = piece.start + stretch.half * (1 + xi)
+    interpolate = jnp.asarray(rule_of(resolution.nodes).interpolate, dtype)
+    # The root (E3) once more, from a guess by the series through those at the nodes.
+    guess = _series(interpolate @ stretch.log_lead, xi)
+    ratio, _ = ratios_at(zeta, stretch.far)
+    seen = see(stretch.side, ratio, 0.1 * resolution.tol, guess)
+    log_x = stretch.side.log_unit[:, None] + jnp.log(seen.x)
+    found = jnp.sum(inside)
+    full = found == window
+    place = Place(
+        jnp.broadcast_to(piece.cell, (window,)),
+        jnp.broadcast_to(piece.side, (window,)),
+        piece.log_scale + log_sinh(zeta),
+    )
+    # Where the window is full, more times may lie on the rest of the piece.
+    rest = chosen(full, search.ahead._replace(start=zeta[-1]), following)
+    ahead = chosen(~sound, search.ahead, rest)
+    log_time = jnp.where(~sound, search.log_time, jnp.where(full, wanted[-1], ends))
+    used = 2 * jnp.abs(stretch.half) * jnp.clip(factor, 0.3, 8)
+    # A piece that ends early, with its side, says little.
+    length = jnp.where(sound, jnp.maximum(used, jnp.minimum(search.length, 2)), used)
+
+    def kept(rows, new):
+        return jax.lax.dynamic_update_slice_in_dim(rows, new, search.row, 0)
+
+    return _Search(
+        ahead,
+        log_time,
+        jnp.minimum(length, resolution.longest),
+        search.row + found,
+        search.pieces + 1,
+        piece.log_scale + ahead.start < largest_log(dtype),
+        jtu.tree_map(kept, search.place, place),
+        kept(search.log_x, log_x.T),
+    )
 
 
 def _series(coefs: Float[Array, " N"], x: Float[Array, "*W"]) -> Float[Array, "*W"]:
@@ -175,6 +217,7 @@ def _when(
     precise = 0.1 * max(0.1 * resolution.tol, float(jnp.finfo(dtype).eps)) ** 0.5
 
     def look(xi, aux):
+        # In logarithms, so that times early on a long piece are met to the same relative precision.
         passed = before + _series(integral, xi)
         late = jnp.log(jnp.maximum(passed, jnp.finfo(dtype).tiny)) - wanted
         return late, _series(rates, xi) / passed, aux
@@ -223,6 +266,8 @@ def _states_at_jvp(primals, tangents, *, resolution, most):
     rows = states_at(*primals, resolution=resolution, most=most)
     places, known = jax.lax.stop_gradient((rows.place, log_times))
 
+    # Neither the walk nor the search is differentiated: a place moves so that its time stays the
+    # one asked for (E7), and the state moves with it.
     def moved(orbit, log_times):
         def one(place, reached, known, log_time):
             known = jnp.where(reached, known, 0)

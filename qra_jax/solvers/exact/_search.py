@@ -1,4 +1,4 @@
-"""Where on an orbit events happen."""
+"""Where on an orbit events happen: docs/exact.md#events-and-times."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -43,6 +43,7 @@ def find_event(
     """Where on an orbit `event` first crosses 0 from below, by samples on both sides of cells (one
     each if it `lasts`)."""
     dtype = orbit.log_start.dtype
+    # What lasts once it has begun is seen at the end of a side, if anywhere on it.
     share = jnp.asarray(_SAMPLES[-1:] if lasts else _SAMPLES, dtype)
     zero = jnp.zeros((), dtype)
 
@@ -54,6 +55,7 @@ def find_event(
         far = jnp.where(left, cell.left, cell.right)
         bounded = jnp.isfinite(far)
         depth = asinh_of_exp(safe_log(jnp.where(bounded, far, 1)) - cell.log_width)
+        # The last side has no end, and is looked at stretch by stretch.
         end = jnp.where(left, 0, jnp.where(bounded, depth, start + _REACH))
         start = jnp.where(left, depth, start)
         depths = start + (end - start) * share
@@ -99,6 +101,7 @@ def place_of_event(
     def look(depth, last):
         """Value and slope; with what leads there, its slope, and where that was, the next look
         begins near its own root."""
+        # No guess at first: infinite, which `state_at` cuts down to the bound from above.
         lead, lead_slope, there = last
         guess = lead + lead_slope * (depth - there)
 
@@ -109,6 +112,7 @@ def place_of_event(
         (value, lead), (slope, lead_slope) = jax.jvp(seen, (depth,), (jnp.ones_like(depth),))
         return value, slope, (lead, lead_slope, depth)
 
+    # With the sign of the side, the event's value rises along the bracket on left sides too.
     low, high = bracket.side * bracket.low, bracket.side * bracket.high
     found = newton_in_bracket(
         look,

@@ -1,4 +1,7 @@
-"""Times along an orbit, by quadrature piece by piece."""
+"""Times along an orbit, by quadrature piece by piece.
+
+Numbers of equations are those of docs/exact.md; symbols: see this folder's `__init__.py`.
+"""
 
 import functools
 import math
@@ -72,6 +75,7 @@ def rule_of(size: int) -> Rule:
     """The rule with `size` nodes."""
     chebvander = np.polynomial.chebyshev.chebvander
     nodes, weights = np.polynomial.legendre.leggauss(size)
+    # Chebyshev coefficients, since powers of xi would be ill-conditioned at this degree.
     interpolate = np.linalg.inv(chebvander(nodes, size - 1))
     integrate = np.polynomial.chebyshev.chebint(interpolate, lbnd=-1, axis=0)
     few = min(4, size)
@@ -84,6 +88,7 @@ def rule_of(size: int) -> Rule:
 
 def log_sinh(x: Float[Array, "*N"]) -> Float[Array, "*N"]:
     """`log sinh x` for x >= 0."""
+    # As x + log(1 - e^-2x) - log 2, which neither overflows nor cancels.
     safe = jnp.maximum(x, 1e-290 if x.dtype == jnp.float64 else 1e-36)
     return safe + jnp.log(-jnp.expm1(-2 * safe)) - math.log(2)
 
@@ -92,6 +97,7 @@ def asinh_of_exp(log_ratio: Scalar) -> Scalar:
     """`asinh(exp(log_ratio))`, without overflow."""
     small = jnp.exp(jnp.minimum(log_ratio, 0))
     large = jnp.maximum(log_ratio, 0)
+    # log(r + sqrt(r^2 + 1)) with r taken out.
     big = large + jnp.log1p(jnp.sqrt(1 + jnp.exp(-2 * large)))
     return jnp.where(log_ratio < 0, jnp.arcsinh(small), big)
 
@@ -141,9 +147,13 @@ def next_piece(
         last = jnp.asarray(False)
     else:
         last = (index == place.cell) & (side == place.side)
+        # On a right side the way begins at the origin: what is skipped there is to be small beside
+        # the way to the place, not beside the side.
         far = jnp.where(last & ~left, jnp.exp(place.log_distance), far)
     bounded = jnp.isfinite(far)
     log_far = safe_log(jnp.where(bounded, far, 1))
+    # d = e^s sinh zeta, with e^s the width of the layer, or the share of the side that need not be
+    # resolved if that is more: so many pieces at most, however thin the layer.
     log_scale = jnp.where(
         bounded, jnp.maximum(cell.log_width, log_far + safe_log(least)), cell.log_width
     )
@@ -152,6 +162,7 @@ def next_piece(
     if place is not None:
         there = asinh_of_exp(place.log_distance - log_scale)
         end = jnp.where(last, there, end)
+    # Left sides are walked towards their origin, from a far end whose zeta only this cell knows.
     start = jnp.where(left & (start < 0), far, start)
     stop = jnp.where(left, jnp.maximum(start - length, end), jnp.minimum(start + length, end))
     piece = Piece(index, side, log_scale, start, stop)
@@ -182,6 +193,7 @@ class Stretch(NamedTuple):
 
 def ratios_at(zeta: Float[Array, "*N"], far: Scalar) -> tuple[Array, Array]:
     """`sinh zeta / sinh far` and `cosh zeta / e^far`, which overflow nowhere."""
+    # Seen from the far end of a piece both are at most of order 1, and tau itself is never formed.
     decay, double = jnp.exp(zeta - far), jnp.expm1(-2 * zeta)
     return decay * double / jnp.expm1(-2 * far), decay * (2 + double) / 2
 
@@ -199,7 +211,9 @@ def along(orbit: Orbit, cells: Cell, piece: Piece, resolution: Resolution) -> St
     few = see(side, ratios(rule.coarse)[0], 1e-3).log_lead
     ratio, slope = ratios(rule.nodes)
     seen = see(side, ratio, 0.1 * resolution.tol, jnp.asarray(rule.refine, half.dtype) @ few)
+    # dt/dxi = Z e^s cosh(zeta) dzeta/dxi; on a left side zeta falls while time passes.
     rates = seen.speed(orbit) * slope * half * piece.side
+    # The units that were taken out: e^s and e^far of the distance, e^-w~ of Z (E5).
     unit = piece.log_scale + far - side.log_lead
     return Stretch(rates, seen.log_lead, unit, side, far, half)
 
@@ -219,6 +233,7 @@ def log_time_to(
 ) -> Scalar:
     """The logarithm of the time at a place, by quadrature."""
 
+    # Times of pieces may differ by thousands of decades: they are added as logarithms.
     def advance(log_time, piece):
         amount, log_unit = _taken(orbit, cells, piece, resolution)
         return jnp.logaddexp(log_time, safe_log(amount) + log_unit)
@@ -266,6 +281,7 @@ def _log_time_at_jvp(primals, tangents, *, resolution):
     orbit, place, cells, known = primals
     d_orbit, d_place, _, _ = tangents
     log_time = log_time_at(orbit, place, cells, known, resolution=resolution)
+    # The second of (E7), with tau held.
     slopes = jtu.tree_leaves(_sensitivity(orbit, place, cells, log_time, resolution))
     tangents = _of_inexact(orbit, d_orbit)
     change = jnp.zeros_like(known)
@@ -274,6 +290,7 @@ def _log_time_at_jvp(primals, tangents, *, resolution):
             change = change + jnp.sum(slope * tangent)
     if d_place.log_distance is not None:
         cell = cell_at(cells, place.cell)
+        # The first of (E7); its sign is that of the side.
         state = state_at(orbit, cell, place.side, place.log_distance)
         rate = place.side * jnp.exp(state.log_speed + place.log_distance - log_time)
         change = change + rate * d_place.log_distance
@@ -291,11 +308,14 @@ def _sensitivity(
     orbit: Orbit, place: Place, cells: Cell, log_time: Scalar, resolution: Resolution
 ) -> Orbit:
     """The gradient of the log time at a place whose tau is held, for each inexact leaf."""
+    # (E9) from the same pieces and nodes as the time, in reverse mode piece by piece: memory for
+    # one of them, however long the way.
     moving, fixed = eqx.partition(orbit, eqx.is_inexact_array)
 
     def advance(total, piece):
         def share(moving):
             amount, log_unit = _taken(eqx.combine(moving, fixed), cells, piece, resolution)
+            # Relative to the whole time: a derivative of log t, of a size that can be kept.
             return amount * jnp.exp(log_unit - log_time)
 
         return jtu.tree_map(jnp.add, total, jax.grad(share)(moving))

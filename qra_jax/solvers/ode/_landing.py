@@ -1,4 +1,7 @@
-"""States between the knots of a solve, and the exact place of an event."""
+"""States between the knots of a solve, and the exact place of an event.
+
+(R1): docs/derivations.md#states-between-steps-event-times-and-their-derivatives.
+"""
 
 from collections.abc import Callable
 
@@ -37,8 +40,10 @@ def _step(
     is larger by orders of magnitude.
     """
 
+    # Stages after the last that has a weight serve error estimates alone.
     used = 1 + max(i for i, w in enumerate(tableau.b_sol) if w != 0)
     dtype = h.dtype
+    # Row i: from which slopes stage i starts; the last row: the step itself.
     weights = np.zeros((used + 1, used))
     for i, row in enumerate((*tableau.a_lower[: used - 1], tableau.b_sol[:used])):
         weights[i + 1, : len(row)] = row
@@ -84,6 +89,8 @@ def land(
         # The field there is the derivative of the step by its length, up to the solver's error.
         return *jax.jvp(value, (s, y), (jnp.ones_like(s), system.field(s, y))), aux
 
+    # (R1): the root's derivatives are implicit, and the state's follow by one more step from the
+    # knot.
     h, arrived = root_in_bracket(
         lambda h: value(*point(h)),
         jnp.zeros_like(start),
@@ -104,6 +111,7 @@ def state_at(
 ) -> State:
     """The state at solver time s."""
     times, states = knots
+    # From the knot before: the step is then no longer than one that the solver has accepted.
     index = jnp.maximum(jnp.searchsorted(times, s, side="right") - 1, 0)
     state = jtu.tree_map(lambda x: x[index], states)
     return _step(system, tableau, times[index], state, s - times[index])
@@ -119,9 +127,11 @@ def state_when(
     """The state when the flow's time is `exp(log_time)`."""
     clock = system.clock
     s = clock.solver_time(log_time, system.start)
+    # Clocks that are a function of time need no root.
     if s is not None:
         return state_at(system, tableau, knots, jnp.where(wanted, s, 0))
     times, states = knots
+    # Of the arc length the time is a state (T1): the step whose clock reads the time, by its root.
     readings = clock.reading(times, states[1], system.start)
     target = reading_at(log_time, system.start)
     index = jnp.maximum(jnp.searchsorted(readings, target, side="right") - 1, 0)

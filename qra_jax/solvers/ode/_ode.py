@@ -63,7 +63,7 @@ class ODE(AbstractMethod):
                               log_times=[0.0, 2.0, 4.0], method=method)
         ```
 
-    Source: derived in docs (clocks); diffrax for the solvers.
+    Source: derived in docs/derivations.md#clocks; diffrax for the solvers.
     """
 
     solver: diffrax.AbstractSolver = eqx.field(static=True)

@@ -62,22 +62,32 @@ def solve_all(problems, method):
     return jax.tree_util.tree_map(lambda *x: np.concatenate(x)[: len(problems)], *parts)
 
 
+def scaled(problem, factor):
+    """The problem with rewards larger by a power of 2: everything happens sooner by it."""
+    rewards = {"rates": np.array(problem["rates"]) * factor}
+    names = ("log_T0", "log_T_eps", "log_times")
+    return problem | rewards | {name: np.array(problem[name]) - np.log(factor) for name in names}
+
+
 @functools.cache
 def solved():
-    """The problems of the reference, solved exactly."""
+    """The problems of the reference, solved exactly, and a few more with large or small rewards."""
     problems = generate.load()
+    rest = -len(problems) % WIDTH
+    some = problems[:: len(problems) // rest][:rest]
+    problems = problems + [scaled(p, 2.0 ** (-20, 20)[i % 2]) for i, p in enumerate(some)]
     return problems, solve_all(problems, EXACT)
 
 
 def test_log_times():
-    """Relative error of log T0 and log T_eps at most 1e-10, over all 500 problems."""
+    """Relative error of log T0 and log T_eps at most 1e-10, over all 512 problems."""
     problems, (found, _, _, _) = solved()
     expected = np.array([[p["log_T0"], *p["log_T_eps"]] for p in problems])
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_logits():
-    """Error of the conserved logits at requested times at most 1e-9, over all 500 problems."""
+    """Error of the conserved logits at requested times at most 1e-9, over all 512 problems."""
     problems, (_, logits, _, status) = solved()
     for problem, rows in zip(problems, logits, strict=True):
         theta = np.array(problem["theta"])[np.argsort(problem["log_times"])]
@@ -217,6 +227,22 @@ def test_flows_that_are_not_integrable(flow, reason):
     policy, problem = qra.two_stage(np.array([0.4, 0.6]), np.array([0.9, 0.1]))
     with pytest.raises(ValueError, match=reason):
         qra.solve_flow(policy, flow(problem), log_times=np.array([0.0]), method=EXACT)
+
+
+def test_one_event_of_one_question():
+    """All that can be looked for where there are two questions, beside times; of one question,
+    any."""
+    policy, problem = qra.two_stage(np.full((2, 2), 0.5), np.tile([0.9, 0.1], (2, 1)))
+    flow = qra.GradientFlow(qra.RLVR(), problem)
+    first, second = (qra.PatternReaches(0, 0.9, question) for question in (0, 1))
+    assert EXACT.why_not(policy, flow, (first, qra.flows.TimeReached(1.0))) is None
+    for events in ((first, second), (qra.AccuracyReaches(0.7),)):
+        assert EXACT.why_not(policy, flow, events) == "events of several questions"
+        with pytest.raises(ValueError, match="events of several questions"):
+            qra.event_time(policy, flow, events, method=EXACT)
+    policy, problem = qra.two_stage(np.full(2, 0.5), np.array([0.9, 0.1]))
+    flow = qra.GradientFlow(qra.RLVR(), problem)
+    assert EXACT.why_not(policy, flow, (first, qra.AccuracyReaches(0.7))) is None
 
 
 @pytest.mark.parametrize("arguments", [{"tol": 1e-20}, {"max_pieces": 0}])
