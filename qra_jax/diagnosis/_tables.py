@@ -86,7 +86,7 @@ def _beta_quantile(level: ArrayLike, a: ArrayLike, b: ArrayLike) -> Scalar:
 
     ends = jnp.zeros(()), jnp.ones(())
     eps = float(jnp.finfo(ends[0].dtype).eps)
-    start = a / (a + b) * ends[1]
+    start = jnp.asarray(a / (a + b)) * ends[1]
 
     def close(x):
         return 64 * eps * x

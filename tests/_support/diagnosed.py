@@ -1,4 +1,4 @@
-"""A diagnosis made by hand, of numbers no two of which are alike."""
+"""A diagnosis made by hand, for what is drawn and said of one."""
 
 import dataclasses
 

@@ -39,7 +39,10 @@ def _counts(names: list[str], done: dict[str, Result], equivalent: dict[str, str
     outcomes = [done[name].outcome if name in done else "not run" for name in names]
     killed = outcomes.count("killed")
     same = sum(name in equivalent for name in names)
-    survive = outcomes.count("survived") - same
+    survive = sum(
+        outcome == "survived" and name not in equivalent
+        for name, outcome in zip(names, outcomes, strict=True)
+    )
     return [len(names), killed, same, survive]
 
 

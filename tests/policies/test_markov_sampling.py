@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import qra_jax as qra
+from qra_jax.training._train import _checked
 from tests.policies.test_markov import SIZES, all_sequences, by_hand, contexts_of, random_policy
 
 PROBLEM = qra.Problem(np.array([0, 0]), np.array([0.3, 0.7]))
@@ -134,9 +135,13 @@ def test_rare_successes_are_drawn():
 
 
 def test_rewards_that_cannot_be_redrawn():
-    """Rewards along the tokens are known only once these are drawn."""
+    """Rewards along the tokens are known only once these are drawn: refused, but by estimators
+    that take what is drawn."""
     policy = random_policy((3, 3, 1, 2))
     flow = qra.GradientFlow(qra.RLIF(qra.objectives.MeanSelfCertainty()), PROBLEM, "all")
+    for estimator in (qra.training.REINFORCE(), qra.RLOO(), qra.SampledGRPO()):
+        sampler = qra.SampledGroups(3, estimator=estimator)
+        assert _checked(policy, flow, sampler, KEYS[0]).sampler is sampler
     for estimator in (qra.training.RejectionFineTuning(), qra.SampledGRPO(redraw=True)):
         sampler = qra.SampledGroups(3, estimator=estimator)
         with pytest.raises(ValueError, match="reward along the tokens must be 0"):

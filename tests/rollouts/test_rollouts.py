@@ -982,6 +982,37 @@ def taken(row, **options):
     }
 
 
+def test_tables_of_shares(tmp_path):
+    """Names, shares and rates as stated; a sum near 1 is made 1, and that is said."""
+    file = tmp_path / "table.csv"
+    file.write_text("# stated\nsuccess_rate,pattern,probability\n0.9,a,0.125\n0.2,b,0.875\n")
+    table = qra.rollouts.read_pattern_table(file)
+    assert table.patterns == ("a", "b")
+    assert (table.probs.tolist(), table.rates.tolist()) == ([0.125, 0.875], [0.9, 0.2])
+    assert (table.samples, table.correct, table.note) == (None, None, "")
+    file.write_text("pattern,probability,success_rate\na,0.125,0.9\nb,0.87,0.2\n")
+    table = qra.rollouts.read_pattern_table(file)
+    np.testing.assert_allclose(table.probs, np.array([0.125, 0.87]) / 0.995, rtol=1e-15)
+    assert table.note == "probabilities summed to 0.995 and were renormalised"
+    file.write_text("pattern,probability,success_rate\na,0.5,0.9\nb,0.25,0.2\na,0.25,0.2\n")
+    with pytest.raises(ValueError, match=r"line 4: pattern must have a name of its own, got 'a'"):
+        qra.rollouts.read_pattern_table(file)
+
+
+def test_fields_of_json_lines_are_those_of_4_mb(tmp_path):
+    """One that occurs first a little before that is found, one a little after is not."""
+    file = tmp_path / "x.jsonl"
+    length, block = 10_000, 1 << 22
+    row = {"question": "q", "pattern": "p", "correct": True, "beside": "." * length}
+    number = block // length + 20
+    for at, found in ((number - 60, True), (number - 1, False)):
+        rows = [json.dumps({**row, **({"confidence": 0.5} if i == at else {})})
+                for i in range(number)]  # fmt: skip
+        file.write_text("\n".join(rows))
+        some = qra.read_rollouts(file)
+        assert (some.confidence is not None) == found
+
+
 @pytest.mark.parametrize("role", NAMES)
 def test_every_common_name(tmp_path, role):
     """Each is found, those before it in the list first, and left out where another is asked for."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from qra_jax.sweep import Grid, StoreError, SweepSummary, _engine, _report, open_sweep, run_sweep
 from qra_jax.sweep._chunks import Crew
 from qra_jax.sweep._store import Blocks
+from qra_jax.sweep._team import Team
 from tests._support import sweeping
 
 
@@ -295,6 +296,18 @@ def test_a_store_is_left_alone(tmp_path):
     assert _sweep(tmp_path, overwrite=True, seed=1).computed == 7
 
 
+def test_what_was_cut_short_is_removed(tmp_path):
+    """Stores half made or half removed, and files half written, by the next run."""
+    _sweep(tmp_path)
+    left = [tmp_path / ".data-x", tmp_path / ".old-x"]
+    for folder in left:
+        (folder / "data.zarr").mkdir(parents=True)
+    left.append(tmp_path / "data.zarr/y/c.partial")
+    left[-1].write_text("half")
+    assert _sweep(tmp_path, resume=True).computed == 0
+    assert not any(path.exists() for path in left)
+
+
 def test_overwrite_spares_other_files(tmp_path):
     """Whatever else is in the folder is the user's."""
     (tmp_path / "notes.txt").write_text("mine")
@@ -360,9 +373,11 @@ def test_bad_arguments(tmp_path, options, message):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupts_wait_for_the_chunk(tmp_path, number):
-    """What is under way is written; another run continues with the rest."""
-    asked = []
+def test_interrupts_wait_for_the_chunk(tmp_path, number, monkeypatch):
+    """What is under way is written, other processes are told to stop; another run continues with
+    the rest, and tells nobody."""
+    asked, told = [], []
+    monkeypatch.setattr(Team, "tell", lambda self, what: told.append(what))
 
     def cost(points):
         asked.append(points)
@@ -376,12 +391,14 @@ def test_interrupts_wait_for_the_chunk(tmp_path, number):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     stored = json.loads((tmp_path / "summary.json").read_text())
     assert (stored["computed"], stored["complete"]) == (3, False)
+    assert told == ["stop"]
     data = open_sweep(tmp_path)
     np.testing.assert_array_equal(data["status"], [0] * 3 + [-1] * 4)
     np.testing.assert_array_equal(data["y"], [2.0, 4.0, 6.0] + [np.nan] * 4)
     assert (
         _sweep(tmp_path, cost=lambda points: points["x"], cells_per_chunk=1, resume=True).kept == 3
     )
+    assert told == ["stop"]
 
 
 def test_progress(tmp_path, capsys):

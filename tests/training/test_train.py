@@ -12,6 +12,7 @@ import pytest
 import scipy.special
 
 import qra_jax as qra
+from qra_jax.training._train import _checked
 from tests._support import compiled
 
 TREE = jax.tree_util
@@ -678,6 +679,23 @@ def test_same_utility_is_accepted():
     flow = objective(qra.Verifiable(), utility=qra.GRPO(4))
     run = run_sampled(POLICY, flow, key=KEY)
     same(run.final_policy, run_sampled(POLICY, PROBLEM, key=KEY).final_policy, 1e-13)
+
+
+def test_rewards_of_what_cannot_be_drawn():
+    """Those that can be earned must be 0 or 1; of a pattern of probability 0 any will do."""
+    policy, flow = two_questions()
+    sampler = qra.SampledGroups(4, estimator=qra.training.SampledMaxRL())
+
+    def check(padded, drawn):
+        values = jnp.array([[1.0, 0.0, padded], [drawn, 0.0, 1.0]])[..., None]
+        objective = qra.Objective(lambda policy, problem: values)
+        return _checked(
+            policy, qra.GradientFlow(objective, flow.problem, "all"), sampler, jax.random.key(0)
+        )
+
+    assert check(0.5, 1.0).sampler is sampler
+    with pytest.raises(ValueError, match="reward must be 0 or 1 for SampledMaxRL"):
+        check(0.0, 0.5)
 
 
 def test_only_two_stage_objectives_are_sampled():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import qra_jax as qra
+from qra_jax.solvers.ode._ode import default_tolerance
 from tests._support import compiled, systems
 from tests._support.compiled import one
 
@@ -58,6 +59,17 @@ def test_many_patterns_and_weighted_questions():
     np.testing.assert_allclose(traj.pattern_probs, expected, rtol=0, atol=1e-8)
     accuracy = np.einsum("tqr,qr,q->t", expected, rates, weights)
     np.testing.assert_allclose(traj.accuracy, accuracy, rtol=0, atol=1e-8)
+
+
+def test_very_long_stretches():
+    """Log odds of two patterns up to a time of 1e280, where steps grow no longer than is stable."""
+    probs, rates = (0.3, 0.7), (0.9, 0.2)
+    log_times = np.linspace(5, 645, compiled.ROWS)
+    found = one(compiled.follow(method=qra.ODE()), probs, rates, log_times)
+    expected = systems.two_pattern_log_odds(probs, rates, np.exp(log_times))
+    logits = found["logits"]
+    np.testing.assert_allclose(logits[:, 0] - logits[:, 1], expected, rtol=0, atol=2e-9)
+    assert found["status"] == qra.Status.COMPLETED
 
 
 @pytest.mark.parametrize("clock", [qra.flows.Time(), qra.flows.LogTime()])
@@ -121,6 +133,12 @@ def test_order_of_convergence():
     assert 0.8 < slope < 1.25
     order, _ = np.polyfit(np.log(steps), np.log(errors), 1)
     assert order < -5
+
+
+def test_tolerances_that_are_not_given():
+    """1e-9 in float64 and 1e-6 in float32, whose rounding is above 1e-9."""
+    tolerances = [default_tolerance(np.dtype(x)) for x in (np.float64, np.float32)]
+    assert tolerances == [1e-9, 1e-6]
 
 
 def test_steps_do_not_grow_with_the_time():
