@@ -2,8 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from qra_jax._core.trees import unit_and_log_norm
+from qra_jax._core.trees import in_groups, unit_and_log_norm
 
 
 def test_direction_and_length():
@@ -18,3 +19,20 @@ def test_direction_and_length():
     assert not unit[0].any()
     assert not unit[1].any()
     np.testing.assert_allclose(log_norm, np.log(np.finfo(float).tiny))
+
+
+@pytest.mark.parametrize(("number", "width"), [(7, 3), (6, 3), (2, 5), (1, 1)])
+def test_groups_are_one_batch(number, width):
+    """As many at a time as are asked for: the same rows in the same order, the last group filled up
+    and cut again."""
+    inputs = jnp.arange(2.0 * number).reshape(number, 2)
+    seen = []
+
+    def function(row):
+        seen.append(row.shape)
+        return {"sum": row.sum(), "square": row**2}
+
+    found = in_groups(function, inputs, width)
+    np.testing.assert_array_equal(found["sum"], inputs.sum(axis=1))
+    np.testing.assert_array_equal(found["square"], inputs**2)
+    assert seen == [(2,)]
