@@ -131,6 +131,22 @@ def test_accuracy_rises_then_falls_under_self_certainty():
         assert state @ rates == pytest.approx(level, abs=1e-8)
 
 
+def test_reached_for_a_while_while_others_lead():
+    """Accuracy rises above the level and falls below it again between two hand-overs of the lead,
+    by a pattern that is always right and never leads: found all the same."""
+    probs, reward, rates = (
+        np.array(x) for x in ([0.5, 0.25, 0.25], [0.1, 0.7, 0.9], [0.1, 1, 0.1])
+    )
+    policy, problem = qra.two_stage(probs, rates)
+    flow = qra.GradientFlow(qra.Objective(qra.PatternReward(reward)), problem)
+    found = qra.event_time(policy, flow, qra.AccuracyReaches(0.36))
+    assert found.status == qra.Status.EVENT
+    times = [0, np.exp(float(found.log_time)), 200.0]
+    _, there, late = systems.euclidean_probs(probs, reward, times)
+    assert there @ rates == pytest.approx(0.36, abs=1e-8)
+    assert late @ rates < 0.11
+
+
 def test_questions_have_their_own_events():
     """A level for one question is that question's; without a question it is the mean's."""
     probs, rates = systems.random_problems(3, 2, 3)

@@ -117,6 +117,16 @@ def test_out_of_range_is_a_status():
     assert np.isnan(stepped["log_time"][1])
 
 
+def test_traced_eps_out_of_range():
+    """What cannot be refused before a compile is invalid, the ends 0 and 1 as well."""
+    eps = np.array([1.0, 0.0, -0.1, 1.1, 0.99])
+    rows = (np.tile(x, (len(eps), 1)) for x in (systems.CHECK_PROBS, systems.CHECK_RATES))
+    log_time, status, _ = compiled.convergence()(*rows, eps)
+    assert (status[:4] == qra.Status.INVALID_INPUT).all()
+    assert np.isnan(log_time[:4]).all()
+    assert log_time[4] == -np.inf
+
+
 def test_fine_tuning_first():
     """SFT for a time s on shares (f, 1 - f, 0), then RLVR: the nine values of T0."""
     cases = list(systems.SFT_CASES)
