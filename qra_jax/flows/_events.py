@@ -48,6 +48,11 @@ class AbstractEvent(eqx.Module):
         """Whether, in a flow of constant pattern rewards, it surely goes on once it has begun."""
         return False
 
+    def balance(self, policy: AbstractPolicy, flow: GradientFlow) -> Float[Array, " R"] | None:
+        """Weights $a_r$ with the event where $\\sum_r a_r \\pi(r|q)$ becomes positive, if they are
+        constant where pattern rewards are; None if there are none, or none are known."""
+        return None
+
 
 def _check_index(index: ArrayLike, name: str, number: int, whose: str) -> None:
     """Require an index below `number`, where it can be looked at."""
@@ -107,6 +112,16 @@ class ValueReaches(AbstractEvent):
         excess = state.policy.excess(reward, problem, level.astype(_float_dtype(state.policy)))
         excess = problem.mean(excess) if self.question is None else excess[self.question]
         return excess if self.direction == "rising" else -excess
+
+    def balance(self, policy: AbstractPolicy, flow: GradientFlow) -> Float[Array, " R"] | None:
+        reward = flow.objective.reward if self.reward is None else self.reward
+        known = isinstance(reward, AbstractReward) and reward.keeps_pattern_values
+        if self.question is None or not known:
+            return None
+        _, values = policy.pattern_table(flow.problem, reward)
+        above = snapped_difference(values[self.question], self.level.astype(values.dtype))
+        above = jnp.where(policy.exists[self.question], above, 0)
+        return above if self.direction == "rising" else -above
 
 
 def _float_dtype(policy: AbstractPolicy):
@@ -201,6 +216,16 @@ class PatternReaches(AbstractEvent):
         log_out = jnp.log(jnp.maximum(jnp.sum(jnp.where(inside, 0, probs)), tiny))
         return log_in - log_out - self.log_odds.astype(probs.dtype)
 
+    def balance(self, policy: AbstractPolicy, flow: GradientFlow) -> Float[Array, " R"]:
+        there = policy.exists[self.question]
+        if self.pattern.dtype == bool:
+            inside = self.pattern
+        else:
+            inside = jnp.arange(there.shape[0]) == self.pattern
+        odds = self.log_odds.astype(policy.log_pattern_weights().dtype)
+        # In the proportion e^-odds to 1, neither of which can overflow.
+        return jnp.where(there, jnp.where(inside, jax.nn.sigmoid(-odds), -jax.nn.sigmoid(odds)), 0)
+
 
 class ValuePasses(AbstractEvent):
     r"""V exceeds the value of a pattern, $\sum_{R_j > R_r} \pi_j (R_j - R_r) = \sum_{R_j < R_r}
@@ -244,6 +269,11 @@ class ValuePasses(AbstractEvent):
 
         ahead = jnp.where(jnp.any(above > 0), log_side(above) - log_side(-above), -1)
         return jnp.where(self.past, 1, ahead)
+
+    def balance(self, policy: AbstractPolicy, flow: GradientFlow) -> Float[Array, " R"]:
+        _, values = policy.pattern_table(flow.problem, flow.objective.reward)
+        above = snapped_difference(values[self.question], values[self.question, self.pattern])
+        return jnp.where(policy.exists[self.question], above, 0)
 
 
 class Approaches(AbstractEvent):

@@ -170,6 +170,12 @@ class _OneOf(AbstractEvent):
     def value(self, state: FlowState) -> Scalar:
         return jnp.where(self.is_first, self.first.value(state), self.second.value(state))
 
+    def balance(self, policy: AbstractPolicy, flow: GradientFlow) -> Float[Array, " R"] | None:
+        first, second = (event.balance(policy, flow) for event in (self.first, self.second))
+        if first is None or second is None:
+            return None
+        return jnp.where(self.is_first, first, second)
+
 
 def passage_times(
     policy: AbstractPolicy,

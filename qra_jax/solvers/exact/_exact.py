@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..._core.checks import require
 from ..._core.floats import safe_log
@@ -26,37 +26,39 @@ from .._lane import Lane, prepare
 from .._method import AbstractMethod, Path
 from ..ode._ode import DEFAULT_ROWS
 from ._integrable import needed_to_integrate
-from ._orbit import Cell, Orbit, State, cell_at, cells_of, state_at
-from ._rows import states_at
-from ._search import find_event, place_of_event
-from ._walk import Place, Resolution, implicit, log_time_at, log_time_to, resolution_for
+from ._derivatives import AbstractFinder, Balance, General, event_at, states_at
+from ._point import Orbit
+from ._walk import Resolution
 
 
 class _Orbits(eqx.Module):
     """The orbits of all questions (leading axes Q), each with its own time `weight * t`."""
 
     orbits: Orbit
-    cells: Cell
-    counts: Array
+    log_units: Float[Array, " Q"]
     log_weights: Float[Array, " Q"]
     starts: Float[Array, "Q K"]
     resolution: Resolution = eqx.field(static=True)
 
-    def __init__(self, policy: AbstractTablePolicy, flow: GradientFlow, tol: float):
+    def __init__(self, policy: AbstractTablePolicy, flow: GradientFlow, resolution: Resolution):
         assert isinstance(flow.objective, Objective)
         utility = flow.objective.utility
         _, values = policy.pattern_table(flow.problem, flow.objective.reward)
-        self.orbits = jax.vmap(
-            lambda logits, values, exists: Orbit(logits, values, exists, utility)
-        )(policy.pattern_logits, values, policy.exists)
-        self.cells, self.counts = jax.vmap(cells_of)(self.orbits)
+        logits, exists = policy.pattern_logits, policy.exists
+        finite = jnp.where(exists, logits, 0)
+        # In units of the largest x no exponential overflows, whatever the logits.
+        units = jnp.max(jnp.where(exists, -finite, -jnp.inf), axis=1)
+        self.log_units = jax.lax.stop_gradient(units)
+        self.orbits = jax.vmap(lambda x, r, there: Orbit(x, r, there, utility))(
+            jnp.where(exists, -finite - self.log_units[:, None], 0),
+            jnp.where(exists, values, 0),
+            exists,
+        )
         # Questions share no parameter, and weights rescale their times:
         # docs/derivations.md#question-weights-rescale-time (Q1).
-        weights = flow.problem.weights.astype(values.dtype)
-        self.log_weights = safe_log(weights)
-        self.starts = policy.pattern_logits
-        num_patterns = policy.pattern_logits.shape[1]
-        self.resolution = resolution_for(tol, num_patterns, values.dtype, utility)
+        self.log_weights = safe_log(flow.problem.weights.astype(values.dtype))
+        self.starts = logits
+        self.resolution = resolution
 
     def one(self, index) -> "_Orbits":
         return jtu.tree_map(lambda x: x[index], self)
@@ -67,40 +69,41 @@ class _Orbits(eqx.Module):
 
     @property
     def moves(self):
-        return self.orbits.moves & (self.log_weights > -jnp.inf)
+        """Whether there are two different rewards, and time for them."""
+        rewards, exists = self.orbits.rewards, self.orbits.exists
+        high = jnp.max(jnp.where(exists, rewards, -jnp.inf), axis=-1)
+        low = jnp.min(jnp.where(exists, rewards, jnp.inf), axis=-1)
+        return (high > low) & (self.log_weights > -jnp.inf)
 
-    def states(self, log_times: Float[Array, " T"], wanted, most: int):
+    def logits(self, log_x: Float[Array, "*N K"]) -> Float[Array, "*N K"]:
+        """The logits at points of the orbit of one question, in the shift of those given."""
+        return jnp.where(self.orbits.exists, -log_x - self.log_units, -jnp.inf)
+
+    def states(self, log_times: Float[Array, " T"], wanted):
         """Logits (T, Q, K) at log times that ascend (`-inf`: the start), whether all questions get
-        there (T,), and the number of pieces looked at."""
+        there (T,), and the number of steps."""
 
-        logits, reached, pieces = jax.vmap(
-            lambda own: own._rows(log_times + own.log_weights, wanted, most), out_axes=(1, 1, 0)
+        logits, reached, steps = jax.vmap(
+            lambda own: own._rows(log_times + own.log_weights, wanted), out_axes=(1, 1, 0)
         )(self)
-        return logits, jnp.all(reached, axis=1), jnp.max(pieces)
+        return logits, jnp.all(reached, axis=1), jnp.max(steps)
 
-    def _rows(self, times: Float[Array, " T"], wanted, most: int):
+    def _rows(self, times: Float[Array, " T"], wanted):
         """`states` of one question, at log times of its own."""
-        rows = states_at(
-            self.orbits,
-            times,
-            self.cells,
-            self.counts,
-            wanted & self.moves,
-            resolution=self.resolution,
-            most=most,
-        )
         # At time 0 the start itself, to the last digit, not its way through x and back.
-        begun = rows.reached & (times > -jnp.inf)
-        logits = jnp.where(begun[:, None], self.orbits.logits(rows.log_x.T).T, self.starts)
+        begun = times > -jnp.inf
+        times = jnp.where(begun, times, -0.9 * jnp.log(jnp.finfo(times.dtype).max))
+        found = states_at(self.orbits, times, wanted & self.moves, resolution=self.resolution)
+        logits = jnp.where((found.reached & begun)[:, None], self.logits(found.log_x), self.starts)
         # Where nothing moves, time passes all the same.
-        return logits, rows.reached | ~self.moves, rows.pieces
+        return logits, found.reached | ~self.moves, found.steps
 
 
 def _question_of(event: AbstractEvent):
     return getattr(event, "question", None)
 
 
-class _Watch(NamedTuple):
+class _Watch(eqx.Module):
     """The events that are looked for, all of them on the orbit of one question."""
 
     flow: GradientFlow
@@ -114,11 +117,11 @@ class _Watch(NamedTuple):
         # By `why_not`, with several questions there is one event, and it is about one of them.
         return _question_of(self.events[0]) if self.orbits.several else 0
 
-    def logits(self, state: State) -> Float[Array, " K"]:
-        return self.orbits.one(self.question).orbits.logits(state.log_x)
+    def logits(self, log_x: Float[Array, " K"]) -> Float[Array, " K"]:
+        return self.orbits.one(self.question).logits(log_x)
 
-    def values(self, state: State) -> Float[Array, " E"]:
-        row = self.logits(state)
+    def values(self, log_x: Float[Array, " K"]) -> Float[Array, " E"]:
+        row = self.logits(log_x)
         logits = self.policy.pattern_logits.at[self.question].set(row)
         policy = self.policy.with_pattern_logits(logits)
         params, frozen = self.flow.split(policy)
@@ -132,35 +135,24 @@ class _Watch(NamedTuple):
         seen = FlowState(self.flow, policy, jnp.full((), jnp.nan, row.dtype), velocity)
         return jnp.stack([event.value(seen) for event in self.events])
 
+    def finder(self) -> AbstractFinder:
+        if len(self.events) == 1:
+            weights = self.events[0].balance(self.policy, self.flow)
+            if weights is not None:
+                return Balance(weights)
+        return General(lambda log_x, watch: jnp.max(watch.values(log_x)), self)
+
     def soonest(self, limit: Scalar, wanted):
         """Whether one of the events happens before a log time; the log time of it, or else the
-        limit; and the state at the event."""
+        limit; the logarithms of the x then, and the number of steps."""
         own = self.orbits.one(self.question)
-
-        def event(state: State):
-            return jnp.max(self.values(state))
-
-        target = limit + own.log_weights
         lasts = all(event.lasts() for event in self.events)
-        # Found without derivatives, which come from the implicit function theorem afterwards (E7).
-        still = jax.lax.stop_gradient((own.orbits, own.cells))
-        bracket = find_event(
-            *still, own.counts, event, wanted & own.moves, lasts, own.resolution.tol
+        end = event_at(
+            own.orbits, self.finder(), wanted & own.moves, resolution=own.resolution, lasts=lasts
         )
-        bracket = jax.lax.stop_gradient(bracket)
-        place = jax.lax.stop_gradient(place_of_event(*still, bracket, event, own.resolution.tol))
-        known = log_time_to(*still, place, own.resolution, bracket.happens)
-        known = jax.lax.stop_gradient(known)
-        first = bracket.happens & (known <= target)
-
-        def state(place: Place) -> State:
-            cell = cell_at(own.cells, place.cell)
-            return state_at(own.orbits, cell, place.side, place.log_distance)
-
-        # The place keeps the event at 0 as the orbit moves; only then is the time its function.
-        place = implicit(place, lambda place: event(state(place)), first)
-        log_time = log_time_at(own.orbits, place, own.cells, known, resolution=own.resolution)
-        return first, jnp.where(first, log_time - own.log_weights, limit), state(place)
+        first = end.found & (end.log_time <= limit + own.log_weights)
+        log_time = jnp.where(first, end.log_time - own.log_weights, limit)
+        return first, log_time, end.log_x, end.steps
 
 
 class _Asked(NamedTuple):
@@ -203,41 +195,47 @@ class _End(NamedTuple):
     which: Array
     question: Array | int
     logits: Float[Array, " K"] | None
+    steps: Int[Array, ""]
 
 
 def _end_of(asked: _Asked, limit: Scalar, watch: _Watch, wanted) -> _End:
     if not asked.events:
-        return _End(limit, jnp.asarray(False), limit, jnp.zeros((), jnp.int32), 0, None)
-    happens, log_time, state = watch.soonest(limit, wanted)
-    which = jnp.argmax(watch.values(state))
-    return _End(limit, happens, log_time, which, watch.question, watch.logits(state))
+        return _End(limit, jnp.asarray(False), limit, jnp.zeros((), jnp.int32), 0, None,
+                    jnp.zeros((), jnp.int32))  # fmt: skip
+    happens, log_time, log_x, steps = watch.soonest(limit, wanted)
+    which = jnp.zeros((), jnp.int32)
+    if len(asked.events) > 1:
+        which = jnp.argmax(watch.values(log_x))
+    return _End(limit, happens, log_time, which, watch.question, watch.logits(log_x), steps)
 
 
 class _Way(NamedTuple):
     """The logits (Q, K) at the end, those at the requested times (T, Q, K) if wanted, whether the
-    end is reached, and the number of pieces looked at."""
+    end is reached, and the number of steps."""
 
     logits: Float[Array, "Q K"]
     states: Float[Array, "T Q K"] | None
     arrives: Array
-    pieces: Array
+    steps: Array
 
 
-def _way_to(end: _End, asked: _Asked, orbits: _Orbits, wanted, most: int, rows: bool) -> _Way:
+def _way_to(end: _End, asked: _Asked, orbits: _Orbits, wanted, rows: bool) -> _Way:
     logits, states = orbits.starts, None
-    arrives, pieces = jnp.zeros(1, bool), jnp.zeros((), jnp.int32)
+    arrives, steps = jnp.zeros(1, bool), end.steps
     if asked.log_times is not None and rows:
-        states, arrives, pieces = orbits.states(asked.log_times, wanted, most)
+        states, arrives, more = orbits.states(asked.log_times, wanted)
+        steps = jnp.maximum(steps, more)
     # No second walk along the orbit for a state that is known already.
     if states is not None and not asked.timed and (not asked.events or not orbits.several):
         # The end is the last output, or an event of the only question.
         logits = states[-1]
     elif asked.timed or asked.log_times is not None or orbits.several:
-        final, arrives, pieces = orbits.states(end.log_time[None], wanted, most)
+        final, arrives, more = orbits.states(end.log_time[None], wanted)
+        steps = jnp.maximum(steps, more)
         logits = final[0]
     if end.logits is not None:
         logits = jnp.where(end.happens, logits.at[end.question].set(end.logits), logits)
-    return _Way(logits, states, arrives[-1], pieces)
+    return _Way(logits, states, arrives[-1], steps)
 
 
 def _how_it_ended(asked: _Asked, end: _End, way: _Way, lane: Lane, first, most: int):
@@ -247,8 +245,8 @@ def _how_it_ended(asked: _Asked, end: _End, way: _Way, lane: Lane, first, most: 
     requested = asked.log_times is not None
     kinds = [Status.EVENT] * len(timed) + [Status.COMPLETED] * requested
     codes = jnp.asarray([*kinds, Status.OVERFLOW], jnp.int32)
-    exhausted = jnp.where(way.pieces >= most, Status.MAX_STEPS, Status.OVERFLOW)
-    # A limit that is not reached lies beyond the largest distance, or the pieces allowed.
+    exhausted = jnp.where(way.steps >= most, Status.MAX_STEPS, Status.OVERFLOW)
+    # A limit that is not reached lies beyond the largest distance, or the steps allowed.
     on_time = way.arrives & (end.limit < jnp.inf)
     status = jnp.where(end.happens, Status.EVENT, jnp.where(on_time, codes[first], exhausted))
     sound = all_usable(way.logits) & ~jnp.isnan(end.log_time)
@@ -274,7 +272,7 @@ class Exact(AbstractMethod):
     **Arguments:**
 
     - `tol`: to which log times and logits are good; between 1e-12 and 1e-2.
-    - `max_pieces`: at most so many pieces of the orbit, before the status `MAX_STEPS`.
+    - `max_steps`: at most so many steps along the orbit, before the status `MAX_STEPS`.
 
     **Raises:** `ValueError` if a number is out of range; `solve_flow` raises it for a flow that is
     not integrable (frozen answers, a reward that keeps pattern values, no penalty, Euclidean).
@@ -291,13 +289,13 @@ class Exact(AbstractMethod):
     """
 
     tol: float = eqx.field(static=True)
-    max_pieces: int = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
 
-    def __init__(self, tol: float = 1e-10, max_pieces: int = 4096):
+    def __init__(self, tol: float = 1e-10, max_steps: int = 4096):
         require(1e-12 <= tol <= 1e-2, "tol", "lie between 1e-12 and 1e-2", tol)
-        require(max_pieces >= 1, "max_pieces", "be at least 1", max_pieces)
+        require(max_steps >= 1, "max_steps", "be at least 1", max_steps)
         self.tol = tol
-        self.max_pieces = max_pieces
+        self.max_steps = max_steps
 
     def why_not(self, policy, flow, until) -> str | None:
         several = flow.problem.num_questions > 1
@@ -325,13 +323,13 @@ class Exact(AbstractMethod):
         lane = prepare(policy, flow, reference, until, ArcLength())
         active, flow = lane.system.active, lane.system.flow
         live = eqx.combine(lane.system.params(lane.theta), lane.system.frozen)
-        orbits = _Orbits(live, flow, self.tol)
+        orbits = _Orbits(live, flow, Resolution(self.tol, self.max_steps))
 
         limits = asked.limits(dtype)
         watch = _Watch(flow, live, reference, asked.events, orbits)
         end = _end_of(asked, jnp.min(limits), watch, active)
-        way = _way_to(end, asked, orbits, active, self.max_pieces, rows)
-        status, event = _how_it_ended(asked, end, way, lane, jnp.argmin(limits), self.max_pieces)
+        way = _way_to(end, asked, orbits, active, rows)
+        status, event = _how_it_ended(asked, end, way, lane, jnp.argmin(limits), self.max_steps)
 
         def as_params(logits):
             logits = jnp.where(active, logits, policy.pattern_logits)
@@ -339,14 +337,14 @@ class Exact(AbstractMethod):
             return lane.theta_given.with_pattern_logits(logits)
 
         final_log_time = jnp.where(active, end.log_time, -jnp.inf)
-        states, pieces = way.states, way.pieces
+        states, steps = way.states, way.steps
         if not rows:
             times, valid, states = final_log_time[None], jnp.ones(1, bool), way.logits[None]
         elif states is None or asked.log_times is None:
             times = self._times_until(final_log_time, lane)
             valid = jnp.ones(DEFAULT_ROWS, bool)
-            states, _, more = orbits.states(times, active, self.max_pieces)
-            pieces = jnp.maximum(pieces, more)
+            states, _, more = orbits.states(times, active)
+            steps = jnp.maximum(steps, more)
         else:
             times = asked.log_times
             valid = (status == Status.COMPLETED) | (times <= final_log_time)
@@ -354,7 +352,7 @@ class Exact(AbstractMethod):
             states = jnp.where(valid[:, None, None], states, way.logits[None])
         final = as_params(way.logits)
         return Path(times, valid, jax.vmap(as_params)(states), final_log_time, final,
-                    status, event, pieces)  # fmt: skip
+                    status, event, steps)  # fmt: skip
 
     def _times_until(self, final_log_time: Scalar, lane: Lane) -> Float[Array, " T"]:
         """Outputs where none are requested: the start, and log times evenly spaced from a hundredth

@@ -1,288 +1,183 @@
-"""The orbit at given times: a walk along it on which time is a series, piece by piece.
+"""An orbit at given times: every one of them is a point that a step ends at.
 
 Numbers of equations are those of docs/exact.md; symbols: see this folder's `__init__.py`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._core.floats import safe_log
-from ..._core.roots import newton_in_bracket
-from ..._core.trees import chosen
-from ..._core.types import Scalar
-from ._orbit import Cell, Orbit, cell_at, largest_log, see, state_at
-from ._walk import (
-    Ahead,
-    Piece,
-    Place,
-    Resolution,
-    Stretch,
-    along,
-    implicit,
-    log_sinh,
-    log_time_at,
-    next_piece,
-    ratios_at,
-    rule_of,
-    set_out,
-)
+from ._influence import Rates, velocity_at
+from ._lanes import Lanes, Patterns
+from ._point import Orbit, Point, log_x
+from ._walk import Clock, Resolution, Walk, advance, large_log, planned, set_out, tolerance
+
+Times = Float[Array, "T n"]
 
 
-class Rows(NamedTuple):
-    """The orbit at log times: where, `log_x` (T, K), whether it gets there (T,), and the number of
-    pieces looked at."""
+class Found(NamedTuple):
+    """What is known at a time: logarithms of the x; and, with influences, what
+    `_derivatives.at_time` needs."""
 
-    place: Place
-    log_x: Float[Array, "T K"]
-    reached: Bool[Array, " T"]
-    pieces: Int[Array, ""]
+    log_x: Patterns
+    inverse: Patterns | None = None
+    motion: Patterns | None = None
+    share: Patterns | None = None
+    lead: Bool[Array, "K n"] | None = None
+    tau: Lanes | None = None
+    amount: Lanes | None = None
+    sums: Rates | None = None
 
 
-# So many times are looked for on one piece.
-_WINDOW = 8
+def _left(point: Point, clock: Clock, log_time: Lanes) -> Lanes:
+    """The time that is left until `log_time`, in the units of the clock."""
+    large = large_log(clock.amount)
+    unit = safe_log(point.speed / point.pace) - point.place.log_lead + clock.level * large
+    wanted = jnp.exp(jnp.clip(log_time - unit, -large, large))
+    left = wanted - clock.amount
+    # Beyond the largest amount of time, steps take none of it.
+    far = jnp.where(left > 0, jnp.inf, 0)
+    return jnp.where((clock.level > 0) | (log_time - unit > large), far, left)
+
+
+def _length(point: Point, left: Lanes, longest: Lanes) -> Lanes:
+    """The step that takes so much time, by the series of the speed; infinite if that leads
+    beyond `longest`."""
+    first, second, third = point.rates
+    finite = jnp.where(jnp.isfinite(left), left, 1)
+
+    def taken(step):
+        return step * (1 + step * (first / 2 + step * (second / 6 + step * third / 24)))
+
+    # Two steps of Newton's iteration after the first terms of the series turned round.
+    bend = jnp.maximum(first * finite / 2, -0.4)
+    step = jnp.clip(finite / (1 + bend), -longest, longest)
+    for _ in range(2):
+        speed = 1 + step * (first + step * (second / 2 + step * third / 6))
+        step = step - (taken(step) - finite) / jnp.maximum(speed, 0.2)
+        step = jnp.clip(step, -longest, longest)
+    met = jnp.abs(taken(step) - finite) <= 0.1 * jnp.abs(finite)
+    return jnp.where(jnp.isfinite(left) & met, step, jnp.sign(finite) * jnp.inf)
+
+
+def _found(orbit: Orbit, walk: Walk, left: Lanes) -> Found:
+    """The orbit where `left`, very little, has passed since the walk's point."""
+    point = walk.point
+    first, _, _ = point.rates
+    ahead = left * (1 - first * left / 2)
+    motion = point.motion
+    bend = point.share * point.squares - motion * motion
+    logs = log_x(orbit, point.place) + ahead * (motion + ahead * bend / 2)
+    if walk.influence is None:
+        return Found(logs)
+    inverse, moving, share, tau = velocity_at(orbit, point)
+    amount = walk.clock.amount
+    weight = jnp.where(amount > 0, left / jnp.where(amount > 0, amount, 1), 0)
+    sums = jtu.tree_map(
+        lambda total, rate: total + weight * (rate - total),
+        walk.influence.sums,
+        walk.influence.here[0],
+    )
+    return Found(
+        logs,
+        point.inverse + ahead * inverse,
+        motion + ahead * moving,
+        point.share + ahead * share,
+        point.place.lead,
+        walk.tau + ahead * tau,
+        # In units of the point: a relative change of the time moves the place by so much.
+        jnp.where(walk.clock.level > 0, jnp.inf, amount + left),
+        sums,
+    )
 
 
 class _Search(NamedTuple):
-    ahead: Ahead
-    log_time: Scalar
-    length: Scalar
-    row: Int[Array, ""]
-    pieces: Int[Array, ""]
-    near: Bool[Array, ""]
-    place: Place
-    log_x: Float[Array, "T K"]
+    walk: Walk
+    row: Int[Array, "1 n"]
+    here: Int[Array, ""]
+    places: Int[Array, "T n"]
+    seen: Any
 
 
-def rows_at(
+def states_at_times(
     orbit: Orbit,
-    cells: Cell,
-    count: Int[Array, ""],
+    log_times: Times,
+    wanted: Bool[Array, "1 n"],
     resolution: Resolution,
-    log_times: Float[Array, " T"],
-    most: int,
-    wanted: Bool[Array, ""],
-) -> Rows:
-    """The orbit at log times that ascend, on one walk along it."""
-    dtype = orbit.log_start.dtype
-    number, patterns = log_times.shape[0], orbit.log_start.shape[0]
-    window = min(_WINDOW, number)
-    largest = largest_log(dtype)
-    # Of time 0 the logarithm is -inf. The infinite ones let the last window be as long as the
-    # others.
-    targets = jnp.append(jnp.maximum(log_times, -largest), jnp.full(window, jnp.inf, dtype))
-    zero = jnp.zeros((), dtype)
-    spread = jnp.max(jnp.where(orbit.exists, orbit.rewards, -jnp.inf))
-    spread = safe_log(spread - jnp.min(jnp.where(orbit.exists, orbit.rewards, jnp.inf)))
-    task = _Task(orbit, cells, count, targets, spread)
+    influence: bool,
+) -> tuple[Found, Bool[Array, "T n"], Int[Array, "1 n"]]:
+    """The orbit at log times that ascend; whether it gets there; the number of steps."""
+    number, lanes = log_times.shape
+    # Logits may move many times as fast as the log time.
+    tol = tolerance(resolution, log_times.dtype, 0.03)
+    # What the series leaves out at the very end is of third order; derivatives have none.
+    close = 10 * tol if influence else 0.2 * tol ** (1 / 3)
+    window = number + 64
+    least = 1 / jnp.maximum(orbit.spread, jnp.finfo(log_times.dtype).tiny)
+    rows = jnp.arange(number, dtype=jnp.int32)[:, None]
+    columns = jnp.arange(lanes)[None]
 
-    def go_on(search: _Search):
-        return (search.row < number) & (search.pieces < most) & search.near
+    def target(row):
+        return log_times.at[jnp.minimum(row, number - 1), columns].get(mode="promise_in_bounds")
 
-    nowhere = jnp.zeros(number + window, dtype)
-    rows = Place(jnp.zeros(number + window, jnp.int32), nowhere + 1, nowhere)
-    states = jnp.zeros((number + window, patterns), dtype)
-    start = _Search(
-        set_out(dtype),
-        zero - jnp.inf,
-        zero + resolution.piece,
-        jnp.where(wanted, 0, number),
-        jnp.zeros((), jnp.int32),
-        jnp.asarray(True),
-        rows,
-        states,
+    def step(search: _Search) -> _Search:
+        walk, row = search.walk, search.row
+        left = _left(walk.point, walk.clock, target(row))
+        unit = jnp.minimum(1, walk.clock.amount)
+        landed = ~walk.done & (jnp.abs(left) <= close * jnp.maximum(unit, 1e-3))
+        found = _found(orbit, walk, jnp.where(landed, left, 0))
+        seen = jtu.tree_map(
+            lambda kept, x: jax.lax.dynamic_update_index_in_dim(kept, x, search.here, 0),
+            search.seen,
+            found,
+        )
+        row = row + landed
+        places = search.places + (row <= rows)
+        done = walk.done | (row >= number)
+        walk = walk._replace(done=done)
+        left = jnp.where(landed, _left(walk.point, walk.clock, target(row)), left)
+        plan = planned(walk, jax.lax.stop_gradient(_length(walk.point, left, walk.step)), tol)
+        walk, _ = advance(orbit, walk, plan, least, tol, steady=True)
+        return _Search(walk, row, search.here + 1, places, seen)
+
+    def unfinished(search: _Search):
+        walk = search.walk
+        inside = jnp.isfinite(walk.point.pace) & (walk.point.pace > 0)
+        return jnp.any(~walk.done & (walk.steps < resolution.most) & inside)
+
+    start = set_out(orbit, wanted, influence)
+    empty = jax.eval_shape(lambda: _found(orbit, start, jnp.zeros((1, lanes), log_times.dtype)))
+    none = jtu.tree_map(lambda x: jnp.zeros((number, *x.shape), x.dtype), empty)
+
+    def fill(carry):
+        """A window of steps, and the rows that are found in it."""
+        walk, row, kept = carry
+        search = _Search(
+            walk,
+            row,
+            jnp.zeros((), jnp.int32),
+            jnp.zeros((number, lanes), jnp.int32),
+            jtu.tree_map(lambda x: jnp.zeros((window, *x.shape), x.dtype), empty),
+        )
+        search = jax.lax.while_loop(
+            lambda search: (search.here < window) & unfinished(search), step, search
+        )
+        new = (rows >= row) & (rows < search.row)
+        places = jnp.minimum(search.places, window - 1)
+
+        def picked(seen, kept):
+            found = jnp.take_along_axis(seen, places[:, None], axis=0, mode="promise_in_bounds")
+            return jnp.where(new[:, None], found, kept)
+
+        return search.walk, search.row, jtu.tree_map(picked, search.seen, kept)
+
+    first = jnp.where(wanted, 0, number).astype(jnp.int32)
+    carry = (start._replace(done=start.done | (first >= number)), first, none)
+    walk, row, found = jax.lax.while_loop(
+        lambda carry: unfinished(_Search(carry[0], carry[1], *[jnp.zeros(())] * 3)), fill, carry
     )
-    search = jax.lax.while_loop(
-        go_on, lambda search: _advance(task, search, resolution, window), start
-    )
-    reached = wanted & (jnp.arange(number) < search.row)
-    place = jtu.tree_map(lambda x: x[:number], search.place)
-    return Rows(place, search.log_x[:number], reached, search.pieces)
-
-
-class _Task(NamedTuple):
-    """What stays the same along a walk. `targets`: the log times, followed by a window of infinite
-    ones; `log_spread`: of the difference between the largest and the smallest reward."""
-
-    orbit: Orbit
-    cells: Cell
-    num_cells: Int[Array, ""]
-    targets: Float[Array, " T"]
-    log_spread: Scalar
-
-
-class _Timed(NamedTuple):
-    """A stretch and the time that it takes: the series of its integral, the log time at its end,
-    whether these are precise enough, and by what factor a piece should be longer for that."""
-
-    stretch: Stretch
-    integral: Array
-    ends: Scalar
-    sound: Bool[Array, ""]
-    factor: Scalar
-
-
-def _timed(task: _Task, search: _Search, piece: Piece, resolution: Resolution) -> _Timed:
-    dtype, largest = search.log_time.dtype, largest_log(search.log_time.dtype)
-    stretch = along(task.orbit, task.cells, piece, resolution)
-    # The polynomial through dt/dxi at the nodes, integrated: the time within the piece.
-    integral = jnp.asarray(rule_of(resolution.nodes).integrate, dtype) @ stretch.rates
-    ends = jnp.logaddexp(search.log_time, safe_log(jnp.sum(integral)) + stretch.log_unit)
-    # What the highest terms of the series amount to, beside what matters of a time: before
-    # 1 / (difference of rewards) next to nothing has happened.
-    error = jnp.max(jnp.abs(integral[-4:]))
-    scale = jnp.maximum(search.log_time, -task.log_spread) - stretch.log_unit
-    allowed = resolution.tol * jnp.exp(jnp.clip(scale, -largest, largest))
-    ratio = allowed / jnp.maximum(error, jnp.finfo(dtype).tiny)
-    # A piece that is not is taken again, shorter; its error goes with its length to the power of
-    # the number of nodes.
-    sound = (error <= allowed) | (search.length < 1e-3)
-    return _Timed(stretch, integral, ends, sound, 0.9 * ratio ** (1 / resolution.nodes))
-
-
-def _advance(task: _Task, search: _Search, resolution: Resolution, window: int) -> _Search:
-    """One piece further: its time, and the states at those of the next log times that lie on it."""
-    dtype = search.log_time.dtype
-    # After a hand-over a time may lie at any distance; shortly before one, distances that small
-    # are lost in the time that has passed.
-    least = jnp.where(search.ahead.side < 0, jnp.asarray(resolution.least_before, dtype), 0)
-    piece, following, _ = next_piece(task.cells, task.num_cells, search.ahead, search.length, least)
-    stretch, integral, ends, sound, factor = _timed(task, search, piece, resolution)
-    wanted = jax.lax.dynamic_slice_in_dim(task.targets, search.row, window)
-    inside = sound & (wanted <= ends)
-    xi = _when(stretch, integral, resolution, search.log_time, wanted, inside)
-    zeta = piece.start + stretch.half * (1 + xi)
-    interpolate = jnp.asarray(rule_of(resolution.nodes).interpolate, dtype)
-    # The root (E3) once more, from a guess by the series through those at the nodes.
-    guess = _series(interpolate @ stretch.log_lead, xi)
-    ratio, _ = ratios_at(zeta, stretch.far)
-    seen = see(stretch.side, ratio, 0.1 * resolution.tol, guess)
-    log_x = stretch.side.log_unit[:, None] + jnp.log(seen.x)
-    found = jnp.sum(inside)
-    full = found == window
-    place = Place(
-        jnp.broadcast_to(piece.cell, (window,)),
-        jnp.broadcast_to(piece.side, (window,)),
-        piece.log_scale + log_sinh(zeta),
-    )
-    # Where the window is full, more times may lie on the rest of the piece.
-    rest = chosen(full, search.ahead._replace(start=zeta[-1]), following)
-    ahead = chosen(~sound, search.ahead, rest)
-    log_time = jnp.where(~sound, search.log_time, jnp.where(full, wanted[-1], ends))
-    used = 2 * jnp.abs(stretch.half) * jnp.clip(factor, 0.3, 8)
-    # A piece that ends early, with its side, says little.
-    length = jnp.where(sound, jnp.maximum(used, jnp.minimum(search.length, 2)), used)
-
-    def kept(rows, new):
-        return jax.lax.dynamic_update_slice_in_dim(rows, new, search.row, 0)
-
-    return _Search(
-        ahead,
-        log_time,
-        jnp.minimum(length, resolution.longest),
-        search.row + found,
-        search.pieces + 1,
-        piece.log_scale + ahead.start < largest_log(dtype),
-        jtu.tree_map(kept, search.place, place),
-        kept(search.log_x, log_x.T),
-    )
-
-
-def _series(coefs: Float[Array, " N"], x: Float[Array, "*W"]) -> Float[Array, "*W"]:
-    """A Chebyshev series at x."""
-    this, before = jnp.zeros_like(x), jnp.zeros_like(x)
-    for i in range(coefs.shape[0] - 1, 0, -1):
-        this, before = coefs[i] + 2 * x * this - before, this
-    return coefs[0] + x * this - before
-
-
-def _when(
-    stretch: Stretch,
-    integral: Array,
-    resolution: Resolution,
-    log_time: Scalar,
-    log_times: Float[Array, " W"],
-    inside: Bool[Array, " W"],
-) -> Float[Array, " W"]:
-    """The xi of log times on a stretch that begins at `log_time`; its end for others."""
-    dtype = log_times.dtype
-    rates = jnp.asarray(rule_of(resolution.nodes).interpolate, dtype) @ stretch.rates
-    before = jnp.exp(jnp.minimum(log_time - stretch.log_unit, largest_log(dtype)))
-    wanted = log_times - stretch.log_unit
-    precise = 0.1 * max(0.1 * resolution.tol, float(jnp.finfo(dtype).eps)) ** 0.5
-
-    def look(xi, aux):
-        # In logarithms, so that times early on a long piece are met to the same relative precision.
-        passed = before + _series(integral, xi)
-        late = jnp.log(jnp.maximum(passed, jnp.finfo(dtype).tiny)) - wanted
-        return late, _series(rates, xi) / passed, aux
-
-    one = jnp.ones_like(log_times)
-    # Between knots log time is about linear in xi; before the first of them, time itself.
-    rule = rule_of(resolution.nodes)
-    ends = jnp.log(before + jnp.asarray(rule.to_knots, dtype) @ stretch.rates)
-    start = float(rule.knots[0] + 1) * jnp.exp(jnp.minimum(wanted - ends[0], 0)) - 1
-    for i, width in enumerate(np.diff(rule.knots).tolist()):
-        share = (wanted - ends[i]) / (ends[i + 1] - ends[i])
-        start = start + width * jnp.clip(share, 0, 1)
-    found = newton_in_bracket(
-        look,
-        start,
-        (-one, one),
-        lambda _: precise,
-        narrow=lambda _: precise,
-        wanted=inside,
-        # At the very start time grows in proportion.
-        otherwise=lambda xi, step: (1 + xi) * jnp.exp(-step / (1 + xi)) - 1,
-        most=60,
-    )
-    return jnp.where(inside, found.root, 1)
-
-
-@eqx.filter_custom_jvp
-def states_at(
-    orbit: Orbit,
-    log_times: Float[Array, " T"],
-    cells: Cell,
-    count: Int[Array, ""],
-    wanted: Bool[Array, ""],
-    *,
-    resolution: Resolution,
-    most: int,
-) -> Rows:
-    """`rows_at`, its `log_x` differentiable in the orbit and the times, twice."""
-    return rows_at(orbit, cells, count, resolution, log_times, most, wanted)
-
-
-@states_at.def_jvp
-def _states_at_jvp(primals, tangents, *, resolution, most):
-    orbit, log_times, cells, *_ = primals
-    d_orbit, d_log_times, *_ = tangents
-    rows = states_at(*primals, resolution=resolution, most=most)
-    places, known = jax.lax.stop_gradient((rows.place, log_times))
-
-    # Neither the walk nor the search is differentiated: a place moves so that its time stays the
-    # one asked for (E7), and the state moves with it.
-    def moved(orbit, log_times):
-        def one(place, reached, known, log_time):
-            known = jnp.where(reached, known, 0)
-
-            def late(place):
-                passed = log_time_at(orbit, place, cells, known, resolution=resolution)
-                return jnp.where(reached, passed - log_time, 0)
-
-            place = implicit(place, late, reached)
-            cell = cell_at(cells, place.cell)
-            return state_at(orbit, cell, place.side, place.log_distance).log_x
-
-        return jax.vmap(one)(places, rows.reached, known, log_times)
-
-    _, change = eqx.filter_jvp(moved, (orbit, log_times), (d_orbit, d_log_times))
-    change = jnp.where(rows.reached[:, None], change, 0)
-    nothing = jtu.tree_map(jnp.zeros_like, eqx.filter(rows, eqx.is_inexact_array))
-    return rows, nothing._replace(log_x=change)
+    return found, wanted & (rows < row), walk.steps

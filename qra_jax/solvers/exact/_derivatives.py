@@ -1,0 +1,343 @@
+r"""Events and states of one problem, differentiable twice, and fast however they are batched.
+
+The walks are not differentiated: derivatives are the closed form (E9), from integrals that the same
+walk adds up. Numbers of equations are those of docs/exact.md; symbols: see this folder's
+`__init__.py`.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, Float, Int
+
+from ..._core.types import Scalar
+from ._influence import Rates
+from ._lanes import largest, padded, total
+from ._point import Orbit, Point, log_x
+from ._rows import Found, states_at_times
+from ._walk import Measure, Resolution, Walk, walk_to
+
+# Problems that are solved side by side. Each width is a program of its own, and results are the
+# same to the last bit within one.
+_FEW, _MANY = 8, 128
+
+
+class AbstractFinder(eqx.Module):
+    """What is looked for along an orbit."""
+
+    @abc.abstractmethod
+    def value(self, log_x: Float[Array, " K"]) -> Scalar:
+        """Negative before the event and 0 at it, at a point of the orbit of one problem."""
+
+
+class Balance(AbstractFinder):
+    r"""$\sum_i a_i / x_i$ becomes positive, as $\sum_i a_i \pi_i$ does."""
+
+    weights: Float[Array, " K"]
+
+    def value(self, log_x: Float[Array, " K"]) -> Scalar:
+        def log_side(weights):
+            there = weights > 0
+            logs = jnp.where(there, jnp.log(jnp.where(there, weights, 1)) - log_x, -jnp.inf)
+            return jax.nn.logsumexp(logs)
+
+        return log_side(self.weights) - log_side(-self.weights)
+
+
+class General(AbstractFinder):
+    """Any function of the logarithms of the x."""
+
+    function: Callable[..., Scalar] = eqx.field(static=True)
+    arguments: Any
+
+    def value(self, log_x: Float[Array, " K"]) -> Scalar:
+        return self.function(log_x, self.arguments)
+
+
+def _balance(weights: Float[Array, "K n"]) -> Measure:
+    """The value of `Balance` on lanes, and its derivative, without exponentials."""
+    least = jnp.finfo(weights.dtype).tiny
+
+    def measure(point: Point):
+        own = total(jnp.where(point.place.lead, weights, 0))
+        # Where the leader has no part, its share must not hide those of the others.
+        base = jnp.where(own == 0, point.inverse, point.share)
+        base = base / jnp.maximum(largest(base), least)
+        gain, loss = jnp.maximum(weights, 0) * base, jnp.maximum(-weights, 0) * base
+        up, down = (jnp.maximum(total(x), least) for x in (gain, loss))
+        slope = total(loss * point.motion) / down - total(gain * point.motion) / up
+        return jnp.log(up / down), slope
+
+    return measure
+
+
+def _general(finder: AbstractFinder, orbit: Orbit) -> Measure:
+    def measure(point: Point):
+        logs, motion = log_x(orbit, point.place)[:, 0], point.motion[:, 0]
+        # A pattern that does not exist stays so.
+        value, slope = jax.jvp(finder.value, (logs,), (motion,))
+        return value[None, None], slope[None, None]
+
+    return measure
+
+
+class End(NamedTuple):
+    """An orbit at an event: `log_x` (K,), the log time, whether it happens, and steps."""
+
+    log_x: Float[Array, " K"]
+    log_time: Scalar
+    found: Bool[Array, ""]
+    steps: Int[Array, ""]
+
+
+def _over_lanes(solve: Callable[..., Any]) -> Callable[..., Any]:
+    """`solve(*arrays)`, whose arrays have their lanes last, behind at least one axis, as a function
+    of one problem.
+
+    However often it is mapped over, all problems become lanes of one call, `_MANY` at a time, those
+    of like length together.
+    """
+
+    @custom_vmap
+    def call(cost, *arrays):
+        lead = cost.shape
+        if not lead:
+            out = solve(*(x[..., None] for x in arrays))
+            return jtu.tree_map(lambda x: x[..., 0], out)
+        count = cost.size
+        width = _FEW if count <= _FEW else _MANY
+        chunks = -(-count // width)
+        order = jnp.argsort(cost.reshape(-1))
+        order = jnp.pad(order, (0, chunks * width - count), mode="edge")
+
+        def laid_out(x):
+            x = x.reshape(count, *x.shape[len(lead) :])[order]
+            return jnp.moveaxis(x.reshape(chunks, width, *x.shape[1:]), 1, -1)
+
+        parts = tuple(laid_out(x) for x in arrays)
+        if chunks == 1:
+            out = jtu.tree_map(lambda x: x[None], solve(*(x[0] for x in parts)))
+        else:
+            out = jax.lax.map(lambda part: solve(*part), parts)
+
+        def back(x):
+            x = jnp.moveaxis(x, -1, 1)
+            x = x.reshape(chunks * width, *x.shape[2:])[:count]
+            x = jnp.zeros_like(x).at[order[:count]].set(x, unique_indices=True)
+            return x.reshape(*lead, *x.shape[1:])
+
+        return jtu.tree_map(back, out)
+
+    @call.def_vmap
+    def rule(size, batched, *arrays):
+        full = [
+            x if own else jnp.broadcast_to(x, (size, *x.shape))
+            for x, own in zip(arrays, batched, strict=True)
+        ]
+        out = call(*full)
+        return out, jtu.tree_map(lambda _: True, out)
+
+    return call
+
+
+def _cost(orbit: Orbit) -> Scalar:
+    """What the number of steps grows with."""
+    return -jnp.min(jnp.where(orbit.exists, orbit.log_start, 0))
+
+
+def _as_arrays(orbit: Orbit) -> tuple[Orbit, Any]:
+    """An orbit whose utility's parameters are arrays, one for each problem."""
+    dtype = orbit.rewards.dtype
+    dynamic, static = eqx.partition(orbit.utility, eqx.is_inexact_array_like)
+    dynamic = jtu.tree_map(lambda x: jnp.asarray(x, dtype), dynamic)
+    return orbit._replace(utility=dynamic), static
+
+
+def _wide(orbit: Orbit, number: int) -> Orbit:
+    """The orbit with as many patterns more, which do not exist, as its programs are written for."""
+    more = (0, padded(number) - number)
+    return orbit._replace(
+        log_start=jnp.pad(orbit.log_start, more),
+        rewards=jnp.pad(orbit.rewards, more),
+        exists=jnp.pad(orbit.exists, more),
+    )
+
+
+def _event_on_lanes(
+    orbit: Orbit, finder: AbstractFinder, wanted, resolution: Resolution, lasts: bool, slopes: bool
+) -> tuple[Found, Float[Array, ""], Bool[Array, ""], Int[Array, ""]]:
+    number = orbit.rewards.shape[0]
+    orbit = _wide(orbit, number)
+    arrays, static = _as_arrays(orbit)
+    leaves, structure = jtu.tree_flatten(arrays)
+
+    def solve(weights, wanted, *leaves):
+        lanes: Orbit = jtu.tree_unflatten(structure, leaves)
+        lanes = lanes._replace(utility=eqx.combine(lanes.utility, static))
+        measure = _balance(weights) if isinstance(finder, Balance) else _general(finder, lanes)
+        walk, found = walk_to(lanes, measure, wanted, resolution, lasts, slopes)
+        return _summary(lanes, walk), walk.clock.at(walk.point), found, walk.steps
+
+    leaves, wanted = [jnp.atleast_1d(x) for x in leaves], wanted[None]
+    if isinstance(finder, Balance):
+        weights = jnp.pad(finder.weights, (0, padded(number) - number))
+        out = _over_lanes(solve)(_cost(orbit), weights, wanted, *leaves)
+    else:
+        out = solve(None, wanted[:, None], *(x[..., None] for x in leaves))
+        out = jtu.tree_map(lambda x: x[..., 0], out)
+    summary, *rest = out
+    return _narrow(summary, number), *(x[0] for x in rest)
+
+
+def _summary(orbit: Orbit, walk: Walk) -> Found:
+    point = walk.point
+    logs = log_x(orbit, point.place)
+    if walk.influence is None:
+        return Found(logs)
+    amount = jnp.where(walk.clock.level > 0, jnp.inf, walk.clock.amount)
+    return Found(logs, point.inverse, point.motion, point.share, point.place.lead, walk.tau, amount,
+                 walk.influence.sums)  # fmt: skip
+
+
+def _narrow(found: Found, number: int, axis: int = 0) -> Found:
+    """Without the patterns that were added; what has none without that axis."""
+
+    def cut(x):
+        return jax.lax.slice_in_dim(x, 0, number, axis=axis)
+
+    def own(x):
+        return jnp.squeeze(x, axis)
+
+    if found.sums is None:
+        return Found(cut(found.log_x))
+    start, product, rewards, utility = found.sums
+    sums = Rates(cut(start), own(product), cut(rewards), [own(x) for x in utility])
+    return Found(cut(found.log_x), cut(found.inverse), cut(found.motion), cut(found.share),
+                 cut(found.lead), own(found.tau), own(found.amount), sums)  # fmt: skip
+
+
+def _tangent(tangent: Any, like: Array) -> Array:
+    return jnp.zeros_like(like) if tangent is None else tangent
+
+
+def _held(orbit: Orbit, d_orbit: Orbit, at: Found) -> tuple[Float[Array, " K"], Scalar]:
+    """The changes of log x and of the log time where tau is held (E9)."""
+    assert at.inverse is not None and at.share is not None and at.lead is not None
+    assert at.sums is not None and at.tau is not None
+    there = orbit.exists
+    d_log = jnp.where(there, _tangent(d_orbit.log_start, orbit.log_start), 0)
+    d_rewards = jnp.where(there, _tangent(d_orbit.rewards, orbit.rewards), 0)
+    d_start = jnp.exp(orbit.log_start) * d_log
+    d_product = jnp.sum(d_log)
+    line = d_start - at.tau * d_rewards
+    apart = at.inverse * (line - jnp.sum(jnp.where(at.lead, line, 0)))
+    own = jnp.sum(jnp.where(at.lead, at.share, 0))
+    d_lead = (d_product - jnp.sum(apart)) * own
+    d_log_x = jnp.where(there, apart + at.share / own * d_lead, 0)
+    sums: Rates = at.sums
+    d_log_time = jnp.sum(sums.start * d_start) - jnp.sum(sums.rewards * d_rewards)
+    d_log_time = d_log_time - sums.product * d_product
+    leaves, structure = jtu.tree_flatten(eqx.filter(orbit.utility, eqx.is_inexact_array_like))
+    moved = structure.flatten_up_to(d_orbit.utility)
+    for slope, leaf, tangent in zip(sums.utility, leaves, moved, strict=True):
+        d_log_time = d_log_time + slope * _tangent(tangent, jnp.asarray(leaf))
+    return d_log_x, d_log_time
+
+
+@eqx.filter_custom_jvp
+def event_at(
+    orbit: Orbit,
+    finder: AbstractFinder,
+    wanted: Bool[Array, ""],
+    *,
+    resolution: Resolution,
+    lasts: bool,
+) -> End:
+    """Where on the orbit of one problem an event first happens."""
+    found, log_time, happens, steps = _event_on_lanes(
+        orbit, finder, wanted, resolution, lasts, False
+    )
+    return End(found.log_x, log_time, happens, steps)
+
+
+@event_at.def_jvp
+def _event_at_jvp(primals, tangents, *, resolution, lasts):
+    orbit, finder, wanted = primals
+    d_orbit, d_finder, _ = tangents
+    at, log_time, happens, steps = _event_on_lanes(orbit, finder, wanted, resolution, lasts, True)
+    d_log_x, d_log_time = _held(orbit, d_orbit, at)
+
+    def value(log_x, finder):
+        return finder.value(log_x)
+
+    _, change = eqx.filter_jvp(value, (at.log_x, finder), (d_log_x, d_finder))
+    _, slope = jax.jvp(lambda log_x: finder.value(log_x), (at.log_x,), (at.motion,))
+    safe = happens & (slope > 0)
+    # The place moves so that the event's value stays 0, and the time with it (E7).
+    ahead = jnp.where(safe, -change / jnp.where(safe, slope, 1), 0)
+    d_log_x = jnp.where(happens, d_log_x + at.motion * ahead, 0)
+    d_log_time = jnp.where(happens, d_log_time + ahead / jnp.where(happens, at.amount, 1), 0)
+    end = End(at.log_x, log_time, happens, steps)
+    return end, End(d_log_x, d_log_time, None, None)
+
+
+class States(NamedTuple):
+    """An orbit at times: `log_x` (T, K), whether it gets there, and steps."""
+
+    log_x: Float[Array, "T K"]
+    reached: Bool[Array, " T"]
+    steps: Int[Array, ""]
+
+
+def _states_on_lanes(orbit: Orbit, log_times, wanted, resolution: Resolution, slopes: bool):
+    number = orbit.rewards.shape[0]
+    orbit = _wide(orbit, number)
+    arrays, static = _as_arrays(orbit)
+    leaves, structure = jtu.tree_flatten(arrays)
+
+    def solve(log_times, wanted, *leaves):
+        lanes: Orbit = jtu.tree_unflatten(structure, leaves)
+        lanes = lanes._replace(utility=eqx.combine(lanes.utility, static))
+        return states_at_times(lanes, log_times, wanted, resolution, slopes)
+
+    leaves = [jnp.atleast_1d(x) for x in leaves]
+    out = _over_lanes(solve)(_cost(orbit), log_times, wanted[None], *leaves)
+    found, reached, steps = out
+    return _narrow(found, number, axis=1), reached, steps[0]
+
+
+@eqx.filter_custom_jvp
+def states_at(
+    orbit: Orbit,
+    log_times: Float[Array, " T"],
+    wanted: Bool[Array, ""],
+    *,
+    resolution: Resolution,
+) -> States:
+    """The orbit of one problem at log times that ascend."""
+    found, reached, steps = _states_on_lanes(orbit, log_times, wanted, resolution, False)
+    return States(found.log_x, reached, steps)
+
+
+@states_at.def_jvp
+def _states_at_jvp(primals, tangents, *, resolution):
+    orbit, log_times, wanted = primals
+    d_orbit, d_log_times, _ = tangents
+    found, reached, steps = _states_on_lanes(orbit, log_times, wanted, resolution, True)
+    d_log_times = _tangent(d_log_times, log_times)
+
+    def one(at: Found, reached, d_log_time):
+        d_log_x, passed = _held(orbit, d_orbit, at)
+        # The place moves so that its time stays the one asked for (E7).
+        amount = jnp.where(reached, jnp.minimum(at.amount, jnp.finfo(passed.dtype).max), 0)
+        return jnp.where(reached, d_log_x + at.motion * amount * (d_log_time - passed), 0)
+
+    d_log_x = jax.vmap(one)(found, reached, d_log_times)
+    return States(found.log_x, reached, steps), States(d_log_x, None, None)
+
