@@ -67,7 +67,7 @@ def swept(settings: GridSweep) -> str:
         times_function(quantities, fixed, Exact()),
         Grid(axes),
         settings.out,
-        retry=times_function(quantities, fixed, Exact(tol=1e-12, max_pieces=2**16)),
+        retry=times_function(quantities, fixed, Exact(tol=1e-12, max_steps=2**16)),
         width=settings.width,
         cells_per_chunk=settings.cells_per_chunk,
         settings={"quantities": list(quantities), "fixed": fixed},

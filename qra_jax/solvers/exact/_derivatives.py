@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
@@ -97,6 +98,42 @@ class End(NamedTuple):
 
 
 def _over_lanes(solve: Callable[..., Any]) -> Callable[..., Any]:
+    """`solve(*arrays)` of lanes, as a function of one problem; with forward derivatives, which are
+    those of its loops. `cost`: what the number of steps grows with."""
+
+    @jax.custom_jvp
+    def call(cost, *arrays):
+        return _mapped(solve)(cost, *arrays)
+
+    @call.defjvp
+    def rule(primals, tangents):
+        (cost, *arrays), (_, *dots) = primals, tangents
+        moving = [jnp.issubdtype(x.dtype, jnp.inexact) for x in arrays]
+
+        def both(*parts):
+            given, dots = parts[: len(arrays)], list(parts[len(arrays) :])
+            filled = [dots.pop(0) if own else _no_tangent(x)
+                      for x, own in zip(given, moving, strict=True)]  # fmt: skip
+            out, change = jax.jvp(solve, given, tuple(filled))
+            kept = [t for x, t in zip(*map(jtu.tree_leaves, (out, change)), strict=True)
+                    if jnp.issubdtype(x.dtype, jnp.inexact)]  # fmt: skip
+            return out, kept
+
+        dots = [dot for dot, own in zip(dots, moving, strict=True) if own]
+        out, kept = _mapped(both)(cost, *arrays, *dots)
+        leaves, structure = jtu.tree_flatten(out)
+        change = [kept.pop(0) if jnp.issubdtype(x.dtype, jnp.inexact) else _no_tangent(x)
+                  for x in leaves]  # fmt: skip
+        return out, jtu.tree_unflatten(structure, change)
+
+    return call
+
+
+def _no_tangent(x: Array) -> np.ndarray:
+    return np.zeros(x.shape, jax.dtypes.float0)
+
+
+def _mapped(solve: Callable[..., Any]) -> Callable[..., Any]:
     """`solve(*arrays)`, whose arrays have their lanes last, behind at least one axis, as a function
     of one problem.
 

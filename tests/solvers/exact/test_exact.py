@@ -245,7 +245,7 @@ def test_one_event_of_one_question():
     assert EXACT.why_not(policy, flow, (first, qra.AccuracyReaches(0.7))) is None
 
 
-@pytest.mark.parametrize("arguments", [{"tol": 1e-20}, {"max_pieces": 0}])
+@pytest.mark.parametrize("arguments", [{"tol": 1e-20}, {"max_steps": 0}])
 def test_bad_settings(arguments):
     """Settings out of range are named."""
     with pytest.raises(ValueError, match=next(iter(arguments))):
