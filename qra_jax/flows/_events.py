@@ -44,7 +44,7 @@ class AbstractEvent(eqx.Module):
         """Raise `ValueError` or `TypeError` where the event means nothing: an index out of range,
         a policy of the wrong kind. Looks at shapes and concrete values only."""
 
-    def lasts(self) -> bool:
+    def lasts(self) -> bool | Bool[Array, ""]:
         """Whether, in a flow of constant pattern rewards, it surely goes on once it has begun."""
         return False
 

@@ -160,8 +160,8 @@ class _OneOf(AbstractEvent):
     second: AbstractEvent
     is_first: Bool[Array, "..."]
 
-    def lasts(self) -> bool:
-        return self.first.lasts() and self.second.lasts()
+    def lasts(self) -> Bool[Array, ""]:
+        return jnp.where(self.is_first, self.first.lasts(), self.second.lasts())
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         self.first.validate(policy, problem)

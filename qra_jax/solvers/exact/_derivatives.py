@@ -21,8 +21,8 @@ from ..._core.types import Scalar
 from ._influence import Rates
 from ._lanes import largest, padded, total
 from ._point import Orbit, Point, log_x
-from ._rows import Found, states_at_times
-from ._walk import Measure, Resolution, Walk, walk_to
+from ._rows import states_at_times
+from ._walk import Ending, Measure, Resolution, walk_to
 
 # Problems that are solved side by side. Each width is a program of its own, and results are the
 # same to the last bit within one.
@@ -207,42 +207,32 @@ def _wide(orbit: Orbit, number: int) -> Orbit:
 
 
 def _event_on_lanes(
-    orbit: Orbit, finder: AbstractFinder, wanted, resolution: Resolution, lasts: bool, slopes: bool
-) -> tuple[Found, Float[Array, ""], Bool[Array, ""], Int[Array, ""]]:
+    orbit: Orbit, finder: AbstractFinder, wanted, lasts, resolution: Resolution, slopes: bool
+) -> tuple[Ending, Bool[Array, ""], Int[Array, ""]]:
     number = orbit.rewards.shape[0]
     orbit = _wide(orbit, number)
     arrays, static = _as_arrays(orbit)
     leaves, structure = jtu.tree_flatten(arrays)
 
-    def solve(weights, wanted, *leaves):
+    def solve(weights, wanted, lasts, *leaves):
         lanes: Orbit = jtu.tree_unflatten(structure, leaves)
         lanes = lanes._replace(utility=eqx.combine(lanes.utility, static))
         measure = _balance(weights) if isinstance(finder, Balance) else _general(finder, lanes)
-        walk, found = walk_to(lanes, measure, wanted, resolution, lasts, slopes)
-        return _summary(lanes, walk), walk.clock.at(walk.point), found, walk.steps
+        return walk_to(lanes, measure, wanted, resolution, lasts, slopes)
 
-    leaves, wanted = [jnp.atleast_1d(x) for x in leaves], wanted[None]
+    leaves = [jnp.atleast_1d(x) for x in leaves]
+    wanted, lasts = jnp.asarray(wanted)[None], jnp.asarray(lasts)[None]
     if isinstance(finder, Balance):
         weights = jnp.pad(finder.weights, (0, padded(number) - number))
-        out = _over_lanes(solve)(_cost(orbit), weights, wanted, *leaves)
+        out = _over_lanes(solve)(_cost(orbit), weights, wanted, lasts, *leaves)
     else:
-        out = solve(None, wanted[:, None], *(x[..., None] for x in leaves))
+        out = solve(None, wanted[:, None], lasts[:, None], *(x[..., None] for x in leaves))
         out = jtu.tree_map(lambda x: x[..., 0], out)
     summary, *rest = out
     return _narrow(summary, number), *(x[0] for x in rest)
 
 
-def _summary(orbit: Orbit, walk: Walk) -> Found:
-    point = walk.point
-    logs = log_x(orbit, point.place)
-    if walk.influence is None:
-        return Found(logs)
-    amount = jnp.where(walk.clock.level > 0, jnp.inf, walk.clock.amount)
-    return Found(logs, point.inverse, point.motion, point.share, point.place.lead, walk.tau, amount,
-                 walk.influence.sums)  # fmt: skip
-
-
-def _narrow(found: Found, number: int, axis: int = 0) -> Found:
+def _narrow(found: Ending, number: int, axis: int = 0) -> Ending:
     """Without the patterns that were added; what has none without that axis."""
 
     def cut(x):
@@ -252,18 +242,19 @@ def _narrow(found: Found, number: int, axis: int = 0) -> Found:
         return jnp.squeeze(x, axis)
 
     if found.sums is None:
-        return Found(cut(found.log_x))
+        return Ending(cut(found.log_x), own(found.log_time))
     start, product, rewards, utility = found.sums
     sums = Rates(cut(start), own(product), cut(rewards), [own(x) for x in utility])
-    return Found(cut(found.log_x), cut(found.inverse), cut(found.motion), cut(found.share),
-                 cut(found.lead), own(found.tau), own(found.amount), sums)  # fmt: skip
+    return Ending(cut(found.log_x), own(found.log_time), cut(found.inverse), cut(found.motion),
+                  cut(found.share), cut(found.lead), own(found.tau), own(found.amount),
+                  sums)  # fmt: skip
 
 
 def _tangent(tangent: Any, like: Array) -> Array:
     return jnp.zeros_like(like) if tangent is None else tangent
 
 
-def _held(orbit: Orbit, d_orbit: Orbit, at: Found) -> tuple[Float[Array, " K"], Scalar]:
+def _held(orbit: Orbit, d_orbit: Orbit, at: Ending) -> tuple[Float[Array, " K"], Scalar]:
     """The changes of log x and of the log time where tau is held (E9)."""
     assert at.inverse is not None and at.share is not None and at.lead is not None
     assert at.sums is not None and at.tau is not None
@@ -292,22 +283,20 @@ def event_at(
     orbit: Orbit,
     finder: AbstractFinder,
     wanted: Bool[Array, ""],
+    lasts: Bool[Array, ""],
     *,
     resolution: Resolution,
-    lasts: bool,
 ) -> End:
-    """Where on the orbit of one problem an event first happens."""
-    found, log_time, happens, steps = _event_on_lanes(
-        orbit, finder, wanted, resolution, lasts, False
-    )
-    return End(found.log_x, log_time, happens, steps)
+    """Where on the orbit of one problem an event first happens; `lasts`: it goes on for ever."""
+    found, happens, steps = _event_on_lanes(orbit, finder, wanted, lasts, resolution, False)
+    return End(found.log_x, found.log_time, happens, steps)
 
 
 @event_at.def_jvp
-def _event_at_jvp(primals, tangents, *, resolution, lasts):
-    orbit, finder, wanted = primals
-    d_orbit, d_finder, _ = tangents
-    at, log_time, happens, steps = _event_on_lanes(orbit, finder, wanted, resolution, lasts, True)
+def _event_at_jvp(primals, tangents, *, resolution):
+    orbit, finder, wanted, lasts = primals
+    d_orbit, d_finder, *_ = tangents
+    at, happens, steps = _event_on_lanes(orbit, finder, wanted, lasts, resolution, True)
     d_log_x, d_log_time = _held(orbit, d_orbit, at)
 
     def value(log_x, finder):
@@ -320,7 +309,7 @@ def _event_at_jvp(primals, tangents, *, resolution, lasts):
     ahead = jnp.where(safe, -change / jnp.where(safe, slope, 1), 0)
     d_log_x = jnp.where(happens, d_log_x + at.motion * ahead, 0)
     d_log_time = jnp.where(happens, d_log_time + ahead / jnp.where(happens, at.amount, 1), 0)
-    end = End(at.log_x, log_time, happens, steps)
+    end = End(at.log_x, at.log_time, happens, steps)
     return end, End(d_log_x, d_log_time, None, None)
 
 
@@ -369,7 +358,7 @@ def _states_at_jvp(primals, tangents, *, resolution):
     found, reached, steps = _states_on_lanes(orbit, log_times, wanted, resolution, True)
     d_log_times = _tangent(d_log_times, log_times)
 
-    def one(at: Found, reached, d_log_time):
+    def one(at: Ending, reached, d_log_time):
         d_log_x, passed = _held(orbit, d_orbit, at)
         # The place moves so that its time stays the one asked for (E7).
         amount = jnp.where(reached, jnp.minimum(at.amount, jnp.finfo(passed.dtype).max), 0)

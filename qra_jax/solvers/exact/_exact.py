@@ -3,6 +3,7 @@
 Symbols and numbers of equations: see this folder's `__init__.py`.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -146,9 +147,9 @@ class _Watch(eqx.Module):
         """Whether one of the events happens before a log time; the log time of it, or else the
         limit; the logarithms of the x then, and the number of steps."""
         own = self.orbits.one(self.question)
-        lasts = all(event.lasts() for event in self.events)
+        lasts = functools.reduce(jnp.logical_and, [event.lasts() for event in self.events])
         end = event_at(
-            own.orbits, self.finder(), wanted & own.moves, resolution=own.resolution, lasts=lasts
+            own.orbits, self.finder(), wanted & own.moves, lasts, resolution=own.resolution
         )
         first = end.found & (end.log_time <= limit + own.log_weights)
         log_time = jnp.where(first, end.log_time - own.log_weights, limit)

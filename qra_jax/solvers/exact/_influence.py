@@ -3,6 +3,9 @@ r"""What the start and the rewards do to the time: the integrals of (E9).
 Numbers of equations are those of docs/exact.md; symbols: see this folder's `__init__.py`.
 """
 
+import functools
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +30,7 @@ class Rates(NamedTuple):
 
 class Influence(NamedTuple):
     """`sums`: the integrals over the time so far, divided by that time; `here`: the rates at the
-    point, with three derivatives in $\\kappa \\tau$."""
+    point, and their next Taylor coefficients in $\\kappa \\tau$."""
 
     sums: Rates
     here: tuple[Rates, Rates, Rates, Rates]
@@ -42,22 +45,36 @@ class _Moving(NamedTuple):
     tau: Lanes
 
 
-def _velocity(at: _Moving, lead: Which, exists: Which, pace: Lanes) -> _Moving:
-    """The derivative in $\\kappa \\tau$: $y' = -y p$, $p' = \\pi \\sum p^2 - p^2$,
+# Taylor coefficients in kappa tau.
+_Series = list
+
+
+def _product(a: _Series, b: _Series, order: int) -> Any:
+    """One coefficient of a product."""
+    return functools.reduce(jnp.add, [a[k] * b[order - k] for k in range(order + 1)])
+
+
+def _next(at: list[_Moving], lead: Which, pace: Lanes) -> _Moving:
+    """One coefficient more: $y' = -y p$, $p' = \\pi \\sum p^2 - p^2$,
     $\\pi' = \\pi (\\sum \\pi p - p)$."""
-    motion, share = at.motion, at.share
-    change = share * (total(share * motion) - motion)
+    order = len(at) - 1
+    inverse, motion, share, _ = (list(x) for x in zip(*at, strict=True))
+    squares = [total(_product(motion, motion, n)) for n in range(order + 1)]
+    excess = [total(_product(share, motion, n)) - motion[n] for n in range(order + 1)]
+    bend = _product(squares, share, order) - _product(motion, motion, order)
     # The leader's own share changes by what the others lose, which does not cancel.
-    change = jnp.where(lead, 0, change)
+    change = jnp.where(lead, 0, _product(share, excess, order))
     change = jnp.where(lead, -total(change), change)
-    bend = jnp.where(exists, share * total(motion * motion) - motion * motion, 0)
-    return _Moving(-at.inverse * motion, bend, change, 1 / pace + jnp.zeros_like(at.tau))
+    tau = 1 / pace if order == 0 else jnp.zeros_like(pace)
+    share_of = 1 / (order + 1)
+    following = _Moving(-_product(inverse, motion, order), bend, change, tau)
+    return _Moving(*(x * share_of for x in following))
 
 
 def velocity_at(orbit: Orbit, point: Point) -> _Moving:
     """How 1/x, the motion, the shares and tau change at a point."""
     at = _Moving(point.inverse, point.motion, point.share, jnp.zeros_like(point.pace))
-    return _velocity(at, point.place.lead, orbit.exists, point.pace)
+    return _next([at], point.place.lead, point.pace)
 
 
 def _utility_slopes(utility: AbstractUtility, value: Lanes, shortfall: Lanes) -> list[Lanes]:
@@ -67,56 +84,76 @@ def _utility_slopes(utility: AbstractUtility, value: Lanes, shortfall: Lanes) ->
     def log_clock(leaves):
         return jnp.log(pace_of(jtu.tree_unflatten(structure, leaves), value, shortfall))
 
-    found = []
-    for i, leaf in enumerate(leaves):
-        ones = [jnp.where(i == j, jnp.ones_like(x), jnp.zeros_like(x)) for j, x in enumerate(leaves)]
-        del leaf
-        found.append(jax.jvp(log_clock, (leaves,), (ones,))[1])
-    return found
+    basis = [
+        [jnp.full_like(x, float(i == j)) for j, x in enumerate(leaves)] for i in range(len(leaves))
+    ]
+    return [jax.jvp(log_clock, (leaves,), (ones,))[1] for ones in basis]
 
 
-def _rates(orbit: Orbit, point: Point, at: _Moving) -> Rates:
-    lead = point.place.lead
-    inverse, share = at.inverse, at.share
-    if isinstance(orbit.utility, Mean):
-        loss: Any = share
-        weight = total(share * share)
-        start = inverse * (weight - share)
-        own: Any = 0.0
-        utility: list[Lanes] = []
-    else:
-        value, shortfall = value_of(orbit, share)
-        one = jnp.ones_like(value)
-        clock, slope = jax.jvp(
-            lambda v, s: pace_of(orbit.utility, v, s), (value, shortfall), (one, -one)
-        )
-        bend = slope / clock
-        behind = total(share * point.place.rise) - point.place.rise  # V - R_i
-        loss = share * (1 - bend * behind)
-        weight = total(share * loss)
-        start = inverse * weight - share * (inverse - bend * point.pace * at.motion)
-        own = bend * share
-        utility = _utility_slopes(orbit.utility, value, shortfall)
-    start = jnp.where(orbit.exists & ~lead, start, 0)
-    # The leader's own is a difference of two numbers near 1 / x^2; all of them add up to 0.
-    start = jnp.where(lead, -total(start), start)
-    return Rates(start, weight, at.tau * start - own, utility)
+def _composed(function: Callable, value: _Series, shortfall: _Series) -> _Series:
+    """The Taylor coefficients of `function(V, 1 - V)` from those of its arguments."""
+
+    def along(function):
+        one = jnp.ones_like(value[0])
+        return lambda v, s: jax.jvp(function, (v, s), (one, -one))[1]
+
+    once = along(function)
+    twice = along(once)
+    f0, f1, f2, f3 = (f(value[0], shortfall[0]) for f in (function, once, twice, along(twice)))
+    v1, v2, v3 = value[1:]
+    return [f0, f1 * v1, f1 * v2 + f2 * v1**2 / 2, f1 * v3 + f2 * v1 * v2 + f3 * v1**3 / 6]
 
 
 def influence_of(orbit: Orbit, point: Point, tau: Lanes) -> tuple[Rates, Rates, Rates, Rates]:
-    """The rates at a point, and their first three derivatives in $\\kappa \\tau$."""
-    lead, exists, pace = point.place.lead, orbit.exists, point.pace
+    """The rates at a point, and their next Taylor coefficients in $\\kappa \\tau$."""
+    lead = point.place.lead
+    at = [_Moving(point.inverse, point.motion, point.share, tau)]
+    for _ in range(3):
+        at.append(_next(at, lead, point.pace))
+    inverse, motion, share, times = (list(x) for x in zip(*at, strict=True))
+    orders = range(4)
+    own = [jnp.zeros_like(x) for x in share]
+    utility: list[_Series] = []
+    if isinstance(orbit.utility, Mean):
+        loss, kept = share, inverse
+    else:
+        # dZ phi / dx_j has phi - phi' (V - R_j) in place of phi.
+        both = [value_of(orbit, x) for x in share]
+        value, shortfall = [x[0] for x in both], [both[0][1], *(-x[0] for x in both[1:])]
 
-    def along(function):
-        return lambda at: jax.jvp(function, (at,), (_velocity(at, lead, exists, pace),))[1]
+        def bend_of(v, s):
+            one = jnp.ones_like(v)
+            clock, slope = jax.jvp(
+                lambda v, s: pace_of(orbit.utility, v, s), (v, s), (one, -one)
+            )
+            return slope / clock
 
-    def rates(at):
-        return _rates(orbit, point, at)
-
-    at = _Moving(point.inverse, point.motion, point.share, tau)
-    once = along(rates)
-    twice = along(once)
-    return rates(at), once(at), twice(at), along(twice)(at)
+        bend = _composed(bend_of, value, shortfall)
+        behind = [total(x * point.place.rise) for x in share]
+        behind[0] = behind[0] - point.place.rise  # V - R_i
+        weighed = [_product(bend, behind, n) for n in orders]
+        loss = [share[n] - _product(share, weighed, n) for n in orders]
+        kept = [inverse[n] - point.pace * _product(bend, motion, n) for n in orders]
+        own = [_product(bend, share, n) for n in orders]
+        number = len(jtu.tree_leaves(orbit.utility))
+        utility = [
+            _composed(
+                lambda v, s, i=i: _utility_slopes(orbit.utility, v, s)[i], value, shortfall
+            )
+            for i in range(number)
+        ]
+    weight = [total(_product(share, loss, n)) for n in orders]
+    there = orbit.exists & ~lead
+    found = []
+    for n in orders:
+        start = _product(inverse, weight, n) - _product(share, kept, n)
+        start = jnp.where(there, start, 0)
+        # The leader's own is a difference of two numbers near 1 / x^2; they all add up to 0.
+        found.append(jnp.where(lead, -total(start), start))
+    rewards = [_product(times, found, n) - own[n] for n in orders]
+    return tuple(  # pyright: ignore
+        Rates(found[n], weight[n], rewards[n], [x[n] for x in utility]) for n in orders
+    )
 
 
 def nothing_yet(orbit: Orbit, point: Point) -> Influence:
@@ -134,11 +171,10 @@ def with_step(
 
     def of_speed(point: Point, length: Lanes, scale: Lanes, rates) -> list:
         """Speed times a rate, and three derivatives, on a step of this length."""
-        z = [jnp.ones_like(length), *point.rates]
-        choose = ((1,), (1, 1), (1, 2, 1), (1, 3, 3, 1))
+        first, second, third = point.rates
+        speed = [jnp.ones_like(length), first, second / 2, third / 6]
         return [
-            scale * length**n * sum(c * z[n - k] * rates[k] for k, c in enumerate(choose[n]))
-            for n in range(4)
+            scale * math.factorial(n) * length**n * _product(speed, rates, n) for n in range(4)
         ]
 
     begun = clock.level == 0

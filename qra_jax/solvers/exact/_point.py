@@ -221,7 +221,7 @@ def moved(orbit: Orbit, point: Point, step: Lanes, newtons: int = 3) -> Place:
     for _ in range(newtons):
         scale = jnp.exp(log_lead)
         factors = jnp.where(others, (gap + scale) * inverse, 1)
-        late, slope = log_product(factors, inverse * scale)
+        late, slope = log_product(factors), total(inverse * scale / factors)
         changed = jnp.where(over, (before + scale) * after, 1)
         late = late + jnp.log(changed) + (log_lead - place.log_lead) + place.residual
         slope = slope + 1 + jnp.where(over, scale / jnp.where(over, before + scale, 1), 0)

@@ -11,26 +11,22 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._core.floats import safe_log
-from ._influence import Rates, velocity_at
-from ._lanes import Lanes, Patterns
-from ._point import Orbit, Point, log_x
-from ._walk import Clock, Resolution, Walk, advance, large_log, planned, set_out, tolerance
+from ._lanes import Lanes
+from ._point import Orbit, Point
+from ._walk import (
+    Clock,
+    Ending,
+    Resolution,
+    Walk,
+    advance,
+    ended,
+    large_log,
+    planned,
+    set_out,
+    tolerance,
+)
 
 Times = Float[Array, "T n"]
-
-
-class Found(NamedTuple):
-    """What is known at a time: logarithms of the x; and, with influences, what
-    `_derivatives.at_time` needs."""
-
-    log_x: Patterns
-    inverse: Patterns | None = None
-    motion: Patterns | None = None
-    share: Patterns | None = None
-    lead: Bool[Array, "K n"] | None = None
-    tau: Lanes | None = None
-    amount: Lanes | None = None
-    sums: Rates | None = None
 
 
 def _left(point: Point, clock: Clock, log_time: Lanes) -> Lanes:
@@ -64,37 +60,6 @@ def _length(point: Point, left: Lanes, longest: Lanes) -> Lanes:
     return jnp.where(jnp.isfinite(left) & met, step, jnp.sign(finite) * jnp.inf)
 
 
-def _found(orbit: Orbit, walk: Walk, left: Lanes) -> Found:
-    """The orbit where `left`, very little, has passed since the walk's point."""
-    point = walk.point
-    first, _, _ = point.rates
-    ahead = left * (1 - first * left / 2)
-    motion = point.motion
-    bend = point.share * point.squares - motion * motion
-    logs = log_x(orbit, point.place) + ahead * (motion + ahead * bend / 2)
-    if walk.influence is None:
-        return Found(logs)
-    inverse, moving, share, tau = velocity_at(orbit, point)
-    amount = walk.clock.amount
-    weight = jnp.where(amount > 0, left / jnp.where(amount > 0, amount, 1), 0)
-    sums = jtu.tree_map(
-        lambda total, rate: total + weight * (rate - total),
-        walk.influence.sums,
-        walk.influence.here[0],
-    )
-    return Found(
-        logs,
-        point.inverse + ahead * inverse,
-        motion + ahead * moving,
-        point.share + ahead * share,
-        point.place.lead,
-        walk.tau + ahead * tau,
-        # In units of the point: a relative change of the time moves the place by so much.
-        jnp.where(walk.clock.level > 0, jnp.inf, amount + left),
-        sums,
-    )
-
-
 class _Search(NamedTuple):
     walk: Walk
     row: Int[Array, "1 n"]
@@ -109,7 +74,7 @@ def states_at_times(
     wanted: Bool[Array, "1 n"],
     resolution: Resolution,
     influence: bool,
-) -> tuple[Found, Bool[Array, "T n"], Int[Array, "1 n"]]:
+) -> tuple[Ending, Bool[Array, "T n"], Int[Array, "1 n"]]:
     """The orbit at log times that ascend; whether it gets there; the number of steps."""
     number, lanes = log_times.shape
     # Logits may move many times as fast as the log time.
@@ -129,7 +94,8 @@ def states_at_times(
         left = _left(walk.point, walk.clock, target(row))
         unit = jnp.minimum(1, walk.clock.amount)
         landed = ~walk.done & (jnp.abs(left) <= close * jnp.maximum(unit, 1e-3))
-        found = _found(orbit, walk, jnp.where(landed, left, 0))
+        short = left * (1 - walk.point.rates[0] * left / 2)
+        found = ended(orbit, walk, jnp.where(landed, short, 0))
         seen = jtu.tree_map(
             lambda kept, x: jax.lax.dynamic_update_index_in_dim(kept, x, search.here, 0),
             search.seen,
@@ -150,7 +116,7 @@ def states_at_times(
         return jnp.any(~walk.done & (walk.steps < resolution.most) & inside)
 
     start = set_out(orbit, wanted, influence)
-    empty = jax.eval_shape(lambda: _found(orbit, start, jnp.zeros((1, lanes), log_times.dtype)))
+    empty = jax.eval_shape(lambda: ended(orbit, start, start.tau))
     none = jtu.tree_map(lambda x: jnp.zeros((number, *x.shape), x.dtype), empty)
 
     def fill(carry):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._core.floats import safe_log
-from ._influence import Influence, influence_of, nothing_yet, with_step
+from ._influence import Influence, Rates, influence_of, nothing_yet, velocity_at, with_step
 from ._lanes import Lanes, Patterns, largest
 from ._point import (
     Orbit,
@@ -190,16 +190,17 @@ def walk_to(
     measure: Measure,
     wanted: Bool[Array, "1 n"],
     resolution: Resolution,
-    lasts: bool,
+    lasts: Bool[Array, "1 n"],
     influence: bool,
-) -> tuple[Walk, Bool[Array, "1 n"]]:
-    """The first place at which an event's value crosses 0 from below, and whether there is one."""
+) -> tuple["Ending", Bool[Array, "1 n"], Int[Array, "1 n"]]:
+    """The first place at which an event's value crosses 0 from below, whether there is one, and
+    the number of steps."""
     dtype = orbit.rewards.dtype
     tol = tolerance(resolution, dtype)
     # Newton's iteration is of second order.
     small = 0.1 * tol**0.5
     # Of what may end again, no x but the leader's is to triple unseen.
-    limit = jnp.inf if lasts else 2.0
+    limit = jnp.where(lasts, jnp.inf, 2.0)
     least = 1 / jnp.maximum(orbit.spread, jnp.finfo(dtype).tiny)
 
     def go_on(walk: Walk) -> Walk:
@@ -221,25 +222,56 @@ def walk_to(
 
     walk = jax.lax.while_loop(unfinished, go_on, set_out(orbit, wanted, influence))
     found = wanted & walk.done
-    # The rest of the way, with the derivatives of the place.
+    # The rest of the way, of second order as it is short; with the derivatives of the place.
     value, slope = measure(walk.point)
     near = found & (slope > 0)
     rest = -value / jnp.where(near, slope, 1)
     rest = jnp.where(near & (jnp.abs(rest) < 2 * small), rest, 0)
-    return _last_step(orbit, walk, rest), found
+    return ended(orbit, walk, rest), found, walk.steps
 
 
-def _last_step(orbit: Orbit, walk: Walk, step: Lanes) -> Walk:
-    """The walk after a short step more, which is differentiated too."""
-    point = walk.point
-    there = seen(orbit, moved(orbit, point, step, newtons=2))
-    taken = time_between(point, there, step)
-    begun = walk.clock.level == 0
-    amount = jnp.maximum(walk.clock.amount + jnp.where(begun, taken.amount, 0), 0)
-    tau = walk.tau + step / point.pace
-    influence = walk.influence
-    if influence is not None:
-        influence = with_step(influence, influence_of(orbit, there, tau),
-                              step, point, there, taken, walk.clock, amount)  # fmt: skip
-    clock = _shifted(Clock(amount, walk.clock.level), taken.unit)
-    return walk._replace(point=there, clock=clock, tau=tau, influence=influence)
+class Ending(NamedTuple):
+    """What is known where a walk ends: the logarithms of the x and of the time; and, with
+    influences, what `_derivatives` needs: `amount`, the time in units in which a step in kappa tau
+    takes its own length."""
+
+    log_x: Patterns
+    log_time: Lanes
+    inverse: Patterns | None = None
+    motion: Patterns | None = None
+    share: Patterns | None = None
+    lead: Bool[Array, "K n"] | None = None
+    tau: Lanes | None = None
+    amount: Lanes | None = None
+    sums: Rates | None = None
+
+
+def ended(orbit: Orbit, walk: Walk, step: Lanes) -> Ending:
+    """The end of a walk, a very short step (in kappa tau) after its point."""
+    point, clock = walk.point, walk.clock
+    first, _, _ = point.rates
+    taken = jnp.where(clock.level == 0, step * (1 + first * step / 2), 0)
+    amount = jnp.maximum(clock.amount + taken, 0)
+    log_time = clock._replace(amount=amount).at(point)
+    bend = point.share * point.squares - point.motion * point.motion
+    logs = log_x(orbit, point.place) + step * (point.motion + step * bend / 2)
+    if walk.influence is None:
+        return Ending(logs, log_time)
+    inverse, motion, share, tau = velocity_at(orbit, point)
+    weight = jnp.where(amount > 0, taken / jnp.where(amount > 0, amount, 1), 0)
+    sums = jtu.tree_map(
+        lambda total, rate: total + weight * (rate - total),
+        walk.influence.sums,
+        walk.influence.here[0],
+    )
+    return Ending(
+        logs,
+        log_time,
+        point.inverse + step * inverse,
+        point.motion + step * motion,
+        point.share + step * share,
+        point.place.lead,
+        walk.tau + step * tau,
+        jnp.where(clock.level > 0, jnp.inf, amount),
+        sums,
+    )
