@@ -116,11 +116,13 @@ class ValueReaches(AbstractEvent):
     def balance(self, policy: AbstractPolicy, flow: GradientFlow) -> Float[Array, " R"] | None:
         reward = flow.objective.reward if self.reward is None else self.reward
         known = isinstance(reward, AbstractReward) and reward.keeps_pattern_values
-        if self.question is None or not known:
+        alone = flow.problem.num_questions == 1
+        if not known or (self.question is None and not alone):
             return None
+        question = 0 if self.question is None else self.question
         _, values = policy.pattern_table(flow.problem, reward)
-        above = snapped_difference(values[self.question], self.level.astype(values.dtype))
-        above = jnp.where(policy.exists[self.question], above, 0)
+        above = snapped_difference(values[question], self.level.astype(values.dtype))
+        above = jnp.where(policy.exists[question], above, 0)
         return above if self.direction == "rising" else -above
 
 
@@ -164,7 +166,7 @@ class PatternReaches(AbstractEvent):
     pattern: Array
     log_odds: Float[Array, ""]
     question: Array
-    lasting: bool = eqx.field(static=True)
+    lasting: Array
 
     def __init__(
         self,
@@ -173,7 +175,7 @@ class PatternReaches(AbstractEvent):
         question: ArrayLike = 0,
         *,
         shortfall: ArrayLike | None = None,
-        lasting: bool = False,
+        lasting: ArrayLike = False,
     ):
         require(
             (level is None) != (shortfall is None),
@@ -189,9 +191,9 @@ class PatternReaches(AbstractEvent):
         self.log_odds = odds if shortfall is None else -odds
         self.pattern = jnp.asarray(pattern)
         self.question = jnp.asarray(question)
-        self.lasting = lasting
+        self.lasting = jnp.asarray(lasting, bool)
 
-    def lasts(self) -> bool:
+    def lasts(self) -> Bool[Array, ""]:
         return self.lasting
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from .._core.checks import as_float, is_concrete, require, require_all
+from .._core.compiled import compiled
 from ..flows._checks import check_solve
 from ..flows._events import AbstractEvent
 from ..flows._flow import GradientFlow
@@ -39,7 +40,7 @@ def _as_events(until: Until, policy: AbstractPolicy, problem: Problem) -> tuple[
     return events
 
 
-@eqx.filter_jit
+@compiled
 def _solve(policy, flow, reference, until, log_times, method) -> Trajectory:
     reference = policy if reference is None else reference
     path: Path = method.integrate(policy, flow, reference, until, log_times, rows=True)
@@ -151,7 +152,7 @@ def first_event(
     )
 
 
-_first_event = eqx.filter_jit(first_event)
+_first_event = compiled(first_event)
 
 
 def event_time(

@@ -14,11 +14,10 @@ import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
 from .._core.checks import require
+from .._core.compiled import OLDER_EMITTERS
 
 # Tracing holds the interpreter: one after the other, so that one traces while another compiles.
 _TRACING = threading.Lock()
-# XLA's newer emitters for CPUs take half as long again to compile a solve, which runs no faster.
-_OLDER_EMITTERS: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
 
 
 class Crew:
@@ -184,7 +183,7 @@ def _compiled(lowered: jax.stages.Lowered) -> Callable[..., PyTree]:
     if jax.default_backend() != "cpu":
         return lowered.compile()
     try:
-        return lowered.compile(compiler_options=_OLDER_EMITTERS)
+        return lowered.compile(compiler_options=OLDER_EMITTERS)
     except jax.errors.JaxRuntimeError:  # an XLA without this option
         return lowered.compile()
 

@@ -1,13 +1,15 @@
 """First passages: what is asked of a flow, one program that finds it, both times at once."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from .._core.checks import as_float, is_concrete, require_all
+from .._core.checks import as_float, require_all
+from .._core.compiled import compiled
 from .._core.types import Scalar
 from ..flows._checks import check_solve
 from ..flows._events import AbstractEvent, FlowState, PatternReaches, ValuePasses, ValueReaches
@@ -58,7 +60,6 @@ class Passage(eqx.Module):
     valid: Bool[Array, " L"]
 
 
-@eqx.filter_jit
 def first_passage(
     policy: AbstractPolicy,
     flow: GradientFlow,
@@ -93,6 +94,21 @@ def first_passage(
     )
 
 
+@compiled
+def when(
+    policy: AbstractPolicy,
+    flow: GradientFlow,
+    passage_of: Callable[..., Passage],
+    method: AbstractMethod | None,
+    *level: ArrayLike,
+) -> EventTime:
+    """When what `passage_of(policy, flow, landscape, *level)` asks for happens."""
+    policy, flow, land = benign_start(policy, flow)
+    passage = passage_of(policy, flow, land, *level)
+    method = method_for(policy, flow, (passage.event,), method)
+    return first_passage(policy, flow, passage, land, method)
+
+
 def at_once(skip: Bool[Array, " Q"], level: Float[Array, " Q"]) -> Float[Array, " Q"]:
     """A level that is below everything where the solve can be skipped."""
     return jnp.where(skip, -jnp.inf, level)
@@ -123,16 +139,16 @@ def convergence_of(
 ) -> Passage:
     """The best patterns reach 1 - eps, for each question."""
     questions = jnp.arange(flow.problem.num_questions)
-    # So much is never lost again, however many patterns tie for best.
-    lasting = is_concrete(eps) and bool(np.all(np.asarray(eps) <= 1 / land.probs.shape[-1]))
     eps = jnp.broadcast_to(as_float(eps).astype(land.probs.dtype), questions.shape)
     others = jnp.sum(jnp.where(land.best, 0, land.probs), axis=-1)
     already = others <= eps
     never = ~already & ~moves_of(policy, flow)
     skip = already | never
+    # So much is never lost again, however many patterns tie for best.
+    lasting = eps <= 1 / land.probs.shape[-1]
     event = jax.vmap(
-        lambda best, eps, q: PatternReaches(best, None, q, shortfall=eps, lasting=lasting)
-    )(land.best, eps, questions)
+        lambda best, eps, q, lasting: PatternReaches(best, None, q, shortfall=eps, lasting=lasting)
+    )(land.best, eps, questions, lasting)
     event = eqx.tree_at(lambda e: e.log_odds, event, at_once(skip, event.log_odds))
     return Passage(questions, event, already, never, land.valid & (eps > 0) & (eps < 1))
 
@@ -177,6 +193,23 @@ class _OneOf(AbstractEvent):
         return jnp.where(self.is_first, first, second)
 
 
+def _both(policy: AbstractPolicy, flow: GradientFlow, land: Landscape, eps: ArrayLike) -> Passage:
+    """The end of entanglement of each question, and then the convergence of each."""
+    first = end_of_entanglement(policy, flow, land)
+    second = convergence_of(policy, flow, land, eps)
+    number = flow.problem.num_questions
+    one, other = jtu.tree_map(lambda x: jnp.concatenate([x, x]), (first.event, second.event))
+    questions = jnp.append(first.question, second.question)
+    event = _OneOf(questions, one, other, jnp.arange(2 * number) < number)
+    return Passage(
+        questions,
+        event,
+        jnp.append(first.already, second.already),
+        jnp.append(first.never, second.never),
+        jnp.append(first.valid, second.valid),
+    )
+
+
 def passage_times(
     policy: AbstractPolicy,
     flow: GradientFlow | Problem,
@@ -211,22 +244,7 @@ def passage_times(
     """
     flow = check_solve(policy, flow, None)
     check_eps(eps)
-    policy, flow, land = benign_start(policy, flow)
-    first = end_of_entanglement(policy, flow, land)
-    second = convergence_of(policy, flow, land, eps)
-    number = flow.problem.num_questions
-    one, other = jtu.tree_map(lambda x: jnp.concatenate([x, x]), (first.event, second.event))
-    questions = jnp.append(first.question, second.question)
-    event = _OneOf(questions, one, other, jnp.arange(2 * number) < number)
-    passage = Passage(
-        questions,
-        event,
-        jnp.append(first.already, second.already),
-        jnp.append(first.never, second.never),
-        jnp.append(first.valid, second.valid),
-    )
-    method = method_for(policy, flow, (event,), method)
-    found = first_passage(policy, flow, passage, land, method)
+    found = when(policy, flow, _both, method, eps)
     (log_first, log_second), (status_first, status_second) = (
         jnp.split(x, 2) for x in (found.log_time, found.status)
     )

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._core.codes import Code
+from .._core.compiled import compiled
 from .._core.floats import rounding, snapped_difference
 from .._core.trees import all_usable, where_usable
 from ..flows._checks import check_solve
@@ -139,7 +140,11 @@ def regime(policy: AbstractPolicy, flow: GradientFlow | Problem) -> Int[Array, "
 
     Source: arXiv 2506.04695, theorems 5.3 and 5.4.
     """
-    flow = check_solve(policy, flow, None)
+    return _kind(policy, check_solve(policy, flow, None))
+
+
+@compiled
+def _kind(policy: AbstractPolicy, flow: GradientFlow) -> Int[Array, " Q"]:
     return landscape(policy, flow).kind
 
 
@@ -164,7 +169,11 @@ def entanglement_ratio(policy: AbstractPolicy, flow: GradientFlow | Problem) -> 
 
     Source: arXiv 2506.04695, theorem 5.4.
     """
-    flow = check_solve(policy, flow, None)
+    return _ratio(policy, check_solve(policy, flow, None))
+
+
+@compiled
+def _ratio(policy: AbstractPolicy, flow: GradientFlow) -> Float[Array, " Q"]:
     land = landscape(policy, flow)
     weak = land.valid & ~land.passed_second
     others = jnp.sum(jnp.where(land.second, 0, land.probs), axis=-1)

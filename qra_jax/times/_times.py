@@ -13,7 +13,6 @@ from ..objectives._metrics import accuracy
 from ..objectives._rewards import Verifiable
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
-from ..solvers._choose import method_for
 from ..solvers._method import AbstractMethod
 from ..solvers._trajectory import EventTime
 from ._passage import (
@@ -22,10 +21,8 @@ from ._passage import (
     check_eps,
     convergence_of,
     end_of_entanglement,
-    first_passage,
     moves_of,
 )
-from ._regime import benign_start
 
 
 def entanglement(
@@ -42,11 +39,7 @@ def entanglement(
 
     Source: arXiv 2506.04695, theorem 5.4.
     """
-    flow = check_solve(policy, flow, None)
-    policy, flow, land = benign_start(policy, flow)
-    passage = end_of_entanglement(policy, flow, land)
-    method = method_for(policy, flow, (passage.event,), method)
-    return first_passage(policy, flow, passage, land, method)
+    return when(policy, check_solve(policy, flow, None), end_of_entanglement, method)
 
 
 def log_entanglement_time(
@@ -99,10 +92,7 @@ def convergence(
     """
     flow = check_solve(policy, flow, None)
     check_eps(eps)
-    policy, flow, land = benign_start(policy, flow)
-    passage = convergence_of(policy, flow, land, eps)
-    method = method_for(policy, flow, (passage.event,), method)
-    return first_passage(policy, flow, passage, land, method)
+    return when(policy, flow, convergence_of, method, eps)
 
 
 def log_convergence_time(
@@ -172,7 +162,13 @@ def log_time_to_accuracy(
     """
     flow = check_solve(policy, flow, None)
     require_all(level, lambda x: (x >= 0) & (x <= 1), "level", "lie in [0, 1]")
-    policy, flow, land = benign_start(policy, flow)
+    return when(policy, flow, _accuracy_of, method, level).log_time
+
+
+def _accuracy_of(
+    policy: AbstractPolicy, flow: GradientFlow, land: Landscape, level: ArrayLike
+) -> Passage:
+    """The accuracy reaches a level, for each question."""
     questions = jnp.arange(flow.problem.num_questions)
     start = accuracy(policy, flow.problem)
     level = jnp.broadcast_to(as_float(level).astype(start.dtype), questions.shape)
@@ -186,6 +182,4 @@ def log_time_to_accuracy(
     never &= ~already
     skip = at_once(already | never, level)
     event = jax.vmap(lambda x, q: ValueReaches(x, q, reward=Verifiable()))(skip, questions)
-    passage = Passage(questions, event, already, never, land.valid & (level >= 0) & (level <= 1))
-    found = first_passage(policy, flow, passage, land, method_for(policy, flow, (event,), method))
-    return found.log_time
+    return Passage(questions, event, already, never, land.valid & (level >= 0) & (level <= 1))

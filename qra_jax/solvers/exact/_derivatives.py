@@ -256,8 +256,8 @@ def _tangent(tangent: Any, like: Array) -> Array:
 
 def _held(orbit: Orbit, d_orbit: Orbit, at: Ending) -> tuple[Float[Array, " K"], Scalar]:
     """The changes of log x and of the log time where tau is held (E9)."""
-    assert at.inverse is not None and at.share is not None and at.lead is not None
-    assert at.sums is not None and at.tau is not None
+    for needed in (at.inverse, at.share, at.lead, at.sums, at.tau):
+        assert needed is not None
     there = orbit.exists
     d_log = jnp.where(there, _tangent(d_orbit.log_start, orbit.log_start), 0)
     d_rewards = jnp.where(there, _tangent(d_orbit.rewards, orbit.rewards), 0)
@@ -366,4 +366,3 @@ def _states_at_jvp(primals, tangents, *, resolution):
 
     d_log_x = jax.vmap(one)(found, reached, d_log_times)
     return States(found.log_x, reached, steps), States(d_log_x, None, None)
-

@@ -3,7 +3,6 @@
 Symbols and numbers of equations: see this folder's `__init__.py`.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -26,8 +25,8 @@ from ...policies._two_stage import AbstractTablePolicy
 from .._lane import Lane, prepare
 from .._method import AbstractMethod, Path
 from ..ode._ode import DEFAULT_ROWS
-from ._integrable import needed_to_integrate
 from ._derivatives import AbstractFinder, Balance, General, event_at, states_at
+from ._integrable import needed_to_integrate
 from ._point import Orbit
 from ._walk import Resolution
 
@@ -147,7 +146,7 @@ class _Watch(eqx.Module):
         """Whether one of the events happens before a log time; the log time of it, or else the
         limit; the logarithms of the x then, and the number of steps."""
         own = self.orbits.one(self.question)
-        lasts = functools.reduce(jnp.logical_and, [event.lasts() for event in self.events])
+        lasts = jnp.all(jnp.stack([jnp.asarray(event.lasts()) for event in self.events]))
         end = event_at(
             own.orbits, self.finder(), wanted & own.moves, lasts, resolution=own.resolution
         )

@@ -19,8 +19,8 @@ from ._point import Orbit, Point, Taken, pace_of, value_of
 
 class Rates(NamedTuple):
     """What a unit of time adds, per unit of it: `start`: $A_j$ (E8) over the speed; `product`:
-    that of $\\log C$; `rewards`: $\\tau A_j$, less what V itself depends on them; `utility`: that of
-    the utility's parameters."""
+    that of $\\log C$; `rewards`: $\\tau A_j$, less what V itself depends on them; `utility`:
+    that of the utility's parameters."""
 
     start: Patterns
     product: Lanes
@@ -123,9 +123,7 @@ def influence_of(orbit: Orbit, point: Point, tau: Lanes) -> tuple[Rates, Rates, 
 
         def bend_of(v, s):
             one = jnp.ones_like(v)
-            clock, slope = jax.jvp(
-                lambda v, s: pace_of(orbit.utility, v, s), (v, s), (one, -one)
-            )
+            clock, slope = jax.jvp(lambda v, s: pace_of(orbit.utility, v, s), (v, s), (one, -one))
             return slope / clock
 
         bend = _composed(bend_of, value, shortfall)
@@ -137,9 +135,7 @@ def influence_of(orbit: Orbit, point: Point, tau: Lanes) -> tuple[Rates, Rates, 
         own = [_product(bend, share, n) for n in orders]
         number = len(jtu.tree_leaves(orbit.utility))
         utility = [
-            _composed(
-                lambda v, s, i=i: _utility_slopes(orbit.utility, v, s)[i], value, shortfall
-            )
+            _composed(lambda v, s, i=i: _utility_slopes(orbit.utility, v, s)[i], value, shortfall)
             for i in range(number)
         ]
     weight = [total(_product(share, loss, n)) for n in orders]
@@ -173,9 +169,7 @@ def with_step(
         """Speed times a rate, and three derivatives, on a step of this length."""
         first, second, third = point.rates
         speed = [jnp.ones_like(length), first, second / 2, third / 6]
-        return [
-            scale * math.factorial(n) * length**n * _product(speed, rates, n) for n in range(4)
-        ]
+        return [scale * math.factorial(n) * length**n * _product(speed, rates, n) for n in range(4)]
 
     begun = clock.level == 0
     scale = jnp.where(amount > 0, 1 / jnp.where(amount > 0, amount, 1), 0)

@@ -37,8 +37,8 @@ class Place(NamedTuple):
     """A point of an orbit, by what it is computed from.
 
     `gap`: $x_i - x_\\ell$ (may be below 0 by less than $x_\\ell$, until the lead changes); `rise`:
-    $R_i - R_\\ell$; `lead`: which pattern leads; `log_lead`: $w = \\log x_\\ell$; `residual`: of the
-    product of all x, in logarithms, before the last `correction` of $w$.
+    $R_i - R_\\ell$; `lead`: which pattern leads; `log_lead`: $w = \\log x_\\ell$; `residual`: of
+    the product of all x, in logarithms, before the last `correction` of $w$.
     """
 
     gap: Patterns
@@ -52,11 +52,11 @@ class Place(NamedTuple):
 class Point(NamedTuple):
     """A place, and all that a step from it needs.
 
-    `inverse`: $1/x_i$, 0 for the leader, whose x may underflow; `share`: $\\pi_i$; `pace`: $\\kappa$,
-    the largest of all $|dx_i/d\\tau| / x_i$; `motion`: $(dx_i/d\\tau) / (x_i \\kappa)$, at most 1 but
-    for the leader; `bend`, `twist`: second and third derivative of $c$ in $\\kappa \\tau$, in units
-    of $Z$; `rates`: the first three derivatives of $Z / f'(V)$ in $\\kappa \\tau$, relative to it;
-    `speed`: $\\sum_i x_\\ell / x_i$ over $f'(V)$, so that $dt/d\\tau = $ `speed` $e^{-w}$.
+    `inverse`: $1/x_i$, 0 for the leader, whose x may underflow; `share`: $\pi_i$; `pace`:
+    $\kappa$, the largest of all $|dx_i/d\tau| / x_i$; `motion`: $(dx_i/d\tau) / (x_i \kappa)$, at
+    most 1; `squares`: the sum of its squares; `lead_rates`: the first three derivatives of $w$ in
+    $\kappa \tau$; `rates`: those of $Z / f'(V)$, relative to it; `speed`: $\sum_i x_\ell / x_i$
+    over $f'(V)$, so that $dt/d\tau = $ `speed` $e^{-w}$.
     """
 
     place: Place
@@ -139,11 +139,9 @@ def value_of(orbit: Orbit, share: Patterns) -> tuple[Lanes, Lanes]:
     return total(share * rewards), total(share * (1 - rewards))
 
 
-def _on_its_clock(
-    orbit: Orbit, point: Point, second: Lanes, third: Lanes, fourth: Lanes
-) -> Point:
-    """The point with the derivatives of $Z \\varphi(V)$, $\\varphi = 1 / f'$ (E10), from those of c in
-    units of Z."""
+def _on_its_clock(orbit: Orbit, point: Point, second: Lanes, third: Lanes, fourth: Lanes) -> Point:
+    """The point with the derivatives of $Z \\varphi(V)$, $\\varphi = 1 / f'$ (E10), from those of c
+    in units of Z."""
     value, shortfall = value_of(orbit, point.share)
 
     def clock(value, shortfall):

@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 from ..._core.floats import safe_log
 from ._influence import Influence, Rates, influence_of, nothing_yet, velocity_at, with_step
 from ._lanes import Lanes, Patterns, largest
 from ._point import (
     Orbit,
-    Place,
     Point,
     begin,
     log_x,
@@ -71,8 +70,8 @@ def _shifted(clock: Clock, unit: Lanes) -> Clock:
 
 class Walk(NamedTuple):
     """On the way: the point, the time since the start, the distance walked (in tau), the longest
-    next step and the last one (in kappa tau), whether there is nothing more to do, the number of steps, and the influence of
-    the start on the time, if that is asked for."""
+    next step and the last one (in kappa tau), whether there is nothing more to do, the
+    number of steps, and the influence of the start on the time, if that is asked for."""
 
     point: Point
     clock: Clock
