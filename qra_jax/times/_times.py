@@ -23,6 +23,7 @@ from ._passage import (
     end_of_entanglement,
     moves_of,
 )
+from ._regime import Landscape
 
 
 def entanglement(
