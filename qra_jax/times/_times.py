@@ -22,6 +22,7 @@ from ._passage import (
     convergence_of,
     end_of_entanglement,
     moves_of,
+    when,
 )
 from ._regime import Landscape
 
