@@ -50,7 +50,7 @@ class Place(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A place, and all that a step from it needs.
+    r"""A place, and all that a step from it needs.
 
     `inverse`: $1/x_i$, 0 for the leader, whose x may underflow; `share`: $\pi_i$; `pace`:
     $\kappa$, the largest of all $|dx_i/d\tau| / x_i$; `motion`: $(dx_i/d\tau) / (x_i \kappa)$, at
