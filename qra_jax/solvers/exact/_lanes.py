@@ -7,11 +7,11 @@ are copied into each of their uses, which took up to ten times as long with 8 pa
 """
 
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-Lanes = Float[jnp.ndarray, "1 n"]
-Patterns = Float[jnp.ndarray, "K n"]
-Which = Bool[jnp.ndarray, "K n"]
+Lanes = Float[Array, "1 n"]
+Patterns = Float[Array, "K n"]
+Which = Bool[Array, "K n"]
 
 _TOGETHER = 8
 
@@ -43,8 +43,9 @@ def of(which: Which, x: Patterns) -> Lanes:
 
 def first_of(which: Which) -> Which:
     """The first of the patterns that are marked."""
-    index: Int[jnp.ndarray, "K 1"] = jnp.arange(which.shape[0])[:, None]
-    return index == smallest(jnp.where(which, index, which.shape[0]))
+    index: Int[Array, "K 1"] = jnp.arange(which.shape[0])[:, None]
+    marked = jnp.where(which, index, which.shape[0])
+    return index == jnp.min(marked, axis=0, keepdims=True)
 
 
 def log_product(factors: Patterns) -> Lanes:
