@@ -189,10 +189,8 @@ def _cost(orbit: Orbit) -> Scalar:
 
 
 def _as_arrays(orbit: Orbit) -> tuple[Orbit, Any]:
-    """An orbit whose utility's parameters are arrays, one for each problem."""
-    dtype = orbit.rewards.dtype
-    dynamic, static = eqx.partition(orbit.utility, eqx.is_inexact_array_like)
-    dynamic = jtu.tree_map(lambda x: jnp.asarray(x, dtype), dynamic)
+    """An orbit with nothing but arrays, which become those of lanes; and the rest of its utility."""
+    dynamic, static = eqx.partition(orbit.utility, eqx.is_array)
     return orbit._replace(utility=dynamic), static
 
 
@@ -271,10 +269,10 @@ def _held(orbit: Orbit, d_orbit: Orbit, at: Ending) -> tuple[Float[Array, " K"],
     sums: Rates = at.sums
     d_log_time = jnp.sum(sums.start * d_start) - jnp.sum(sums.rewards * d_rewards)
     d_log_time = d_log_time - sums.product * d_product
-    leaves, structure = jtu.tree_flatten(eqx.filter(orbit.utility, eqx.is_inexact_array_like))
+    leaves, structure = jtu.tree_flatten(eqx.filter(orbit.utility, eqx.is_inexact_array))
     moved = structure.flatten_up_to(d_orbit.utility)
     for slope, leaf, tangent in zip(sums.utility, leaves, moved, strict=True):
-        d_log_time = d_log_time + slope * _tangent(tangent, jnp.asarray(leaf))
+        d_log_time = d_log_time + slope * _tangent(tangent, leaf)
     return d_log_x, d_log_time
 
 

@@ -5,9 +5,10 @@ Numbers of equations are those of docs/exact.md; symbols: see this folder's `__i
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -46,7 +47,7 @@ class _Moving(NamedTuple):
 
 
 # Taylor coefficients in kappa tau.
-_Series = list
+_Series = Sequence[Any]
 
 
 def _product(a: _Series, b: _Series, order: int) -> Any:
@@ -79,10 +80,12 @@ def velocity_at(orbit: Orbit, point: Point) -> _Moving:
 
 def _utility_slopes(utility: AbstractUtility, value: Lanes, shortfall: Lanes) -> list[Lanes]:
     """The derivatives of $\\log \\varphi$ in each of the utility's parameters."""
-    leaves, structure = jtu.tree_flatten(utility)
+    moving, fixed = eqx.partition(utility, eqx.is_inexact_array)
+    leaves, structure = jtu.tree_flatten(moving)
 
     def log_clock(leaves):
-        return jnp.log(pace_of(jtu.tree_unflatten(structure, leaves), value, shortfall))
+        moved = eqx.combine(jtu.tree_unflatten(structure, leaves), fixed)
+        return jnp.log(pace_of(moved, value, shortfall))
 
     basis = [
         [jnp.full_like(x, float(i == j)) for j, x in enumerate(leaves)] for i in range(len(leaves))
@@ -133,7 +136,7 @@ def influence_of(orbit: Orbit, point: Point, tau: Lanes) -> tuple[Rates, Rates, 
         loss = [share[n] - _product(share, weighed, n) for n in orders]
         kept = [inverse[n] - point.pace * _product(bend, motion, n) for n in orders]
         own = [_product(bend, share, n) for n in orders]
-        number = len(jtu.tree_leaves(orbit.utility))
+        number = len(jtu.tree_leaves(eqx.filter(orbit.utility, eqx.is_inexact_array)))
         utility = [
             _composed(lambda v, s, i=i: _utility_slopes(orbit.utility, v, s)[i], value, shortfall)
             for i in range(number)

@@ -5,6 +5,7 @@ Numbers of equations are those of docs/exact.md; symbols: see this folder's `__i
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -130,7 +131,8 @@ def pace_of(utility: AbstractUtility, value: Lanes, shortfall: Lanes) -> Lanes:
     def one(utility, value, shortfall):
         return 1 / utility.slope(value, shortfall)
 
-    return jax.vmap(one, in_axes=-1, out_axes=-1)(utility, value, shortfall)
+    lanes = (eqx.if_array(-1), -1, -1)
+    return eqx.filter_vmap(one, in_axes=lanes, out_axes=-1)(utility, value, shortfall)
 
 
 def value_of(orbit: Orbit, share: Patterns) -> tuple[Lanes, Lanes]:

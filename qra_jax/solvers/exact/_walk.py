@@ -271,6 +271,7 @@ def ended(orbit: Orbit, walk: Walk, step: Lanes) -> Ending:
         point.share + step * share,
         point.place.lead,
         walk.tau + step * tau,
-        jnp.where(clock.level > 0, jnp.inf, amount),
+        # In the unit of the place, not of the point: its derivative is part of the second ones.
+        jnp.where(clock.level > 0, jnp.inf, amount / (1 + first * step)),
         sums,
     )
