@@ -5,9 +5,17 @@ import gc
 import os
 from pathlib import Path
 
-# XLA's newer emitters for CPUs take half as long again to compile, which is most of the suite's
-# time. Read when the first array is made.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+# XLA compiles for most of the suite's time: its newer emitters for CPUs take half as long again,
+# its preset for fast compilation a quarter less, and programs in one piece a tenth less than in 32
+# for as many cores. Read when the first array is made.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE",
+        "--xla_cpu_parallel_codegen_split_count=1",
+    ]
+)
 
 import hypothesis
 import jax

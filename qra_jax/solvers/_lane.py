@@ -36,11 +36,15 @@ class System(eqx.Module):
     def params(self, theta: PyTree) -> PyTree:
         return jtu.tree_map(lambda gone, x: jnp.where(gone, -jnp.inf, x), self.missing, theta)
 
+    # A solve asks for motion and events in dozens of places (stages, searches, derivative rules).
+    # Compiled as functions of their own they are traced once, which is most of the tracing.
+    @eqx.filter_jit
     def motion(self, theta: PyTree) -> tuple[PyTree, Scalar]:
         velocity = self.flow.velocity(self.params(theta), self.frozen, self.reference)
         velocity = jtu.tree_map(lambda gone, v: jnp.where(gone, 0, v), self.missing, velocity)
         return unit_and_log_norm(where_usable(self.active, velocity, 1.0))
 
+    @eqx.filter_jit
     def field(self, s: Scalar, y: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
         theta, clock_state = y
         unit, log_speed = self.motion(theta)
@@ -50,6 +54,7 @@ class System(eqx.Module):
     def log_time(self, s: Float[Array, "..."], clock_state: PyTree) -> Float[Array, "..."]:
         return self.clock.log_time(s, clock_state, self.start)
 
+    @eqx.filter_jit
     def event_values(self, s: Scalar, y: tuple[PyTree, PyTree]) -> Float[Array, " E"]:
         theta, clock_state = y
         state = FlowState(
