@@ -1,12 +1,10 @@
 """The maps, their command line, and the reading of measured base models."""
 
-import functools
 import importlib
 import json
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 import qra_jax as qra
 from experiments._lab.store import read_data
@@ -18,15 +16,6 @@ from experiments.maps.rlif.figure import draw_rlif
 from experiments.maps.sft.figure import draw_sft
 from experiments.sweep import main
 from qra_jax import plot
-
-
-@pytest.fixture(scope="module", autouse=True)
-def coarse_images():
-    """Figures in few dots: what is looked at is what they hold."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", functools.partialmethod(Figure.savefig, dpi=40))
-        yield
-
 
 SHARES = "pattern,probability,success_rate\n"
 COUNTS = "pattern,samples,correct\n"
