@@ -13,23 +13,23 @@ import warnings
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import IO
 
 # A script of a few lines compiles for longer than it runs.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 warnings.simplefilter("error")
 
 
-def run(title: str, code: str, output: IO[bytes]) -> None:
+def run(title: str, code: str, output: Path) -> None:
     """In the fork: the example as a script of its own, all that it prints into a file."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-        os.dup2(output.fileno(), stream.fileno())
+    with output.open("wb") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
     exec(compile(code, title, "exec"), {"__name__": "__main__"})
     sys.stdout.flush()
 
 
-def main(names: list[str]) -> int:
+def main(names: list[str], folder: Path) -> int:
     """Print each example's output as it ends; 1 if one failed."""
     import jax
 
@@ -42,20 +42,18 @@ def main(names: list[str]) -> int:
     for name in names:
         codes = re.findall(r"^```python\n(.*?)^```", Path(name).read_text(), re.DOTALL | re.M)
         waiting += [(f"example {i} of {name}", code) for i, code in enumerate(codes, 1)]
-    running: dict[int, tuple[str, IO[bytes], BaseProcess]] = {}
+    running: dict[int, tuple[str, Path, BaseProcess]] = {}
     while waiting or running:
         while waiting and len(running) < (os.cpu_count() or 1):
             title, code = waiting.pop(0)
-            output = tempfile.TemporaryFile()
+            output = folder / title.replace("/", "-")
             process = fork.Process(target=run, args=(title, code, output))
             process.start()
             running[process.sentinel] = title, output, process
         for sentinel in wait(list(running)):
             title, output, process = running.pop(sentinel)
             process.join()
-            output.seek(0)
-            print(title, output.read().decode(), sep="\n", flush=True)
-            output.close()
+            print(title, output.read_text(), sep="\n", flush=True)
             if process.exitcode != 0:
                 failed.append(title)
     if failed:
@@ -64,4 +62,6 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with tempfile.TemporaryDirectory() as name:
+        status = main(sys.argv[1:], Path(name))
+    sys.exit(status)
