@@ -1,0 +1,381 @@
+"""JSON: one object a line; one document, in which a list of records is found; a zip of them.
+
+Read by the standard library, and never whole: a document is decoded value by value.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import _files
+from ._files import Chunk, Table, in_chunks, of_rows
+from ._names import MODELS, SETS
+from ._shapes import shapes
+from ._streams import opened, unpacked_archive
+
+# The longest first line that is tried as a row of JSON lines, bytes.
+_LINE = 1 << 26
+_SHAPED = 512
+
+
+class JsonTable(Table):
+    """One JSON object a line. Columns are the keys that occur in the first 4 MB."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        with opened(path) as file:
+            lines = self.guarded(lambda: file.readlines(_files.BYTES))
+        first = self._parsed(1, lines)
+        if not first:
+            raise ValueError(f"{path} must hold JSON objects, one a line, got an empty file")
+        self.names = tuple(dict.fromkeys(name for _, row in first for name in row))
+        self.shapes = shapes(row for _, row in first[:_SHAPED])
+        self.head = [row for _, row in first[: _files.HEAD]]
+
+    def _parsed(self, number: int, lines: Sequence[bytes]) -> list[tuple[int, dict[str, Any]]]:
+        rows = []
+        for at, raw in enumerate(lines, start=number):
+            line = self.decoded(raw, at).strip()
+            if line:
+                rows.append((at, self._object(line, at)))
+        return rows
+
+    def _object(self, line: str, number: int) -> dict[str, Any]:
+        shown = repr(line if len(line) <= 60 else line[:57] + "...")
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = (
+                f"{error.msg}, column {error.colno}"
+                if isinstance(error, json.JSONDecodeError)
+                else str(error)
+            )
+            must = "be one whole JSON object"
+            raise self.fault(number, "the line", must, f"{shown} ({reason})") from None
+        if not isinstance(value, dict):
+            raise self.fault(number, "the line", "be one JSON object", shown)
+        return value
+
+    def chunks(self, names: Sequence[str]) -> Iterator[Chunk]:
+        number = 1
+        with opened(self.path) as file:
+            while lines := self.guarded(lambda: file.readlines(_files.BYTES)):
+                for start, part in in_chunks(lines):
+                    yield of_rows(self._parsed(number + start, part), names, self.names)
+                number += len(lines)
+
+
+class RecordTable(Table):
+    """Records that come one after the other, numbered from 1."""
+
+    unit = "record"
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        first, size = [], 0
+        for row in self.rows():
+            first.append(row)
+            size += 1 + sum(len(v) for v in row.values() if isinstance(v, (str, list)))
+            if size > _files.BYTES or len(first) >= 8 * _SHAPED:
+                break
+        if not first:
+            raise ValueError(f"{path} must hold records, JSON objects, got none")
+        self.names = tuple(dict.fromkeys(name for row in first for name in row))
+        self.shapes = shapes(first[:_SHAPED])
+        self.head = first[: _files.HEAD]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The records, from the first on."""
+        raise NotImplementedError
+
+    def chunks(self, names: Sequence[str]) -> Iterator[Chunk]:
+        part: list[tuple[int, dict[str, Any]]] = []
+        for number, row in enumerate(self.rows(), start=1):
+            part.append((number, row))
+            if len(part) == 256:
+                yield of_rows(part, names, self.names)
+                part = []
+        if part:
+            yield of_rows(part, names, self.names)
+
+
+class DocumentTable(RecordTable):
+    """One JSON document: an array of records, or an object with a list of them somewhere in it.
+
+    What the objects around the list say (a model, a step) is said of every record that does not
+    say it itself.
+    """
+
+    def __init__(self, path: Path, records: str | None, gradable):
+        self.path = path
+        self.notes = []
+        self._around: dict[str, Any] = {}
+        self._place = self._found(records, gradable)
+        notes = self.notes
+        super().__init__(path)
+        self.notes = notes
+
+    def _found(self, records: str | None, gradable) -> str | None:
+        """Name of the list: empty for an array, None where the document is one record."""
+        with opened(self.path) as file:
+            text = _JsonText(self, file)
+            if text.peek() == "[":
+                return ""
+            lists = _lists(text, "", 3, self._around)
+            text.end()
+        names = tuple(lists)
+        if records is not None:
+            return records
+        if not lists:
+            return None
+        if len(names) > 1:
+            graded = [name for name, record in lists.items() if gradable(record)]
+            if len(graded) != 1:
+                among = ", ".join((graded or names)[:12])
+                raise ValueError(
+                    f"{self.path} must hold one list of records, got several ({among}): "
+                    f"--records {(graded or names)[0]} reads one of them"
+                )
+            others = ", ".join(name for name in names if name != graded[0])
+            self.notes.append(f"records from {graded[0]} (and not {others}; --records chooses)")
+            return graded[0]
+        return names[0]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        with opened(self.path) as file:
+            text = _JsonText(self, file)
+            if self._place is None:
+                yield text.value()
+                return
+            number = 0
+            for row in self._at(text, self._place):
+                number += 1
+                if not isinstance(row, dict):
+                    raise self.fault(number, "the record", "be one JSON object", _short(row))
+                yield {**self._around, **row} if self._around else row
+            text.end()
+            if not number and self._place:
+                raise ValueError(
+                    f"{self.path}: --records must name a list of records, got {self._place}"
+                )
+
+    def _at(self, text: "_JsonText", place: str) -> Iterator[Any]:
+        """What the list at a place holds; the rest of the document is passed over."""
+        if place and text.peek() == "{":
+            for key in text.members():
+                if place == key or place.startswith(f"{key}."):
+                    yield from self._at(text, place[len(key) + 1 :])
+                else:
+                    text.value()
+        elif not place and text.peek() == "{":  # question -> its records
+            for key in text.members():
+                value = text.value()
+                for row in value if isinstance(value, list) else [value]:
+                    yield {"question": key, **row} if isinstance(row, dict) else row
+        elif not place and text.peek() == "[":
+            for number in text.elements():
+                value = text.value()
+                if isinstance(value, list) and value and isinstance(value[0], dict):
+                    for row in value:
+                        yield {"question": number, **row} if isinstance(row, dict) else row
+                else:
+                    yield value
+        else:
+            text.value()
+
+
+class ArchiveTable(RecordTable):
+    """A log of Inspect, `.eval`: a zip archive with one sample a file."""
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        try:
+            with unpacked_archive(self.path) as archive:
+                around = self._header(archive)
+                names = [name for name in archive.namelist() if name.startswith("samples/")]
+                for name in names:
+                    yield {**around, **json.loads(archive.read(name))}
+        except NotImplementedError:
+            raise ImportError(
+                f"backports.zstd is needed for {self.path}: python -m pip install 'qra-jax[report]'"
+            ) from None
+        except (zipfile.BadZipFile, ValueError, TypeError, EOFError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{self.path} must be a log of Inspect, a zip archive, got: {reason}"
+            ) from None
+
+    @staticmethod
+    def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name in ("header.json", "_journal/start.json"):
+            if name in archive.namelist():
+                _around(json.loads(archive.read(name)).get("eval", {}), "eval.", found)
+                break
+        return found
+
+
+def json_table(path: Path, records: str | None, gradable) -> Table:
+    """JSON lines or a document, whichever it is."""
+    with opened(path) as file:
+        table = JsonTable.__new__(JsonTable)
+        Table.__init__(table, path)
+        line = table.guarded(lambda: _first_line(file))
+        alone = not table.guarded(lambda: _first_line(file))
+    if not line:
+        raise ValueError(f"{path} must hold JSON objects, one a line, got an empty file")
+    try:
+        whole = isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        whole = False
+    begins = line.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if begins == b"[" or (alone and begins == b"{") or (begins == b"{" and not whole):
+        return DocumentTable(path, records, gradable)
+    return JsonTable(path)
+
+
+def _first_line(file) -> bytes:
+    """The next line that is not empty, or as much of it as is tried."""
+    while line := file.readline(_LINE):
+        if line.strip():
+            return line
+    return b""
+
+
+def _lists(text: "_JsonText", before: str, depth: int, around: dict[str, Any]) -> dict[str, Any]:
+    """Lists of records in an object, by name, with the first record of each."""
+    found: dict[str, Any] = {}
+    scalars: dict[str, Any] = {}
+    keyed: list[Any] = []
+    number = 0
+    for key in text.members():
+        name, number = f"{before}{key}", number + 1
+        if text.peek() == "[":
+            first: list[Any] = []
+            for _ in text.elements():
+                value = text.value()
+                first = first or [value]
+            inner = first[0] if first else None
+            if isinstance(inner, list) and inner:
+                inner = inner[0]
+            if isinstance(inner, dict) and not {"role", "content"} <= set(inner):
+                found[name] = inner
+                keyed.append(inner)
+        elif text.peek() == "{" and depth > 1:
+            found |= _lists(text, f"{name}.", depth - 1, around)
+        else:
+            scalars[key] = text.value()
+    _around(scalars, before, around)
+    # One list a question: it is the object that holds them all.
+    if before and number > 1 and len(keyed) == number and len({tuple(r) for r in keyed}) == 1:
+        return {before[:-1]: keyed[0]}
+    return found
+
+
+def _around(scalars: Mapping[str, Any], before: str, around: dict[str, Any]) -> None:
+    """Keep what is said of all records: at the top everything, below it models and data sets."""
+    for key, value in scalars.items():
+        plain = isinstance(value, (str, int, float)) and len(str(value)) <= 1000
+        if plain and (not before or key in MODELS or key in SETS):
+            around.setdefault(f"{before}{key}", value)
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+class _JsonText:
+    """A JSON text that is read from its begin to its end, value by value."""
+
+    _decoder = json.JSONDecoder()
+
+    def __init__(self, table: Table, file):
+        self._table = table
+        self._stream = io.TextIOWrapper(file, encoding="utf-8-sig")
+        self._text, self._at, self._line, self._ended = "", 0, 1, False
+
+    def _more(self) -> None:
+        rest = self._text[self._at :]
+        self._line += self._text.count("\n", 0, self._at)
+        try:
+            new = self._table.guarded(lambda: self._stream.read(max(_files.BYTES, len(rest))))
+        except UnicodeDecodeError as error:
+            byte = f"the byte 0x{error.object[error.start]:02x}"
+            raise ValueError(f"{self._table.path}: the text must be UTF-8, got {byte}") from None
+        self._text, self._at, self._ended = rest + new, 0, not new
+
+    def _fault(self, was: str, at: int) -> ValueError:
+        line = self._line + self._text.count("\n", 0, at)
+        start = self._text[at : at + 30].split("\n", 1)[0]
+        where = f"{self._table.path}, line {line}: the text must be a whole JSON document"
+        return ValueError(f"{where}, got {start!r} ({was})")
+
+    def peek(self) -> str:
+        """The next character that is not a space; empty at the end."""
+        while True:
+            text, length = self._text, len(self._text)
+            while self._at < length and text[self._at] in " \t\r\n":
+                self._at += 1
+            if self._at < length or self._ended:
+                return text[self._at : self._at + 1]
+            self._more()
+
+    def _take(self, wanted: str) -> str:
+        found = self.peek()
+        if not found or found not in wanted:
+            raise self._fault(f"Expecting {' or '.join(map(repr, wanted))}", self._at)
+        self._at += 1
+        return found
+
+    def value(self) -> Any:
+        """The next value, whole."""
+        self.peek()
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+                if end < len(self._text) or self._ended:  # else a number may go on
+                    self._at = end
+                    return value
+            except json.JSONDecodeError as error:
+                cut = "Unterminated" in error.msg or error.pos > len(self._text) - 16
+                if self._ended or not cut:
+                    raise self._fault(error.msg, error.pos) from None
+            except (RecursionError, ValueError) as error:
+                raise self._fault(str(error), self._at) from None
+            self._more()
+
+    def members(self) -> Iterator[str]:
+        """The keys of an object; after each, its value is to be read."""
+        self._take("{")
+        if self.peek() == "}":
+            self._take("}")
+            return
+        while True:
+            if self.peek() != '"':
+                raise self._fault("Expecting property name enclosed in double quotes", self._at)
+            key = self.value()
+            self._take(":")
+            yield key
+            if self._take(",}") == "}":
+                return
+
+    def elements(self) -> Iterator[int]:
+        """The numbers of the elements of an array, from 0; each is to be read."""
+        self._take("[")
+        if self.peek() == "]":
+            self._take("]")
+            return
+        number = 0
+        while True:
+            yield number
+            number += 1
+            if self._take(",]") == "]":
+                return
+
+    def end(self) -> None:
+        """Nothing may be left."""
+        if self.peek():
+            raise self._fault("Extra data", self._at)

@@ -1,0 +1,96 @@
+"""What the values of nested rows are: names with dots, lists of records, chats."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# How deep names with dots go, and how many there may be: more are keys that are data.
+_DEPTH, _MOST = 4, 2000
+VALUE, LIST, RECORD, RECORDS, CHAT = "value", "list", "record", "records", "chat"
+
+
+def is_chat(value: Any) -> bool:
+    """Whether a value is a list of messages, `{"role": ..., "content": ...}`."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(part, dict) and "role" in part and "content" in part for part in value)
+    )
+
+
+def reached(value: Any, parts: Sequence[str]) -> Any:
+    """What lies at a name with dots; in a list of records, the list of what lies in each."""
+    for at, part in enumerate(parts):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list):
+            return [reached(entry, parts[at:]) for entry in value]
+        else:
+            return None
+    return value
+
+
+def shapes(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Of every name, those with dots included, what kind of value it has."""
+    found: dict[str, str] = {}
+    for row in rows:
+        _shapes(row, "", _DEPTH, found)
+    return found
+
+
+def _shapes(row: Mapping[str, Any], before: str, depth: int, found: dict[str, str]) -> None:
+    for key, value in row.items():
+        name = f"{before}{key}"
+        if before and len(found) >= _MOST and name not in found:
+            return
+        inside: Sequence[Mapping[str, Any]] = ()
+        if isinstance(value, dict):
+            found[name], inside = RECORD, (value,)
+        elif is_chat(value):
+            found[name] = CHAT
+        elif isinstance(value, list):
+            records = bool(value) and all(isinstance(part, dict) for part in value)
+            if records:
+                inside = value[:3]
+            if records or found.get(name) != RECORDS:
+                found[name] = RECORDS if records else LIST
+        else:
+            found.setdefault(name, VALUE)
+        if depth > 1:
+            for part in inside:
+                _shapes(part, f"{name}.", depth - 1, found)
+
+
+def joined(value: Any) -> Any:
+    """A question as one text: of a chat, what its messages say; of a record, its content."""
+    if is_chat(value):
+        return "\n".join(filter(None, (_content(part["content"]) for part in value)))
+    if isinstance(value, dict) and isinstance(value.get("content"), str):
+        return value["content"]
+    return value
+
+
+def said(value: Any) -> Any:
+    """What a model said: of a chat, its last message of the assistant; of a list, each one's."""
+    if is_chat(value):
+        last = [part for part in value if part["role"] in ("assistant", "model", "ai", "gpt")]
+        return _content((last or value)[-1]["content"])
+    if isinstance(value, list):
+        return [said(part) for part in value]
+    if isinstance(value, dict):
+        for key in ("completion", "text", "content", "generated_text", "message"):
+            if isinstance(value.get(key), (str, dict)):
+                return said(value[key])
+        if isinstance(value.get("content"), list):
+            return _content(value["content"])
+        for key in ("choices", "outputs"):
+            if isinstance(value.get(key), list):
+                return said(value[key])
+    return value
+
+
+def _content(content: Any) -> Any:
+    """The text of a message, which may come in parts; None where there is none."""
+    if isinstance(content, list):
+        texts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        return "\n".join(text for text in texts if isinstance(text, str))
+    return content
