@@ -49,7 +49,7 @@ class Diagnose:
     records: str | None = None
     """name of the list of records in a JSON document, or in every row"""
     where: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """FIELD=VALUE: reads only rows with this value (again: with any of these); of a model, a filter"""
+    """FIELD=VALUE: reads only rows with this value (again: with any of these), as of one model"""
     right: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """grade that says that a rollout was right (again: another one); all others are wrong"""
     right_above: float | None = None

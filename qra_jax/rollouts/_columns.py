@@ -1,7 +1,7 @@
 """Columns that are not read: those of few values may tell rollouts apart that are pooled."""
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ._fields import is_step
@@ -112,8 +112,16 @@ class Selection:
                 chunk = Chunk(numbers, columns)
         return chunk
 
-    def notes(self, where: str, stepped: bool) -> list[str]:
+    def counts(self, name: str) -> Mapping[Any, int] | None:
+        """How often each value of a column that is not read occurs, where they are few."""
+        column = self._columns.get(name)
+        return None if column is None or name in self._over else column.count
+
+    def notes(self, where: str, stepped: bool, grades: Sequence[str]) -> list[str]:
         """What is pooled, column by column.
+
+        **Arguments:** `where`: the files, in words; `stepped`: whether steps are read; `grades`:
+        columns of other grades, of which enough is said elsewhere.
 
         **Raises:** `ValueError` if there are two models and nothing tells them apart.
         """
@@ -142,7 +150,9 @@ class Selection:
                 )
             elif last in TELLING or STEP_WORD.search(last):
                 told.append(f"{name} has the values {shown}, which are pooled: {first} reads one")
-            elif column.varies and last not in _DULL:
+            elif name in grades:
+                continue
+            elif column.varies and last not in _DULL and not _measured(values):
                 others.append(f"{name} ({shown})")
         if others:
             told.append(
@@ -151,6 +161,11 @@ class Selection:
                 + "; --where FIELD=VALUE reads the rows of one value"
             )
         return told
+
+
+def _measured(values: Iterable[Any]) -> bool:
+    """Whether a column holds numbers with fractions, which are no classes."""
+    return any(isinstance(value, float) and not value.is_integer() for value in values)
 
 
 def _spelled(value: Any) -> str:

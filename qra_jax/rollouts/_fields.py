@@ -19,8 +19,8 @@ class Fields:
     into records (`scores.match.value`).
 
     - `question`: `question`, `question_id`, `problem_id`, `prompt_id`, `problem`, `prompt`,
-      `doc_id`, `task_id`, `sample_id`, `idx`, `qid`, `input`, `query`, `instruction`, `uid` or
-      `id`.
+      `doc_id`, `task_id`, `sample_id`, `idx`, `qid`, `input`, `query`, `instruction`, `uid`,
+      `id`, `doc.query` or `doc.id`.
     - `pattern`: `pattern`.
     - `correct`: `correct`, `is_correct`, `passed`, `acc`, `score`, `exact_match`, `reward`,
       `symbolic_correct`, `correctness_math_verify`, `math_verify`, `extractive_match`,
@@ -29,7 +29,8 @@ class Fields:
       `metric.*`, or the only column of rewards.
     - `text`, which rules sort into patterns: `text`, `response`, `completion`, `generation`,
       `output` (or their plurals), `resps`, `code`, `generated_text`, `model_output`,
-      `model_response`, `sampled`, `predictions`, `messages` or `solution`.
+      `model_response`, `sampled`, `predictions`, `messages`, `solution` or
+      `model_response.text`.
     - `answer`: `pred`, `prediction`, `predicted_answer`, `extracted_answer`, `model_answer`,
       `filtered_resps`, `pred_value`, `picked` or `answer`.
     - `confidence`: `confidence`, `self_certainty`, `mean_logprob`, `mean_log_prob` or
@@ -61,10 +62,12 @@ class Fields:
 
 
 class Choice(NamedTuple):
-    """Field of every role that is to be read, and what to say about the choice."""
+    """Field of every role that is to be read, what to say about the choice, and other fields of
+    grades."""
 
     names: dict[str, str]
     notes: list[str]
+    other_grades: tuple[str, ...] = ()
 
 
 # Roles that may differ between the rollouts of one row, and lie in a list of records.
@@ -135,7 +138,10 @@ class _Chooser:
             if role not in names:
                 raise self._lacking(role)
         read = [f"read {'; '.join(self.remarks)}"] if self.remarks else []
-        return Choice(names, [*read, *self.notes])
+        asked = "samples" in names or "correct" in given
+        others = () if asked else self._there("correct")
+        others = tuple(name for name in others if name != names["correct"])
+        return Choice(names, [*read, *self.notes], others)
 
     def _nest(self, records: str | None) -> str | None:
         """The list of records, one a rollout, that rows hold, if they do."""
@@ -178,9 +184,8 @@ class _Chooser:
         if self.nest and role in _NESTED:
             found += [f"{self.nest}.{key}" for key in COMMON[role]]
             found = [name for name in found if name in shapes]
-        found += [
-            name for name in COMMON[role] if name in self.table.names and self._fits(role, name)
-        ]
+        there = {*self.table.names, *(name for name in shapes if "." in name)}
+        found += [name for name in COMMON[role] if name in there and self._fits(role, name)]
         if role == "correct":
             found += self._more_grades(found)
         elif not found and role in _NESTED:
@@ -265,6 +270,11 @@ class _Chooser:
         table = self.table
         or_rules = ", or rules assign patterns" if role == "pattern" else ""
         message = f"{table.path} must have a {role} field{or_rules}, got {listed(table.names)}"
+        unfit = [name for name in COMMON[role] if name in table.names]
+        if unfit:
+            value = next((row[unfit[0]] for row in table.head if unfit[0] in row), "records")
+            message = f"{table.path}: {unfit[0]} must hold single values to be the {role} field"
+            message += f", got {shown(value, 60)}"
         near = _with_end(table, COMMON[role])
         if role == "correct":
             near += [name for name in _graded(table) if name not in near]
@@ -335,6 +345,6 @@ def _first(value: Any) -> Any:
 
 def _is_grade(grades: Mapping[Any, int], value: Any) -> bool:
     try:
-        return grades[value] >= 0
+        return grades[str(value)] >= 0
     except ValueError:
         return False

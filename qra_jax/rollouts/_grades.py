@@ -19,6 +19,8 @@ MISSING = ("", "none", "null", "nan")
 class Grades(dict):
     """Values -> codes of what they say (`words`), and of each of these whether it is right.
 
+    True and 1 are one key: true and false are to be looked up as words.
+
     - `right`: the values that are right, where they are given: all others are wrong.
     - `above`: rewards above it are right, where it is given.
     """
@@ -57,8 +59,7 @@ class Grades(dict):
             if {"-1": "0", "0": "-1"}.get(word) in self._codes:
                 raise ValueError
             code = self._code(word)
-        if not isinstance(value, bool):  # True and 1 are one key
-            self[value] = code
+        self[value] = code
         return code
 
     def _code(self, word: str) -> int:

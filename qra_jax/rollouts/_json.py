@@ -13,7 +13,7 @@ from typing import Any
 from . import _files
 from ._files import Chunk, Table, in_chunks, of_rows
 from ._names import MODELS, SETS
-from ._shapes import shapes
+from ._shapes import RECORD, RECORDS, shapes
 from ._streams import opened, unpacked_archive
 
 # The longest first line that is tried as a row of JSON lines, bytes.
@@ -227,13 +227,19 @@ def json_table(path: Path, records: str | None, gradable) -> Table:
     if not line:
         raise ValueError(f"{path} must hold JSON objects, one a line, got an empty file")
     try:
-        whole = isinstance(json.loads(line), dict)
+        row = json.loads(line)
     except (ValueError, RecursionError):
-        whole = False
+        row = None
     begins = line.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    if begins == b"[" or (alone and begins == b"{") or (begins == b"{" and not whole):
-        return DocumentTable(path, records, gradable)
-    return JsonTable(path)
+    if isinstance(row, dict):
+        kinds = shapes([row])
+        document = alone and any(
+            kind == RECORDS or (kind == RECORD and name.count(".") == 0)
+            for name, kind in kinds.items()
+        )
+    else:
+        document = begins == b"[" or (begins == b"{" and not alone)
+    return DocumentTable(path, records, gradable) if document else JsonTable(path)
 
 
 def _first_line(file) -> bytes:
@@ -310,8 +316,9 @@ class _JsonText:
     def _fault(self, was: str, at: int) -> ValueError:
         line = self._line + self._text.count("\n", 0, at)
         start = self._text[at : at + 30].split("\n", 1)[0]
+        got = repr(start) if self._text[at:].strip() else "the end of the file"
         where = f"{self._table.path}, line {line}: the text must be a whole JSON document"
-        return ValueError(f"{where}, got {start!r} ({was})")
+        return ValueError(f"{where}, got {got} ({was})")
 
     def peek(self) -> str:
         """The next character that is not a space; empty at the end."""

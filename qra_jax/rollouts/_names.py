@@ -7,7 +7,7 @@ COMMON = {
     "question": (
         *("question", "question_id", "problem_id", "prompt_id", "problem", "prompt"),
         *("doc_id", "task_id", "sample_id", "idx", "qid", "input", "query", "instruction"),
-        *("uid", "id"),
+        *("uid", "id", "doc.query", "doc.id"),
     ),
     "pattern": ("pattern",),
     "correct": (
@@ -19,6 +19,7 @@ COMMON = {
         *("text", "response", "responses", "completion", "completions", "generation"),
         *("generations", "output", "outputs", "resps", "code", "generated_text"),
         *("model_output", "model_response", "sampled", "predictions", "messages", "solution"),
+        "model_response.text",
     ),
     "answer": (
         *("pred", "prediction", "predicted_answer", "extracted_answer", "model_answer"),

@@ -132,6 +132,7 @@ class _Reading:
         self.selection, self.grades = selection, grades
         self.reader: CountReader | RowReader | None = None
         self.columns: dict[str, dict[str, None]] = collections.defaultdict(dict)
+        self.other_grades: dict[str, None] = {}
         self.said: dict[str, list[Path]] = {}
         self.stepped: tuple[Path, str] | None = None
 
@@ -142,6 +143,7 @@ class _Reading:
         choice = chosen_fields(table, self.fields, self.rules is not None, nest)
         for role, column in choice.names.items():
             self.columns[role].setdefault(column)
+        self.other_grades.update(dict.fromkeys(choice.other_grades))
         source = self._with_step(source, table, choice)
         kind = CountReader if "samples" in choice.names else RowReader
         if self.reader is None:
@@ -199,7 +201,9 @@ class _Reading:
             example = sources[-1]
             steps = f"steps from the names of files ({example.path.name}: {example.step})"
             notes = [*notes, steps]
-        pooled = self.selection.notes(where, bool(found.steps))
+        others = tuple(self.other_grades)
+        pooled = self.selection.notes(where, bool(found.steps), others)
+        pooled += self._of_other_grades(found, others)
         found = dataclasses.replace(
             found,
             dropped={**self.selection.dropped, **found.dropped},
@@ -214,6 +218,27 @@ class _Reading:
             self.reader.samples,
             tuple(self.selection.unused),
         )
+
+    def _of_other_grades(self, found: Rollouts, others: Sequence[str]) -> list[str]:
+        """How many another grade says are right, beside the one that is read."""
+        lines = []
+        for name in others:
+            counts, grades = self.selection.counts(name), Grades()
+            try:
+                codes = {value: grades[str(value)] for value in counts or ()}
+            except ValueError:  # a reward, say
+                continue
+            right = grades.is_right()
+            number = sum((counts or {})[value] for value, code in codes.items() if right[code])
+            every = sum((counts or {}).values())
+            if every:
+                taken = ", ".join(self.columns["correct"])
+                read = f"{int(found.count[found.correct].sum())} of {len(found)}"
+                lines.append(
+                    f"the grade that is read, {taken}, says right {read} times; {name}, which is "
+                    f"not read, {number} of {every} (--correct-field {name} reads it)"
+                )
+        return lines
 
 
 def _of_steps(rollouts: Rollouts) -> list[str]:

@@ -178,9 +178,10 @@ class RowReader:
         found = {}
         for role, column in values.items():
             convert, must = self.convert[role]
-            if role in _NAMED and bool in set(map(type, column)):
-                if role == "answer":
-                    column = [str(v).lower() if isinstance(v, bool) else v for v in column]
+            types = set(map(type, column)) if role in _WORDED else set()
+            if bool in types:
+                if role in ("answer", "correct"):
+                    column = [_BOOLEAN[v] if v is True or v is False else v for v in column]
                 else:
                     convert = no_booleans(convert)
             try:
@@ -403,6 +404,8 @@ class RowReader:
 
 # Roles whose values are names (or grades), which true, 1 and "1" must not be confused in.
 _NAMED = frozenset({"question", "pattern", "answer", "dataset"})
+_BOOLEAN = {True: "true", False: "false"}
+_WORDED = _NAMED | {"correct"}
 _TYPES = {
     "question": np.int32,
     "pattern": np.int32,

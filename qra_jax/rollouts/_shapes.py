@@ -32,32 +32,40 @@ def reached(value: Any, parts: Sequence[str]) -> Any:
 def shapes(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Of every name, those with dots included, what kind of value it has."""
     found: dict[str, str] = {}
+    empty: dict[str, str] = {}
     for row in rows:
-        _shapes(row, "", _DEPTH, found)
-    return found
+        _shapes(row, "", _DEPTH, found, empty)
+    return {**empty, **found}
 
 
-def _shapes(row: Mapping[str, Any], before: str, depth: int, found: dict[str, str]) -> None:
+def _shapes(
+    row: Mapping[str, Any],
+    before: str,
+    depth: int,
+    found: dict[str, str],
+    empty: dict[str, str],
+) -> None:
     for key, value in row.items():
         name = f"{before}{key}"
         if before and len(found) >= _MOST and name not in found:
             return
         inside: Sequence[Mapping[str, Any]] = ()
+        shape = VALUE
         if isinstance(value, dict):
-            found[name], inside = RECORD, (value,)
+            shape, inside = RECORD, (value,)
         elif is_chat(value):
-            found[name] = CHAT
+            shape = CHAT
         elif isinstance(value, list):
             records = bool(value) and all(isinstance(part, dict) for part in value)
-            if records:
-                inside = value[:3]
-            if records or found.get(name) != RECORDS:
-                found[name] = RECORDS if records else LIST
+            shape, inside = (RECORDS, value[:3]) if records else (LIST, ())
+        # The first value that is there counts: a later one of another kind is a fault.
+        if value is None or value == []:
+            empty.setdefault(name, shape)
         else:
-            found.setdefault(name, VALUE)
+            found.setdefault(name, shape)
         if depth > 1:
             for part in inside:
-                _shapes(part, f"{name}.", depth - 1, found)
+                _shapes(part, f"{name}.", depth - 1, found, empty)
 
 
 def joined(value: Any) -> Any:

@@ -28,7 +28,8 @@ _DATE = re.compile(
 _LOGGED = re.compile(r"(?:completions|rollouts?|generations)[-_]?(\d+)", re.IGNORECASE)
 _STAMPED = re.compile(r"(\d+)_\d{6}_\d{6}")
 _WITHIN = re.compile(
-    r"(?:^|[^a-z])(?:global_?step|steps?|checkpoint|ckpt|iter(?:ation)?|update)s?[-_ =]?(\d+)(?!\d)",
+    r"(?:^|[^a-z])(?:global_?step|steps?|checkpoint|ckpt|iter(?:ation)?|update)s?"
+    r"[-_ =]?(\d+)(?!\d)",
     re.IGNORECASE,
 )
 # Numbers that tell parts or repetitions of one data set apart.

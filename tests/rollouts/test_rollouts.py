@@ -96,7 +96,7 @@ def assert_rows(found, expected):
 
 
 # Sizes of the blocks that files are read in: those in use, and some that a dozen rows exceed.
-BLOCKS = [{"_ROWS": 512}, {"_BYTES": 150, "_ROWS": 2, "_PARQUET_ROWS": 5}]
+BLOCKS = [{"ROWS": 512}, {"BYTES": 150, "ROWS": 2, "PARQUET_ROWS": 5}]
 
 
 @given(
