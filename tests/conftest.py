@@ -46,7 +46,7 @@ LONGEST_FIRST = (
     "tokens/test_metrics.py",
     "laws/test_laws.py",
     "test_float32.py",
-    "rollouts/test_rollouts.py",
+    "rollouts/test_formats.py",
     "flows/test_events.py",
     "policies/test_features.py",
     "objectives/test_utilities.py",

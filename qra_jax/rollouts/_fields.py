@@ -271,7 +271,8 @@ class _Chooser:
         or_rules = ", or rules assign patterns" if role == "pattern" else ""
         message = f"{table.path} must have a {role} field{or_rules}, got {listed(table.names)}"
         unfit = [name for name in COMMON[role] if name in table.names]
-        if unfit:
+        unfit = [name for name in unfit if table.shapes.get(name, VALUE) not in (VALUE, LIST)]
+        if unfit and self.asked[role] is None:
             value = next((row[unfit[0]] for row in table.head if unfit[0] in row), "records")
             message = f"{table.path}: {unfit[0]} must hold single values to be the {role} field"
             message += f", got {shown(value, 60)}"
@@ -333,8 +334,10 @@ def _graded(table: Table) -> list[str]:
         parts = [name] if name in table.names else name.split(".")
         values = [_first(reached(row, parts)) for row in table.head]
         values = [value for value in values if isinstance(value, (bool, str)) and value != ""]
-        words = any(isinstance(v, bool) or not v.strip().lstrip("-").isdigit() for v in values)
-        if words and all(_is_grade(grades, value) for value in values):
+        # Not a column of numbers, nor one of letters that might mean anything.
+        words = {str(value).strip().lower() for value in values}
+        telling = any(len(word) > 2 or word in ("c", "i") for word in words)
+        if telling and all(_is_grade(grades, value) for value in values):
             found.append(name)
     return found
 

@@ -8,9 +8,9 @@ seconds.
 import abc
 import csv
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from ._shapes import CHAT, LIST, RECORD, RECORDS, VALUE, reached
 from ._streams import UNPACKING, opened
@@ -157,7 +157,7 @@ class CsvTable(Table):
         if comments:
             self.notes.append(f"lines below the header that are comments (#): {comments}")
 
-    def _raw(self, file: BinaryIO) -> Iterator[bytes]:
+    def _raw(self, file: Iterable[bytes]) -> Iterator[bytes]:
         try:
             yield from file
         except UNPACKING as error:

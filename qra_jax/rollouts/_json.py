@@ -13,8 +13,9 @@ from typing import Any
 from . import _files
 from ._files import Chunk, Table, in_chunks, of_rows
 from ._names import MODELS, SETS
+from ._rollouts import listed
 from ._shapes import RECORD, RECORDS, shapes
-from ._streams import opened, unpacked_archive
+from ._streams import BAD_ARCHIVE, opened, unpacked_archive
 
 # The longest first line that is tried as a row of JSON lines, bytes.
 _LINE = 1 << 26
@@ -32,6 +33,7 @@ class JsonTable(Table):
         if not first:
             raise ValueError(f"{path} must hold JSON objects, one a line, got an empty file")
         self.names = tuple(dict.fromkeys(name for _, row in first for name in row))
+        self._known = set(self.names)
         self.shapes = shapes(row for _, row in first[:_SHAPED])
         self.head = [row for _, row in first[: _files.HEAD]]
 
@@ -60,12 +62,21 @@ class JsonTable(Table):
         return value
 
     def chunks(self, names: Sequence[str]) -> Iterator[Chunk]:
-        number = 1
+        number, late = 1, set[str]()
+        known = self._known
         with opened(self.path) as file:
             while lines := self.guarded(lambda: file.readlines(_files.BYTES)):
                 for start, part in in_chunks(lines):
-                    yield of_rows(self._parsed(number + start, part), names, self.names)
+                    rows = self._parsed(number + start, part)
+                    if number > 1:
+                        late.update(*(row.keys() - known for _, row in rows))
+                    yield of_rows(rows, names, self.names)
                 number += len(lines)
+        if late:
+            fields = listed(tuple(sorted(late)))
+            self.notes.append(
+                f"fields that first occur after the first 4 MB, and are not read: {fields}"
+            )
 
 
 class RecordTable(Table):
@@ -201,7 +212,7 @@ class ArchiveTable(RecordTable):
             raise ImportError(
                 f"backports.zstd is needed for {self.path}: python -m pip install 'qra-jax[report]'"
             ) from None
-        except (zipfile.BadZipFile, ValueError, TypeError, EOFError, OSError) as error:
+        except (*BAD_ARCHIVE, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(
                 f"{self.path} must be a log of Inspect, a zip archive, got: {reason}"

@@ -2,23 +2,25 @@
 
 import gzip
 import importlib
+import io
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 
-def _zstd_error() -> type[Exception]:
-    for name in ("compression.zstd", "backports.zstd"):
+def _zstd_error(module: str, name: str) -> type[Exception]:
+    for package in ("compression", "backports"):
         try:
-            return importlib.import_module(name).ZstdError
-        except ImportError:
+            return getattr(importlib.import_module(f"{package}.{module}"), name)
+        except (ImportError, AttributeError):
             continue
     return EOFError
 
 
 # What unpacking raises where a file is cut off or damaged.
-UNPACKING = (EOFError, OSError, zlib.error, _zstd_error())
+UNPACKING = (EOFError, OSError, zlib.error, _zstd_error("zstd", "ZstdError"))
+BAD_ARCHIVE = (*UNPACKING, zipfile.BadZipFile, _zstd_error("zstd.zipfile", "BadZipFile"))
 _PACKED = (".gz", ".zst")
 
 
@@ -30,14 +32,14 @@ def kind_of(path: Path) -> str:
     return endings[-1] if endings else ""
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> io.BufferedIOBase:
     """The bytes of a file, unpacked as they are read.
 
     **Raises:** `ImportError`, which names the extra, if zstd is not there.
     """
     ending = path.suffix.lower()
     if ending == ".gz":
-        return gzip.open(path, "rb")  # pyright: ignore[reportReturnType]
+        return gzip.GzipFile(path)
     if ending == ".zst":
         return _zstd(path, "").open(path, "rb")
     return path.open("rb")
