@@ -1,7 +1,7 @@
 """Columns that are not read: those of few values may tell rollouts apart that are pooled."""
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ._fields import is_step
@@ -152,7 +152,7 @@ class Selection:
                 told.append(f"{name} has the values {shown}, which are pooled: {first} reads one")
             elif name in grades:
                 continue
-            elif column.varies and last not in _DULL and not _measured(values):
+            elif column.varies and last not in _DULL and _classes(values):
                 others.append(f"{name} ({shown})")
         if others:
             told.append(
@@ -163,9 +163,10 @@ class Selection:
         return told
 
 
-def _measured(values: Iterable[Any]) -> bool:
-    """Whether a column holds numbers with fractions, which are no classes."""
-    return any(isinstance(value, float) and not value.is_integer() for value in values)
+def _classes(values: Mapping[Any, int]) -> bool:
+    """Whether values may be classes: no numbers with fractions, and not one a row."""
+    whole = all(not isinstance(value, float) or value.is_integer() for value in values)
+    return whole and sum(values.values()) >= 2 * len(values)
 
 
 def _spelled(value: Any) -> str:

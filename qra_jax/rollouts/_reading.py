@@ -134,10 +134,12 @@ class _Reading:
         self.columns: dict[str, dict[str, None]] = collections.defaultdict(dict)
         self.other_grades: dict[str, None] = {}
         self.said: dict[str, list[Path]] = {}
+        self.files = 0
         self.stepped: tuple[Path, str] | None = None
 
     def add(self, source: Source) -> None:
         """Read one file."""
+        self.files += 1
         table = open_table(source.path, records=self.records)
         nest = None if reads_records(table) else self.records
         choice = chosen_fields(table, self.fields, self.rules is not None, nest)
@@ -183,13 +185,10 @@ class _Reading:
 
     def notes(self) -> list[str]:
         """What was said of files, each once, with the file where it is not of all."""
-        number = sum(1 for paths in self.said.values() for _ in paths)
-        every = max((len(paths) for paths in self.said.values()), default=0)
         lines = []
         for note, paths in self.said.items():
-            of_some = number and len(paths) < every
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            lines.append(f"{paths[0].name}{more}: {note}" if of_some else note)
+            lines.append(note if len(paths) == self.files else f"{paths[0].name}{more}: {note}")
         return lines
 
     def account(self, notes: Iterable[str], sources: Sequence[Source]) -> Account:

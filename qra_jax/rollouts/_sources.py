@@ -35,7 +35,7 @@ _WITHIN = re.compile(
 # Numbers that tell parts or repetitions of one data set apart.
 _PART = re.compile(
     r"(?:^|[-_./])(?:shard|rank|part|worker|chunk|proc|seed|run|rep|repeat|sample|try|trial|k)?"
-    r"[-_]?\d+(?:[-_]of[-_]\d+)?$",
+    r"[-_]?[\d#]+(?:[-_]of[-_]\d+)?$",
     re.IGNORECASE,
 )
 _TASK = re.compile(r"(?:samples|details)_(.+)")
