@@ -1,6 +1,7 @@
 """Columns that are not read: those of few values may tell rollouts apart that are pooled."""
 
 import collections
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from ._rollouts import listed
 from ._shapes import LIST, VALUE
 
 _FEW = 12
+_WHOLE = re.compile(r"^(-?\d+)\.0+$")
 # Questions of which the values of a column are remembered; past these it is taken to vary.
 _QUESTIONS = 50_000
 # What a run writes beside a rollout and nobody asks for.
@@ -128,7 +130,7 @@ class Selection:
         told, others = [], []
         for name, column in self._columns.items():
             values = column.count
-            if name in self._over or len(values) < 2:
+            if name in self._over or name in self.where or len(values) < 2:
                 continue
             shown = ", ".join(f"{str(value)[:40]}" for value in list(values)[:6])
             shown += f" and {len(values) - 6} more" if len(values) > 6 else ""
@@ -176,4 +178,6 @@ def _spelled(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     text = "" if value is None else str(value).strip()
-    return text.lower() if text in ("True", "False") else text
+    if text in ("True", "False"):
+        return text.lower()
+    return _WHOLE.sub(r"\1", text)

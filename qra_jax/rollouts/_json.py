@@ -5,14 +5,13 @@ Read by the standard library, and never whole: a document is decoded value by va
 
 import io
 import json
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import _files
 from ._files import Chunk, Table, in_chunks, of_rows
-from ._names import MODELS, SETS
+from ._names import COMMON, MODELS, SETS
 from ._rollouts import listed
 from ._shapes import RECORD, RECORDS, shapes
 from ._streams import BAD_ARCHIVE, opened, unpacked_archive
@@ -162,16 +161,20 @@ class DocumentTable(RecordTable):
                 yield text.value()
                 return
             number = 0
-            for row in self._at(text, self._place):
-                number += 1
-                if not isinstance(row, dict):
+            for number, row in enumerate(self._at(text, self._place), start=1):
+                if isinstance(row, dict):
+                    yield {**self._around, **row} if self._around else row
+                elif number == 1 and self._place:
+                    break
+                else:
                     raise self.fault(number, "the record", "be one JSON object", _short(row))
-                yield {**self._around, **row} if self._around else row
-            text.end()
-            if not number and self._place:
-                raise ValueError(
-                    f"{self.path}: --records must name a list of records, got {self._place}"
-                )
+            else:
+                text.end()
+                if number or not self._place:
+                    return
+            raise ValueError(
+                f"{self.path}: --records must name a list of records, got {self._place}"
+            )
 
     def _at(self, text: "_JsonText", place: str) -> Iterator[Any]:
         """What the list at a place holds; the rest of the document is passed over."""
@@ -212,14 +215,14 @@ class ArchiveTable(RecordTable):
             raise ImportError(
                 f"backports.zstd is needed for {self.path}: python -m pip install 'qra-jax[report]'"
             ) from None
-        except (*BAD_ARCHIVE, ValueError, TypeError) as error:
+        except (*BAD_ARCHIVE, json.JSONDecodeError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(
                 f"{self.path} must be a log of Inspect, a zip archive, got: {reason}"
             ) from None
 
     @staticmethod
-    def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
+    def _header(archive: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name in ("header.json", "_journal/start.json"):
             if name in archive.namelist():
@@ -243,11 +246,10 @@ def json_table(path: Path, records: str | None, gradable) -> Table:
         row = None
     begins = line.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if isinstance(row, dict):
-        kinds = shapes([row])
-        document = alone and any(
-            kind == RECORDS or (kind == RECORD and name.count(".") == 0)
-            for name, kind in kinds.items()
-        )
+        # One line may be a row of one question, too.
+        nested = (RECORD, RECORDS)
+        asks = set(row) & {*COMMON["question"], *COMMON["correct"]}
+        document = alone and not asks and any(s in nested for s in shapes([row]).values())
     else:
         document = begins == b"[" or (begins == b"{" and not alone)
     return DocumentTable(path, records, gradable) if document else JsonTable(path)

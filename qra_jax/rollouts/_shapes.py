@@ -90,7 +90,7 @@ def said(value: Any) -> Any:
                 return said(value[key])
         if isinstance(value.get("content"), list):
             return _content(value["content"])
-        for key in ("choices", "outputs"):
+        for key in ("text", "choices", "outputs"):
             if isinstance(value.get(key), list):
                 return said(value[key])
     return value

@@ -45,7 +45,7 @@ def opened(path: Path) -> io.BufferedIOBase:
     return path.open("rb")
 
 
-def unpacked_archive(path: Path) -> zipfile.ZipFile:
+def unpacked_archive(path: Path) -> Any:
     """A zip archive; with zstd within it where that is there."""
     try:
         module: Any = _zstd(path, ".zipfile")
