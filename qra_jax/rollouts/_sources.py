@@ -34,7 +34,7 @@ _WITHIN = re.compile(
 )
 # Numbers that tell parts or repetitions of one data set apart.
 _PART = re.compile(
-    r"(?:^|[-_./])(?:shard|rank|part|worker|chunk|proc|seed|run|rep|repeat|sample|try|trial|k)?"
+    r"(?:^|[-_./])(?:shard|rank|part|worker|chunk|proc|seed|rs|run|rep|repeat|sample|try|trial|k)?"
     r"[-_]?[\d#]+(?:[-_]of[-_]\d+)?$",
     re.IGNORECASE,
 )

@@ -61,9 +61,11 @@ def test_every_reading_flag(ask):
         }.items()
     )
     assert "  above -0.5: 12, right" in lines
-    code, lines = ask("x.jsonl", "--samples-field", "n", "--correct-field", "at",
-                      "--pattern-field", "p", "--where", "at=1", "--where", "at=0",
-                      "--question-field", "pred_of", "--where", "model=x", "--where", "model=y")  # fmt: skip
+    code, lines = ask(
+        *("x.jsonl", "--samples-field", "n", "--correct-field", "at", "--pattern-field", "p"),
+        *("--question-field", "pred_of", "--where", "at=1", "--where", "at=0"),
+        *("--where", "model=x", "--where", "model=y"),
+    )
     assert code == 0
     assert "  samples: n" in lines
 

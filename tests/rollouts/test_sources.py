@@ -186,6 +186,7 @@ DATED = "{}_2025-01-01T00-00-00.123456.jsonl"
         (["aime24.jsonl", "aime25.jsonl"], ["aime24", "aime25"]),
         (["part-0.jsonl", "part-1.jsonl"], None),
         (["out_seed0.jsonl", "out_seed1.jsonl"], None),
+        (["output-rs0.jsonl", "output-rs1.jsonl"], None),
     ],
 )
 def test_data_sets_in_names(tmp_path, names, sets):
