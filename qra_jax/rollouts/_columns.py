@@ -16,7 +16,17 @@ _WHOLE = re.compile(r"^(-?\d+)\.0+$")
 # Questions of which the values of a column are remembered; past these it is taken to vary.
 _QUESTIONS = 50_000
 # What a run writes beside a rollout and nobody asks for.
-_DULL = ("index", "rank", "worker", "seed", "sample", "sample_index", "rollout", "rollout_id")
+_DULL = (
+    "index",
+    "run",
+    "rank",
+    "worker",
+    "seed",
+    "sample",
+    "sample_index",
+    "rollout",
+    "rollout_id",
+)
 
 
 class _Column:
@@ -85,6 +95,7 @@ class Selection:
         beside = [name for name in table.names if name and name not in roots]
         self.unused.update(dict.fromkeys(beside))
         beside = [name for name in beside if table.shapes.get(name, VALUE) == VALUE]
+        beside += [name for name in table.shapes if name not in read and _tells(table, name)]
         step_column, question = names.get("step"), names.get("question")
         if table.shapes.get(names.get("correct", ""), VALUE) == LIST:
             step_column = None if table.shapes.get(step_column or "") == LIST else step_column
@@ -144,7 +155,7 @@ class Selection:
                     f"{name} has the values {shown}, which are pooled: --step-field {name} reads "
                     f"them as training steps, {first} reads one of them"
                 )
-            elif last in MODELS:
+            elif last in MODELS and "." not in name.removeprefix("eval."):
                 counted = ", ".join(f"{str(v)[:40]} ({n} rows)" for v, n in values.most_common(6))
                 raise ValueError(
                     f"{where} must hold rollouts of one model, got the field {name} with {counted}:"
@@ -163,6 +174,15 @@ class Selection:
                 + "; --where FIELD=VALUE reads the rows of one value"
             )
         return told
+
+
+def _tells(table: Table, name: str) -> bool:
+    """Whether a name with dots, of one value a row, is one of a step or a model."""
+    if "." not in name or name in table.names or table.in_list(name):
+        return False
+    last = name.rsplit(".", 1)[-1]
+    telling = last in MODELS or last == "split" or STEP_WORD.search(last)
+    return table.shapes[name] == VALUE and bool(telling)
 
 
 def _classes(values: Mapping[Any, int]) -> bool:

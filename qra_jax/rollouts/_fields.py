@@ -29,8 +29,8 @@ class Fields:
       `metric.*`, or the only column of rewards.
     - `text`, which rules sort into patterns: `text`, `response`, `completion`, `generation`,
       `output` (or their plurals), `resps`, `code`, `generated_text`, `model_output`,
-      `model_response`, `sampled`, `predictions`, `messages`, `solution` or
-      `model_response.text`.
+      `model_response`, `sampled`, `predictions`, `messages`, `conversations`, `solution`, `content`
+      or `model_response.text`.
     - `answer`: `pred`, `prediction`, `predicted_answer`, `extracted_answer`, `model_answer`,
       `filtered_resps`, `pred_value`, `picked` or `answer`.
     - `confidence`: `confidence`, `self_certainty`, `mean_logprob`, `mean_log_prob` or
@@ -114,6 +114,11 @@ class _Chooser:
                 continue
             names[role] = there[0]
             self._remark(role, there)
+        spoken = names.get("text", "")
+        chat = table.shapes.get(spoken) == CHAT
+        if chat and "question" not in names and self.asked["question"] is None:
+            names["question"] = spoken
+            self.remarks.append(f"question from the messages before the last of {spoken}")
         names.pop("pattern" if self.by_rules else "text", None)
         if counts and "pattern" in names:
             samples, names["correct"] = counts
@@ -133,6 +138,8 @@ class _Chooser:
                 f"{table.path} must hold rollouts or counts, got stated shares: "
                 "read_pattern_table reads them"
             )
+        if counts and "pattern" not in names and not self.nest:
+            raise self._lacking("pattern", "a table of counts")
         needed = ["correct", "text" if self.by_rules else "pattern"]
         for role in needed + ([] if "samples" in names else ["question"]):
             if role not in names:
@@ -154,9 +161,17 @@ class _Chooser:
                     f"({listed(lists) or 'there is none'}), got {records!r}"
                 )
             return records
-        lists = [name for name, shape in shapes.items() if shape == RECORDS and "." not in name]
-        grades = set(COMMON["correct"])
-        graded = [name for name in lists if any(f"{name}.{key}" in shapes for key in grades)]
+        lists = [name for name, shape in shapes.items() if shape == RECORDS]
+        lists = [name for name in lists if not self.table.in_list(name)]
+        graded = [
+            name for name in lists if any(f"{name}.{key}" in shapes for key in COMMON["correct"])
+        ]
+        if graded and self._is_rollout():
+            self.notes.append(
+                f"each row is read as one rollout: --records {graded[0]} would read each record of "
+                f"{graded[0]} as one"
+            )
+            return None
         if len(graded) > 1:
             raise ValueError(
                 f"{self.table.path} must hold one list of graded records, got several "
@@ -165,6 +180,14 @@ class _Chooser:
         if graded:
             self.notes.append(f"each record of {graded[0]} is read as one rollout")
         return graded[0] if graded else None
+
+    def _is_rollout(self) -> bool:
+        """Whether a row has a grade, and what it is of, outside of lists of records."""
+        shapes, names = self.table.shapes, self.table.names
+        there = {role: [n for n in COMMON[role] if n in names] for role in _NESTED}
+        graded = any(shapes[name] == VALUE for name in there["correct"])
+        spoken = any(shapes[name] in (VALUE, CHAT) for name in there["text"] + there["pattern"])
+        return graded and spoken
 
     def _named(self, role: str, name: str) -> str:
         for candidate in (name, f"{self.nest}.{name}" if self.nest else name):
@@ -265,9 +288,14 @@ class _Chooser:
             )
         return None
 
-    def _lacking(self, role: str) -> ValueError:
+    def _lacking(self, role: str, what: str = "") -> ValueError:
         """That a field is missing, with what may be it and the first row."""
         table = self.table
+        if what:
+            return ValueError(
+                f"{table.path}, {what}, must have a pattern field, got {listed(table.names)}; "
+                "--pattern-field names it, --samples-field '' reads each row as one rollout"
+            )
         or_rules = ", or rules assign patterns" if role == "pattern" else ""
         message = f"{table.path} must have a {role} field{or_rules}, got {listed(table.names)}"
         unfit = [name for name in COMMON[role] if name in table.names]

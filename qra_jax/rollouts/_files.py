@@ -55,6 +55,12 @@ class Table(abc.ABC):
         above = (".".join(parts[:at]) for at in range(1, len(parts)))
         return any(self.shapes.get(part) in (RECORD, RECORDS) for part in above)
 
+    def in_list(self, name: str) -> bool:
+        """Whether a name with dots leads into a list of records."""
+        parts = name.split(".")
+        above = (".".join(parts[:at]) for at in range(1, len(parts)))
+        return any(self.shapes.get(part) == RECORDS for part in above)
+
     def at(self, number: int) -> str:
         """A place in the file, in words."""
         return f"{self.path}, {self.unit} {number}"
@@ -210,7 +216,7 @@ class ParquetTable(Table):
         elif isinstance(kind, (polars.List, polars.Array)):
             inner = kind.inner if isinstance(kind.inner, polars.Struct) else None
             fields = {field.name for field in inner.fields} if inner else set()
-            chat = {"role", "content"} <= fields
+            chat = {"role", "content"} <= fields or {"from", "value"} <= fields
             self.shapes[name] = CHAT if chat else LIST if inner is None else RECORDS
         else:
             self.shapes[name] = VALUE

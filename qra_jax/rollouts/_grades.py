@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-_RIGHT = ("true", "yes", "1", "correct", "right", "pass", "passed", "c", "y", "success")
+_RIGHT = ("true", "yes", "1", "correct", "right", "pass", "passed", "c", "y", "t", "success")
 _WRONG = (
     *("false", "no", "0", "-1", "incorrect", "wrong", "fail", "failed", "i", "p", "n"),
-    "failure",
+    *("f", "failure"),
 )
 # What needs no word, since it cannot be meant otherwise.
 _PLAIN = {"true", "false", "yes", "no", "1", "0"}

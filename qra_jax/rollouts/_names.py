@@ -18,7 +18,16 @@ COMMON = {
     "text": (
         *("text", "response", "responses", "completion", "completions", "generation"),
         *("generations", "output", "outputs", "resps", "code", "generated_text"),
-        *("model_output", "model_response", "sampled", "predictions", "messages", "solution"),
+        *(
+            "model_output",
+            "model_response",
+            "sampled",
+            "predictions",
+            "messages",
+            "conversations",
+            "solution",
+        ),
+        "content",
         "model_response.text",
     ),
     "answer": (
@@ -49,12 +58,12 @@ RIGHT = (
 
 MODELS = (
     *("model", "model_name", "model_id", "model_alias", "model_path", "model_revision"),
-    *("policy_name", "checkpoint_name", "checkpoint_path", "run", "run_id", "run_name"),
+    *("policy_name", "checkpoint_name", "checkpoint_path"),
 )
 SETS = ("dataset", "dataset_name", "data_source", "benchmark", "task", "task_name", "eval_name")
 # Of one question, all rollouts have these in common whatever its rollouts are; they are told of
 # even where each question has one value only.
-TELLING = (*SETS, *MODELS, "split", "subset", "source", "subject", "fold")
+TELLING = (*SETS, *MODELS, "split", "subset", "source", "subject", "fold", "run_id", "run_name")
 
 # Names with dots under which tools keep the grades of a sample: Inspect and lighteval.
 DOTTED_GRADE = re.compile(r"(?:scores\.[^.]+\.value|metrics?\.[^.]+)")

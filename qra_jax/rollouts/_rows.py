@@ -129,10 +129,11 @@ class RowReader:
             if several == 0:
                 self.dropped["no rollouts of the question"] += 1
             numbers += [at] * (1 if several is None else several)
-            if "filter" in entries and several is None:
-                several_graded = self.convert["filter"][0](entries["filter"]) == 0
-                long = (isinstance(e, list) and len(e) > 1 for e in entries.values())
-                self._firsts += several_graded and any(long)
+            if several is None and isinstance(entries.get("text"), list):
+                counted = (
+                    "filter" not in entries or self.convert["filter"][0](entries["filter"]) == 0
+                )
+                self._firsts += counted and len(entries["text"]) > 1
             for role, entry in entries.items():
                 flat[role] += self._spread(at, role, entry, several)
         for role in _NAMED & flat.keys():
@@ -171,7 +172,9 @@ class RowReader:
 
     def _graded_first(self, role: str) -> bool:
         """Whether one grade beside several responses is that of the first of them."""
-        return role in ("text", "answer") and "filter" in self.columns
+        last = self.columns[role].rsplit(".", 1)[-1]
+        logged = "filter" in self.columns or last in ("resps", "filtered_resps")
+        return role in ("text", "answer") and logged
 
     def _converted(self, flat: tuple[Sequence[int], Mapping[str, Sequence[Any]]]) -> dict[str, Any]:
         numbers, values = flat

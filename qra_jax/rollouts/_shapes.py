@@ -9,12 +9,19 @@ VALUE, LIST, RECORD, RECORDS, CHAT = "value", "list", "record", "records", "chat
 
 
 def is_chat(value: Any) -> bool:
-    """Whether a value is a list of messages, `{"role": ..., "content": ...}`."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(part, dict) and "role" in part and "content" in part for part in value)
+    """Whether a value is a list of messages: `{"role": ..., "content": ...}`, or `{"from": ...,
+    "value": ...}`."""
+    return isinstance(value, list) and bool(value) and all(map(_is_message, value))
+
+
+def _is_message(part: Any) -> bool:
+    return isinstance(part, dict) and (
+        ("role" in part and "content" in part) or ("from" in part and "value" in part)
     )
+
+
+def _by_model(message: Mapping[str, Any]) -> bool:
+    return message.get("role", message.get("from")) in ("assistant", "model", "ai", "gpt")
 
 
 def reached(value: Any, parts: Sequence[str]) -> Any:
@@ -69,9 +76,11 @@ def _shapes(
 
 
 def joined(value: Any) -> Any:
-    """A question as one text: of a chat, what its messages say; of a record, its content."""
+    """A question as one text: of a chat, what its messages say, but for an answer at its end; of a
+    record, its content."""
     if is_chat(value):
-        return "\n".join(filter(None, (_content(part["content"]) for part in value)))
+        asked = value[:-1] if _by_model(value[-1]) else value
+        return "\n".join(filter(None, map(_content, asked)))
     if isinstance(value, dict) and isinstance(value.get("content"), str):
         return value["content"]
     return value
@@ -80,8 +89,8 @@ def joined(value: Any) -> Any:
 def said(value: Any) -> Any:
     """What a model said: of a chat, its last message of the assistant; of a list, each one's."""
     if is_chat(value):
-        last = [part for part in value if part["role"] in ("assistant", "model", "ai", "gpt")]
-        return _content((last or value)[-1]["content"])
+        last = [part for part in value if _by_model(part)]
+        return _content((last or value)[-1])
     if isinstance(value, list):
         return [said(part) for part in value]
     if isinstance(value, dict):
@@ -89,15 +98,16 @@ def said(value: Any) -> Any:
             if isinstance(value.get(key), (str, dict)):
                 return said(value[key])
         if isinstance(value.get("content"), list):
-            return _content(value["content"])
+            return _content(value)
         for key in ("text", "choices", "outputs"):
             if isinstance(value.get(key), list):
                 return said(value[key])
     return value
 
 
-def _content(content: Any) -> Any:
+def _content(message: Mapping[str, Any]) -> Any:
     """The text of a message, which may come in parts; None where there is none."""
+    content = message.get("content", message.get("value"))
     if isinstance(content, list):
         texts = [part.get("text") if isinstance(part, dict) else part for part in content]
         return "\n".join(text for text in texts if isinstance(text, str))

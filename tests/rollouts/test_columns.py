@@ -63,7 +63,7 @@ def test_steps_of_names_in_use(tmp_path, name):
     assert found.notes[0].startswith(f"{name} has the values x, y, z, which are pooled: --where")
 
 
-@pytest.mark.parametrize("name", ["model", "model_name", "model_alias", "run_id"])
+@pytest.mark.parametrize("name", ["model", "model_name", "model_alias", "policy_name"])
 def test_two_models(tmp_path, name):
     """Are an error that says how to read one; unless steps tell them apart."""
     models = {name: lambda i: "base" if i < 10 else "tuned"}

@@ -7,7 +7,7 @@ import pytest
 
 import qra_jax as qra
 
-from .._support.rollout_files import write
+from .._support.rollout_files import spelled, write
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
@@ -129,3 +129,93 @@ def test_tables_of_shares(tmp_path):
     file.write_text("pattern,probability,success_rate\na,0.5,0.9\nb,0.25,0.2\na,0.25,0.2\n")
     with pytest.raises(ValueError, match=r"line 4: pattern must have a name of its own, got 'a'"):
         qra.rollouts.read_pattern_table(file)
+
+
+NAMED = [
+    ("n_rollouts", "n_correct"), ("n", "c"), ("k", "num_correct"), ("total", "successes"),
+    ("num_samples", "correct"), ("n_samples", "passes"), ("attempts", "n_passed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize(("samples", "right"), NAMED)
+def test_counts_by_other_names(tmp_path, samples, right, ending):
+    """Are read as counts, and that is said."""
+    rows = [{"question": i, "pattern": "p", samples: 8, right: 3 * i} for i in range(3)]
+    found = qra.read_rollouts(write(tmp_path / f"x.{ending}", rows))
+    assert [table.tolist() for table in found.counts()] == [[[8]] * 3, [[0], [3], [6]]]
+    assert found.notes == (f"read counts from {samples}, and of right ones {right}",)
+
+
+def test_counts_that_are_none(tmp_path):
+    """Rollouts that say beside each how many there are of the question stay rollouts."""
+    rows = [{"question": 1, "pattern": "p", "correct": i > 2, "n": 8} for i in range(8)]
+    found = qra.read_rollouts(write(tmp_path / "x.jsonl", rows))
+    assert found.correct.tolist() == [False] * 3 + [True] * 5
+    both = [{**row, "n_rollouts": 8, "n_correct": 5} for row in rows]
+    assert qra.read_rollouts(write(tmp_path / "x.jsonl", both)).correct.sum() == 5
+    # 1 of 8 and 0 of 8, or a grade: said.
+    bits = [{"question": i, "pattern": "p", "correct": i % 2, "n": 8} for i in range(4)]
+    file = write(tmp_path / "x.csv", bits)
+    found = qra.read_rollouts(file)
+    assert len(found) == 4
+    assert found.notes == (
+        "each row is read as one rollout: --samples-field n would read n and correct as counts",
+    )
+    counted = qra.read_rollouts(file, fields=qra.rollouts.Fields(samples="n"))
+    assert (len(counted), int(counted.counts()[1].sum())) == (32, 2)
+    assert len(qra.read_rollouts(file, fields=qra.rollouts.Fields(samples=""))) == 4
+    file = write(tmp_path / "y.csv", [{"question": 1, "n_rollouts": 8, "n_correct": 2}])
+    with pytest.raises(ValueError, match=r"a table of counts, must have a pattern field, got ques"):
+        qra.read_rollouts(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("samples", 10**400, "samples must be a whole number of at least 0, got 1000000000"),
+        ("samples", True, "samples must be a number, got True"),
+        ("samples", [4], "samples must be a number, got [4]"),
+        ("samples", float("nan"), "samples must be a whole number of at least 0, got nan"),
+        ("samples", float("inf"), "samples must be a whole number of at least 0, got inf"),
+        ("samples", None, "samples must be a number, got None"),
+        ("correct", {"a": 1}, "correct must be a number, got {'a': 1}"),
+        ("correct", -(10**400), "correct must be a whole number of at least 0, got -100000000"),
+        ("pattern", True, "pattern must be one text or number, got True"),
+        ("pattern", ["p"], "pattern must be one text or number, got ['p']"),
+        ("pattern", {"p": 1}, "pattern must be one text or number, got {'p': 1}"),
+        ("pattern", float("nan"), "pattern must have a name, got nothing"),
+        ("question", False, "question must be one text or number, got False"),
+        ("question", None, "question must have a name, got nothing"),
+        ("step", 10**400, "step must be a whole number, got 100000000"),
+    ],
+)
+def test_counts_of_another_type(tmp_path, name, value, message):
+    """One line, with the place."""
+    row = {"question": "q", "pattern": "p", "samples": 4, "correct": 1, "step": 0}
+    file = write(tmp_path / "x.jsonl", [row, {**row, "pattern": "r", name: value}])
+    with pytest.raises(ValueError, match=r"x\.jsonl, line 2: ") as caught:
+        qra.read_rollouts(file)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_names_of_counts_that_look_alike(tmp_path):
+    """1, 1.0 and "1" are one name, and so one row too many."""
+    row = {"samples": 4, "correct": 1}
+    for first, second in ((1, "1"), (1.0, 1), ("1", 1.0)):
+        rows = [{"pattern": first, **row}, {"pattern": second, **row}]
+        with pytest.raises(ValueError, match="line 2: pattern must have a name of its own"):
+            qra.read_rollouts(write(tmp_path / "x.jsonl", rows))
+
+
+def test_an_empty_first_field_of_tabs(tmp_path):
+    """Is a field, not white space before a comment."""
+    file = tmp_path / "x.tsv"
+    file.write_text("step\tquestion\tpattern\tcorrect\n\t#1\tp\t1\n7\t#2\tp\t0\n\t\t\t\n\n# c\n")
+    found = qra.read_rollouts(file, fields=qra.rollouts.Fields(step=""))
+    assert spelled(found) == [("#1", "p", True), ("#2", "p", False)]
+    assert found.dropped == {"question missing": 1}
+    assert found.notes == ("lines below the header that are comments (#): 1",)
+    assert qra.read_rollouts(file).dropped == {"question missing": 1, "step missing": 1}

@@ -17,7 +17,8 @@ NAMES = {
     "correctness_math_verify math_verify extractive_match plus_status base_status success solved "
     "resolved grade",
     "text": "text response responses completion completions generation generations output outputs "
-    "resps code generated_text model_output model_response sampled predictions messages solution "
+    "resps code generated_text model_output model_response sampled predictions messages "
+    "conversations solution content "
     "model_response.text",
     "answer": "pred prediction predicted_answer extracted_answer model_answer filtered_resps "
     "pred_value picked answer",

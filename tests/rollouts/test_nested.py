@@ -189,5 +189,70 @@ def test_a_field_that_becomes_a_list(tmp_path):
     ]  # fmt: skip
     file = tmp_path / "y.jsonl"
     file.write_text("\n".join(map(json.dumps, [row, {**row, "pattern": ["p"] * 3}])))
-    with pytest.raises(ValueError, match=r"line 2: pattern must hold one value, as correct does"):
+    with pytest.raises(ValueError, match=r"line 2: pattern must hold one value, as corr"):
         qra.read_rollouts(file)
+
+
+def test_grades_of_parts(tmp_path, rules):
+    """A row with a text and a grade of its own is one rollout, whatever list it holds beside."""
+    row = {"question": "q", "text": "1. a", "correct": True}
+    steps = [{"text": "```python", "correct": False}, {"text": "b", "correct": True}]
+    file = write(tmp_path / "x.jsonl", [{**row, "steps": steps}] * 2)
+    found = qra.read_rollouts(file, rules=rules)
+    assert spelled(found) == [("q", "steps", True)] * 2
+    assert found.notes[0].startswith("each row is read as one rollout: --records steps would read")
+    found = qra.read_rollouts(file, rules=rules, records="steps")
+    assert spelled(found) == [("q", "python", False), ("q", "prose", True)] * 2
+    # A grade of the whole question, without a text, is none of a rollout.
+    file = write(tmp_path / "x.jsonl", [{"question": "q", "solved": True, "tries": steps}] * 2)
+    assert spelled(qra.read_rollouts(file, rules=rules)) == [
+        ("q", "python", False), ("q", "prose", True)
+    ] * 2  # fmt: skip
+    file = write(tmp_path / "x.jsonl", [{"question": "q", "out": {"tries": steps}}] * 2)
+    assert len(qra.read_rollouts(file, rules=rules)) == 4
+
+
+def test_chats_that_hold_the_question(tmp_path, rules):
+    """Without a field of questions, what was asked in the chat is one; in either way of writing."""
+    for chat in (
+        [SYSTEM, USER, says("1. two")],
+        [{"from": "system", "value": "be brief"}, {"from": "human", "value": "1+1?"},
+         {"from": "gpt", "value": "1. two"}],
+    ):  # fmt: skip
+        file = write(tmp_path / "x.jsonl", [{"conversations": chat, "reward": 1}] * 2)
+        found = qra.read_rollouts(file, rules=rules)
+        assert spelled(found) == [("be brief\n1+1?", "steps", True)] * 2
+        assert "question from the messages before the last of conversations" in found.notes[0]
+    file = write(tmp_path / "x.jsonl", [{"conversations": chat, "reward": 1}])
+    with pytest.raises(ValueError, match="must have a question field"):
+        qra.read_rollouts(file, rules=rules, fields=Fields(question=""))
+
+
+def test_several_responses_and_one_grade(tmp_path, rules):
+    """Where lm-evaluation-harness wrote them, the first is graded; elsewhere nobody knows which."""
+    row = {"doc_id": 1, "resps": [["1. a", "b"]], "exact_match": 1}
+    found = qra.read_rollouts(write(tmp_path / "x.jsonl", [row] * 2), rules=rules)
+    assert [each[:3] for each in spelled(found)] == [("1", "steps", True)] * 2
+    assert any(note.startswith("2 rows have several responses") for note in found.notes)
+    row = {"doc_id": 1, "responses": ["1. a", "b"], "exact_match": 1}
+    with pytest.raises(
+        ValueError, match=r"text \(responses\) must hold one value, as correct does"
+    ):
+        qra.read_rollouts(write(tmp_path / "x.jsonl", [row] * 2), rules=rules)
+
+
+def test_steps_and_models_within_records(tmp_path):
+    """Are named where they are pooled."""
+    rows = [
+        {"question": 1, "pattern": "p", "correct": 1}
+        | {"meta": {"ckpt_step": i // 2, "model": "ab"[i // 3], "tag": i % 2}}
+        for i in range(6)
+    ]
+    found = qra.read_rollouts(write(tmp_path / "x.jsonl", rows))
+    steps, models = found.notes
+    assert steps.startswith("meta.ckpt_step has the values 0, 1, 2, which are pooled: --step-field")
+    assert models.startswith(
+        "meta.model has the values a, b, which are pooled: --where meta.model=a"
+    )
+    found = qra.read_rollouts(tmp_path / "x.jsonl", fields=Fields(step="meta.ckpt_step"))
+    assert found.steps == (0, 1, 2)
