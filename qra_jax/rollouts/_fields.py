@@ -121,18 +121,7 @@ class _Chooser:
             self.remarks.append(f"question from the messages before the last of {spoken}")
         names.pop("pattern" if self.by_rules else "text", None)
         if counts and "pattern" in names:
-            samples, names["correct"] = counts
-            for role in ("answer", "confidence"):
-                if role in given:
-                    raise ValueError(
-                        f"the {role} field must not be given for {table.path}, a table of counts, "
-                        f"got {given[role]!r}"
-                    )
-                names.pop(role, None)
-            self.remarks = [r for r in self.remarks if not r.startswith(("correct", "answer"))]
-            if counts != ("samples", "correct"):
-                self.remarks.append(f"counts from {samples}, and of right ones {counts[1]}")
-            names["samples"] = samples
+            self._take_counts(names, *counts)
         elif {"probability", "success_rate"} <= set(table.names):
             raise ValueError(
                 f"{table.path} must hold rollouts or counts, got stated shares: "
@@ -149,6 +138,21 @@ class _Chooser:
         others = () if asked else self._there("correct")
         others = tuple(name for name in others if name != names["correct"])
         return Choice(names, [*read, *self.notes], others)
+
+    def _take_counts(self, names: dict[str, str], samples: str, right: str) -> None:
+        """Read counts, in place of grades."""
+        names["correct"] = right
+        for role in ("answer", "confidence"):
+            if role in self.given:
+                raise ValueError(
+                    f"the {role} field must not be given for {self.table.path}, a table of "
+                    f"counts, got {self.given[role]!r}"
+                )
+            names.pop(role, None)
+        self.remarks = [r for r in self.remarks if not r.startswith(("correct", "answer"))]
+        if (samples, right) != ("samples", "correct"):
+            self.remarks.append(f"counts from {samples}, and of right ones {right}")
+        names["samples"] = samples
 
     def _nest(self, records: str | None) -> str | None:
         """The list of records, one a rollout, that rows hold, if they do."""
@@ -275,13 +279,13 @@ class _Chooser:
         correct = given.get("correct") or next(iter(grades), None)
         if correct is None:
             return None
-        counted = [_whole(row.get(correct)) for row in table.head]
-        most = [_whole(row.get(samples[0])) for row in table.head]
-        if not table.head or None in counted or None in most:
+        pairs = [(_whole(row.get(samples[0])), _whole(row.get(correct))) for row in table.head]
+        whole = [(n, c) for n, c in pairs if n is not None and c is not None]
+        if not whole or len(whole) < len(pairs):
             return None
-        if max(counted) > 1 and all(c <= n for c, n in zip(counted, most, strict=True)):
+        if max(c for _, c in whole) > 1 and all(c <= n for n, c in whole):
             return samples[0], correct
-        if min(most) > 1:
+        if min(n for n, _ in whole) > 1:
             self.notes.append(
                 f"each row is read as one rollout: --samples-field {samples[0]} would read "
                 f"{samples[0]} and {correct} as counts"

@@ -3,14 +3,14 @@
 Read by the standard library, and never whole: a document is decoded value by value.
 """
 
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import _files
 from ._files import Chunk, Table, in_chunks, of_rows
+from ._json_text import JsonText
 from ._names import COMMON, MODELS, SETS
 from ._rollouts import listed
 from ._shapes import RECORD, RECORDS, shapes
@@ -19,6 +19,8 @@ from ._streams import BAD_ARCHIVE, opened, unpacked_archive
 # The longest first line that is tried as a row of JSON lines, bytes.
 _LINE = 1 << 26
 _SHAPED = 512
+# Whether a record looks like a graded rollout.
+Gradable = Callable[[Mapping[str, Any]], bool]
 
 
 class JsonTable(Table):
@@ -119,7 +121,7 @@ class DocumentTable(RecordTable):
     say it itself.
     """
 
-    def __init__(self, path: Path, records: str | None, gradable):
+    def __init__(self, path: Path, records: str | None, gradable: Gradable):
         self.path = path
         self.notes = []
         self._around: dict[str, Any] = {}
@@ -128,10 +130,10 @@ class DocumentTable(RecordTable):
         super().__init__(path)
         self.notes = notes
 
-    def _found(self, records: str | None, gradable) -> str | None:
+    def _found(self, records: str | None, gradable: Gradable) -> str | None:
         """Name of the list: empty for an array, None where the document is one record."""
         with opened(self.path) as file:
-            text = _JsonText(self, file)
+            text = JsonText(self, file)
             if text.peek() == "[":
                 return ""
             lists = _lists(text, "", 3, self._around)
@@ -144,19 +146,19 @@ class DocumentTable(RecordTable):
         if len(names) > 1:
             graded = [name for name, record in lists.items() if gradable(record)]
             if len(graded) != 1:
-                among = ", ".join((graded or names)[:12])
+                among = graded or list(names)
                 raise ValueError(
-                    f"{self.path} must hold one list of records, got several ({among}): "
-                    f"--records {(graded or names)[0]} reads one of them"
+                    f"{self.path} must hold one list of records, got several "
+                    f"({listed(tuple(among))}): --records {among[0]} reads one of them"
                 )
             others = ", ".join(name for name in names if name != graded[0])
             self.notes.append(f"records from {graded[0]} (and not {others}; --records chooses)")
             return graded[0]
-        return names[0]
+        return next(iter(lists))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         with opened(self.path) as file:
-            text = _JsonText(self, file)
+            text = JsonText(self, file)
             if self._place is None:
                 yield text.value()
                 return
@@ -176,7 +178,7 @@ class DocumentTable(RecordTable):
                 f"{self.path}: --records must name a list of records, got {self._place}"
             )
 
-    def _at(self, text: "_JsonText", place: str) -> Iterator[Any]:
+    def _at(self, text: "JsonText", place: str) -> Iterator[Any]:
         """What the list at a place holds; the rest of the document is passed over."""
         if place and text.peek() == "{":
             for key in text.members():
@@ -231,7 +233,7 @@ class ArchiveTable(RecordTable):
         return found
 
 
-def json_table(path: Path, records: str | None, gradable) -> Table:
+def json_table(path: Path, records: str | None, gradable: Gradable) -> Table:
     """JSON lines or a document, whichever it is."""
     with opened(path) as file:
         table = JsonTable.__new__(JsonTable)
@@ -263,7 +265,7 @@ def _first_line(file) -> bytes:
     return b""
 
 
-def _lists(text: "_JsonText", before: str, depth: int, around: dict[str, Any]) -> dict[str, Any]:
+def _lists(text: "JsonText", before: str, depth: int, around: dict[str, Any]) -> dict[str, Any]:
     """Lists of records in an object, by name, with the first record of each."""
     found: dict[str, Any] = {}
     scalars: dict[str, Any] = {}
@@ -304,98 +306,3 @@ def _around(scalars: Mapping[str, Any], before: str, around: dict[str, Any]) -> 
 def _short(value: Any) -> str:
     shown = repr(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."
-
-
-class _JsonText:
-    """A JSON text that is read from its begin to its end, value by value."""
-
-    _decoder = json.JSONDecoder()
-
-    def __init__(self, table: Table, file):
-        self._table = table
-        self._stream = io.TextIOWrapper(file, encoding="utf-8-sig")
-        self._text, self._at, self._line, self._ended = "", 0, 1, False
-
-    def _more(self) -> None:
-        rest = self._text[self._at :]
-        self._line += self._text.count("\n", 0, self._at)
-        try:
-            new = self._table.guarded(lambda: self._stream.read(max(_files.BYTES, len(rest))))
-        except UnicodeDecodeError as error:
-            byte = f"the byte 0x{error.object[error.start]:02x}"
-            raise ValueError(f"{self._table.path}: the text must be UTF-8, got {byte}") from None
-        self._text, self._at, self._ended = rest + new, 0, not new
-
-    def _fault(self, was: str, at: int) -> ValueError:
-        line = self._line + self._text.count("\n", 0, at)
-        start = self._text[at : at + 30].split("\n", 1)[0]
-        got = repr(start) if self._text[at:].strip() else "the end of the file"
-        where = f"{self._table.path}, line {line}: the text must be a whole JSON document"
-        return ValueError(f"{where}, got {got} ({was})")
-
-    def peek(self) -> str:
-        """The next character that is not a space; empty at the end."""
-        while True:
-            text, length = self._text, len(self._text)
-            while self._at < length and text[self._at] in " \t\r\n":
-                self._at += 1
-            if self._at < length or self._ended:
-                return text[self._at : self._at + 1]
-            self._more()
-
-    def _take(self, wanted: str) -> str:
-        found = self.peek()
-        if not found or found not in wanted:
-            raise self._fault(f"Expecting {' or '.join(map(repr, wanted))}", self._at)
-        self._at += 1
-        return found
-
-    def value(self) -> Any:
-        """The next value, whole."""
-        self.peek()
-        while True:
-            try:
-                value, end = self._decoder.raw_decode(self._text, self._at)
-                if end < len(self._text) or self._ended:  # else a number may go on
-                    self._at = end
-                    return value
-            except json.JSONDecodeError as error:
-                cut = "Unterminated" in error.msg or error.pos > len(self._text) - 16
-                if self._ended or not cut:
-                    raise self._fault(error.msg, error.pos) from None
-            except (RecursionError, ValueError) as error:
-                raise self._fault(str(error), self._at) from None
-            self._more()
-
-    def members(self) -> Iterator[str]:
-        """The keys of an object; after each, its value is to be read."""
-        self._take("{")
-        if self.peek() == "}":
-            self._take("}")
-            return
-        while True:
-            if self.peek() != '"':
-                raise self._fault("Expecting property name enclosed in double quotes", self._at)
-            key = self.value()
-            self._take(":")
-            yield key
-            if self._take(",}") == "}":
-                return
-
-    def elements(self) -> Iterator[int]:
-        """The numbers of the elements of an array, from 0; each is to be read."""
-        self._take("[")
-        if self.peek() == "]":
-            self._take("]")
-            return
-        number = 0
-        while True:
-            yield number
-            number += 1
-            if self._take(",]") == "]":
-                return
-
-    def end(self) -> None:
-        """Nothing may be left."""
-        if self.peek():
-            raise self._fault("Extra data", self._at)

@@ -15,15 +15,22 @@ from ._rules import PatternRules
 from ._shapes import joined, said
 from ._sources import Source
 from ._values import (
+    ABSENT,
+    BOOLEAN,
+    NAMED,
     NO_STEP,
     REFUSED,
+    TYPES,
+    WORDED,
     Codes,
     Filters,
     by_count,
+    in_sets,
     inner,
     kind,
     no_booleans,
     number,
+    says_nothing,
     step,
     text,
     used,
@@ -56,6 +63,7 @@ class RowReader:
         self.notes: list[str] = []
         self.samples: dict[str, tuple[str, ...]] = {}
         self.graded: dict[str, tuple[int, bool]] = {}
+        self.questions: tuple[str, ...] = ()
         self._parts: dict[str, list[np.ndarray]] = collections.defaultdict(list)
         self._files: list[tuple[set[str], int]] = []
         self._kinds: dict[str, set[str]] = collections.defaultdict(set)
@@ -80,10 +88,10 @@ class RowReader:
             if source.dataset is not None and "dataset" not in found:
                 found["dataset"] = [self.codes["dataset"][source.dataset]] * size
             for role, values in found.items():
-                self._parts[role].append(np.array(values, _TYPES[role]))
+                self._parts[role].append(np.array(values, TYPES[role]))
             self._parts["file"].append(np.full(size, len(self._files), np.int32))
-            for role in _ABSENT.keys() - found.keys():
-                self._parts[role].append(np.full(size, _ABSENT[role], _TYPES[role]))
+            for role in ABSENT.keys() - found.keys():
+                self._parts[role].append(np.full(size, ABSENT[role], TYPES[role]))
         has = {role for role in self.columns if role != "text"}
         if source.step is not None:
             has.add("step")
@@ -113,7 +121,7 @@ class RowReader:
             if role in values and types[role] & {list, dict}:
                 values[role] = list(map(speak, values[role]))
                 types[role] = set(map(type, values[role]))
-        for role in _NAMED & types.keys():
+        for role in NAMED & types.keys():
             self._kinds[role] |= kind(types[role])
         if not any(list in seen for seen in types.values()):
             return chunk.numbers, values
@@ -136,7 +144,7 @@ class RowReader:
                 self._firsts += counted and len(entries["text"]) > 1
             for role, entry in entries.items():
                 flat[role] += self._spread(at, role, entry, several)
-        for role in _NAMED & flat.keys():
+        for role in NAMED & flat.keys():
             self._kinds[role] |= kind(set(map(type, flat[role])))
         return numbers, flat
 
@@ -181,10 +189,10 @@ class RowReader:
         found = {}
         for role, column in values.items():
             convert, must = self.convert[role]
-            types = set(map(type, column)) if role in _WORDED else set()
+            types = set(map(type, column)) if role in WORDED else set()
             if bool in types:
                 if role in ("answer", "correct"):
-                    column = [_BOOLEAN[v] if v is True or v is False else v for v in column]
+                    column = [BOOLEAN[v] if v is True or v is False else v for v in column]
                 else:
                     convert = no_booleans(convert)
             try:
@@ -262,6 +270,7 @@ class RowReader:
             self._nothing_left(where)
         arrays = {role: array[keep] for role, array in arrays.items()}
         self._grade(arrays)
+        self.questions = self.codes["question"].names
         self._name_sets(arrays)
         self._say()
         if "answer" in arrays and self._is_reference(arrays):
@@ -309,28 +318,16 @@ class RowReader:
         if sets is None:
             self._say_shared(arrays)
             return
-        names, titles = self.codes["question"].names, self.codes["dataset"].names
-        # Without a data set: one more, of no name.
-        pairs, question = np.unique(
-            arrays["question"].astype(np.int64) * (len(titles) + 1) + sets + 1, return_inverse=True
-        )
-        of, within = pairs // (len(titles) + 1), pairs % (len(titles) + 1) - 1
-        if np.unique(of).size == pairs.size:
+        titles = self.codes["dataset"].names
+        found = in_sets(arrays["question"], sets, self.questions, titles)
+        if found is None:
             return
+        arrays["question"], self.questions = found
         by_file = "" if "dataset" in self.columns else ", after which files are named,"
         self.notes.append(
             f"questions of the same name in several data sets ({listed(titles, 6)}){by_file} are "
             "several questions"
         )
-        codes = Codes()
-        spelled = [
-            f"{titles[w]}: {names[o]}" if w >= 0 else names[o]
-            for o, w in zip(of, within, strict=True)
-        ]
-        new = np.array([codes[name] for name in spelled])
-        # In the order of the file, as they would be without data sets.
-        arrays["question"] = new[question]
-        self.codes["question"] = codes
 
     def _say_shared(self, arrays: Mapping[str, np.ndarray]) -> None:
         """That files have questions in common, which only their names tell."""
@@ -367,20 +364,14 @@ class RowReader:
         """Whether the answers say nothing about the grades, as those of the solution."""
         if self.columns.get("answer") != "answer" or "answer" not in self.guessed:
             return False
-        shape = len(self.codes["question"].names)
-        question, grade = arrays["question"], arrays["correct"]
-        most, least = np.full(shape, -2), np.full(shape, np.iinfo(np.int32).max)
-        np.maximum.at(most, question, arrays["answer"])
-        np.minimum.at(least, question, arrays["answer"])
-        right, all_of = (np.bincount(question, weights, shape) for weights in (grade, None))
-        varied = (right > 0) & (right < all_of)
-        return bool(varied.any() and (most <= least).all())
+        question, answer, right = (arrays[role] for role in ("question", "answer", "correct"))
+        return says_nothing(question, answer, right, len(self.questions))
 
     def _not_read_as_reference(self) -> None:
         self._note(["answer is one for all rollouts of a question: the reference, and not read"])
 
     def _named(self, arrays: dict[str, np.ndarray]) -> Rollouts:
-        question, questions = used(arrays["question"], self.codes["question"].names)
+        question, questions = used(arrays["question"], self.questions)
         pattern, patterns = used(arrays["pattern"], self.codes["pattern"].names)
         pattern, patterns = by_count(pattern, np.ones(pattern.size), patterns)
         answer, answers = arrays.get("answer"), ()
@@ -403,27 +394,3 @@ class RowReader:
             dropped=dict(self.dropped),
             notes=tuple(self.notes),
         )
-
-
-# Roles whose values are names (or grades), which true, 1 and "1" must not be confused in.
-_NAMED = frozenset({"question", "pattern", "answer", "dataset"})
-_BOOLEAN = {True: "true", False: "false"}
-_WORDED = _NAMED | {"correct"}
-_TYPES = {
-    "question": np.int32,
-    "pattern": np.int32,
-    "answer": np.int32,
-    "dataset": np.int32,
-    "filter": np.int8,
-    "correct": np.int32,
-    "confidence": np.float64,
-    "step": np.int64,
-}
-# What stands where a file lacks a role that others have.
-_ABSENT = {
-    "answer": -1,
-    "dataset": -1,
-    "filter": 0,
-    "confidence": np.nan,
-    "step": NO_STEP,
-}

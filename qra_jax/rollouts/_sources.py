@@ -160,7 +160,8 @@ def _one_run(sources: Iterable[Source]) -> None:
         of_step = runs.setdefault(source.step, {})
         of_step.setdefault(_PART.sub("", run), path)
         if len(of_step) > 1:
-            raise _two_runs(*list(of_step.values())[:2], f"step {source.step}")
+            one, other, *_ = of_step.values()
+            raise _two_runs(one, other, f"step {source.step}")
 
 
 def _two_runs(one: Path, other: Path, what: str) -> ValueError:

@@ -13,6 +13,30 @@ NO_STEP = np.iinfo(np.int64).min
 REFUSED = (ValueError, TypeError, KeyError, OverflowError)
 
 
+# Roles whose values are names (or grades), which true, 1 and "1" must not be confused in.
+NAMED = frozenset({"question", "pattern", "answer", "dataset"})
+BOOLEAN = {True: "true", False: "false"}
+WORDED = NAMED | {"correct"}
+TYPES = {
+    "question": np.int32,
+    "pattern": np.int32,
+    "answer": np.int32,
+    "dataset": np.int32,
+    "filter": np.int8,
+    "correct": np.int32,
+    "confidence": np.float64,
+    "step": np.int64,
+}
+# What stands where a file lacks a role that others have.
+ABSENT = {
+    "answer": -1,
+    "dataset": -1,
+    "filter": 0,
+    "confidence": np.nan,
+    "step": NO_STEP,
+}
+
+
 class Codes(dict):
     """Values -> codes, in the order of appearance; -1 for what is missing."""
 
@@ -129,7 +153,7 @@ def used(codes: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tuple[str
 
 
 def by_count(
-    codes: np.ndarray, count: np.ndarray, names: Sequence[str]
+    codes: np.ndarray, count: np.ndarray, names: tuple[str, ...]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Codes and names in the order of falling count."""
     total = np.bincount(codes, count, len(names))
@@ -137,3 +161,42 @@ def by_count(
     new = np.empty(len(names), np.int64)
     new[order] = np.arange(len(names))
     return new[codes], tuple(names[i] for i in order)
+
+
+def in_sets(
+    question: np.ndarray, sets: np.ndarray, names: Sequence[str], titles: Sequence[str]
+) -> tuple[np.ndarray, tuple[str, ...]] | None:
+    """Codes and names of questions where the same name in two data sets is two questions; None
+    where no name is in two.
+
+    **Arguments:** `question`, `sets`: codes of names and of titles, one a rollout; a set may be -1.
+    """
+    size = len(titles) + 1
+    pairs, first, which = np.unique(
+        question.astype(np.int64) * size + sets + 1, return_index=True, return_inverse=True
+    )
+    if np.unique(pairs // size).size == pairs.size:
+        return None
+    order = np.argsort(first)  # as they come
+    spelled = [
+        f"{titles[pair % size - 1]}: {names[pair // size]}" if pair % size else names[pair // size]
+        for pair in pairs[order].tolist()
+    ]
+    place = np.empty_like(order)
+    place[order] = np.arange(order.size)
+    codes = Codes()
+    new = np.array([codes[name] for name in spelled])
+    return new[place[which]], codes.names
+
+
+def says_nothing(question: np.ndarray, answer: np.ndarray, right: np.ndarray, number: int) -> bool:
+    """Whether answers are one a question though grades differ, as those of a solution are.
+
+    **Arguments:** `number`: of questions.
+    """
+    most, least = np.full(number, -2), np.full(number, np.iinfo(np.int32).max)
+    np.maximum.at(most, question, answer)
+    np.minimum.at(least, question, answer)
+    number_right, all_of = (np.bincount(question, weights, number) for weights in (right, None))
+    varied = (number_right > 0) & (number_right < all_of)
+    return bool(varied.any() and (most <= least).all())

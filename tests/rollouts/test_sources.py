@@ -32,6 +32,7 @@ def save(folder, name, rows=(ROW,)):
         (["5_250101_120000.jsonl", "6_250101_130000.jsonl"], [5, 6]),
         (["step1_rank0.csv", "step1_rank1.csv", "step2_rank0.csv"], [1, 1, 2]),
         (["step3/part-0.csv", "step3/part-1.csv", "step4/part-0.csv"], [3, 3, 4]),
+        (["ckpt1_step7.jsonl", "ckpt1_step9.jsonl"], [7, 9]),
         (["a.jsonl"], None),
         (["part-0.jsonl", "part-1.jsonl"], None),
         (["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"], None),
@@ -213,6 +214,7 @@ def test_data_sets_in_a_field(tmp_path, name):
     ]
     found = qra.read_rollouts(save(tmp_path, "x.jsonl", rows))
     assert [row[0] for row in spelled(found)] == ["b: 0", "b: 1", "a: 0", "b: 0", "a: 2"]
+    assert found.questions == ("b: 0", "b: 1", "a: 0", "a: 2")
     assert any("several data sets (b, a) are several questions" in n for n in found.notes)
     found = qra.read_rollouts(save(tmp_path, "x.jsonl", [rows[1], rows[2], rows[4]]))
     assert found.questions == ("1", "0", "2")
