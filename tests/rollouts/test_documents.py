@@ -193,3 +193,19 @@ def test_a_long_document_is_not_held_in_memory(tmp_path):
         qra.read_rollouts(file)
     # But for the first line, which might be a row.
     assert sorted(held)[-2] < 1 << 18
+
+
+@pytest.mark.parametrize("block", [7, 64, 1 << 22])
+def test_the_line_of_a_fault_in_a_document(tmp_path, block):
+    """Is that of an editor, however many blocks came before."""
+    lines = json.dumps({"rows": ROWS * 20}, indent=1).splitlines()
+    at = next(i for i, line in enumerate(lines) if i > 400 and '"pattern"' in line)
+    lines[at] = lines[at].replace('"pattern"', '"pattern" oh')
+    file = tmp_path / "x.json"
+    file.write_text("\n".join(lines))
+    place = rf"x\.json, line {at + 1}: the text must be a whole JSON document, got 'oh: "
+    with (
+        mock.patch.multiple(_files, BYTES=block),
+        pytest.raises(ValueError, match=place),
+    ):
+        qra.read_rollouts(file)

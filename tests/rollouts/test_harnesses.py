@@ -44,6 +44,20 @@ HARNESSES = {
         ],
         [("1+1?", "steps", True, 1), ("1+1?", "prose", False, 1)],
     ),
+    "NeMo-Skills": (
+        "jsonl",
+        [
+            {
+                **{"problem": "1+1?", "expected_answer": "2", "generation": "1. 2"},
+                **{"predicted_answer": "2", "symbolic_correct": True, "judgement": "Yes"},
+            },
+            {
+                **{"problem": "1+1?", "expected_answer": "2", "generation": "3"},
+                **{"predicted_answer": "3", "symbolic_correct": False, "judgement": "No"},
+            },
+        ],
+        [("1+1?", "steps", True, "2"), ("1+1?", "prose", False, "3")],
+    ),
     "Open R1": (
         "parquet",
         [
