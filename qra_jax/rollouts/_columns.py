@@ -145,7 +145,7 @@ class Selection:
                 continue
             shown = ", ".join(f"{str(value)[:40]}" for value in list(values)[:6])
             shown += f" and {len(values) - 6} more" if len(values) > 6 else ""
-            last = name.rsplit(".", 1)[-1]
+            last = name.rsplit(".", 1)[-1].lower()
             steps = all(is_step(value) for value in values)
             first = f"--where {name}={next(iter(values))}"
             if stepped and column.by_step and len(column.of_step) > 1:
@@ -180,7 +180,7 @@ def _tells(table: Table, name: str) -> bool:
     """Whether a name with dots, of one value a row, is one of a step or a model."""
     if "." not in name or name in table.names or table.in_list(name):
         return False
-    last = name.rsplit(".", 1)[-1]
+    last = name.rsplit(".", 1)[-1].lower()
     telling = last in MODELS or last == "split" or STEP_WORD.search(last)
     return table.shapes[name] == VALUE and bool(telling)
 

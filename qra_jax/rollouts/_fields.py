@@ -24,9 +24,9 @@ class Fields:
     - `pattern`: `pattern`.
     - `correct`: `correct`, `is_correct`, `passed`, `acc`, `score`, `exact_match`, `reward`,
       `symbolic_correct`, `correctness_math_verify`, `math_verify`, `extractive_match`,
-      `plus_status`, `base_status`, `success`, `solved`, `resolved` or `grade`; else what the
-      field `metrics` of lm-evaluation-harness names, Inspect's `scores.*.value`, lighteval's
-      `metric.*`, or the only column of rewards.
+      `plus_status`, `base_status`, `success`, `solved`, `resolved`, `grade`, `accuracy` or
+      `scores`; else what the field `metrics` of lm-evaluation-harness names, Inspect's
+      `scores.*.value`, lighteval's `metric.*`, or the only column of rewards.
     - `text`, which rules sort into patterns: `text`, `response`, `completion`, `generation`,
       `output` (or their plurals), `resps`, `code`, `generated_text`, `model_output`,
       `model_response`, `sampled`, `predictions`, `messages`, `conversations`, `solution`, `content`
@@ -46,8 +46,8 @@ class Fields:
       `correct_count`, `n_right`, `num_right`, `c`, `successes`, `n_success`, `num_success`,
       `n_passed`, `num_passed` or `passes`.
 
-    The first of these that the file has is taken; `Rollouts.notes` says which, and what else there
-    was.
+    In letters of either size. The first of these that the file has is taken; `Rollouts.notes` says
+    which, and what else there was.
     """
 
     question: str | None = None
@@ -211,8 +211,11 @@ class _Chooser:
         if self.nest and role in _NESTED:
             found += [f"{self.nest}.{key}" for key in COMMON[role]]
             found = [name for name in found if name in shapes]
-        there = {*self.table.names, *(name for name in shapes if "." in name)}
-        found += [name for name in COMMON[role] if name in there and self._fits(role, name)]
+        # In letters of either size, as spreadsheets have them.
+        there = {name.lower(): name for name in (*reversed(self.table.names), *shapes)}
+        there |= {name: name for name in shapes}
+        named = [there[name] for name in COMMON[role] if name in there]
+        found += [name for name in named if self._fits(role, name)]
         if role == "correct":
             found += self._more_grades(found)
         elif not found and role in _NESTED:

@@ -75,7 +75,8 @@ class Grades(dict):
         try:
             float(word)
         except ValueError:
-            return f"; --right {word if len(word) < 20 else 'VALUE'} counts a word as right"
+            shown = str(value).strip()
+            return f"; --right {shown if len(word) < 20 else 'VALUE'} counts a word as right"
         return "; --right-above X counts a reward above X as right"
 
     def is_right(self) -> np.ndarray:

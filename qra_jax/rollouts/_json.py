@@ -141,6 +141,8 @@ class DocumentTable(RecordTable):
         names = tuple(lists)
         if records is not None:
             return records
+        if names == ("",):
+            self.notes.append("the keys of the document are read as questions")
         if not lists:
             return None
         if len(names) > 1:
@@ -249,9 +251,10 @@ def json_table(path: Path, records: str | None, gradable: Gradable) -> Table:
     begins = line.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if isinstance(row, dict):
         # One line may be a row of one question, too.
-        nested = (RECORD, RECORDS)
-        asks = set(row) & {*COMMON["question"], *COMMON["correct"]}
-        document = alone and not asks and any(s in nested for s in shapes([row]).values())
+        kinds = shapes([row])
+        asks = {kinds.get(name) for name in (*COMMON["question"], *COMMON["correct"])}
+        held = {RECORD, RECORDS} & set(kinds.values())
+        document = alone and bool(held) and asks <= {None, RECORD, RECORDS}
     else:
         document = begins == b"[" or (begins == b"{" and not alone)
     return DocumentTable(path, records, gradable) if document else JsonTable(path)
@@ -283,14 +286,15 @@ def _lists(text: "JsonText", before: str, depth: int, around: dict[str, Any]) ->
                 inner = inner[0]
             if isinstance(inner, dict) and not {"role", "content"} <= set(inner):
                 found[name] = inner
-                keyed.append(inner)
+                asks = {*COMMON["question"]} & set(inner)
+                keyed += [inner] if not asks or key in inner.values() else []
         elif text.peek() == "{" and depth > 1:
             found |= _lists(text, f"{name}.", depth - 1, around)
         else:
             scalars[key] = text.value()
     _around(scalars, before, around)
     # One list a question: it is the object that holds them all.
-    if before and number > 1 and len(keyed) == number and len({tuple(r) for r in keyed}) == 1:
+    if number > 1 and len(keyed) == number and len({tuple(r) for r in keyed}) == 1:
         return {before[:-1]: keyed[0]}
     return found
 

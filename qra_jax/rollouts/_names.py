@@ -14,6 +14,7 @@ COMMON = {
         *("correct", "is_correct", "passed", "acc", "score", "exact_match", "reward"),
         *("symbolic_correct", "correctness_math_verify", "math_verify", "extractive_match"),
         *("plus_status", "base_status", "success", "solved", "resolved", "grade"),
+        *("accuracy", "scores"),
     ),
     "text": (
         *("text", "response", "responses", "completion", "completions", "generation"),

@@ -75,7 +75,7 @@ def counted_rows(
             step = at_step
             if "step" in row:
                 step = int(_number(table, number, "step", row["step"], is_whole, _WHOLE))
-            _once(table, number, pattern, (question, pattern, step), seen)
+            _once(table, number, pattern, (question, pattern, step), seen, _AGAIN)
             samples, correct = (
                 _number(table, number, name, row[name], _is_count, f"{_WHOLE} of at least 0")
                 for name in ("samples", "correct")
@@ -87,6 +87,7 @@ def counted_rows(
 
 
 POOLED = "all questions"
+_AGAIN = "; --step-field NAME reads steps, --where NAME=VALUE some rows, if these tell them apart"
 _WHOLE = "be a whole number"
 
 
@@ -119,9 +120,12 @@ def _shown(value: Any) -> str:
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
-def _once(table: Table, number: int, pattern: str, key: tuple, seen: set[tuple]) -> None:
+def _once(
+    table: Table, number: int, pattern: str, key: tuple, seen: set[tuple], hint: str = ""
+) -> None:
     if key in seen:
-        raise table.fault(number, "pattern", "have a name of its own", f"{pattern!r} again")
+        must = "have a name of its own"
+        raise table.fault(number, "pattern", must, f"{pattern!r} again{hint}")
     seen.add(key)
 
 

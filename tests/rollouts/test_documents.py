@@ -95,6 +95,9 @@ def test_a_list_for_each_question(tmp_path):
     }
     assert document(tmp_path, {"eval": bare}, records="eval") == READ[:6]
     assert document(tmp_path, {"meta": 1, "eval": bare}) == READ[:6]
+    assert document(tmp_path, bare) == READ[:6]
+    assert document(tmp_path, json.dumps(bare, indent=1)) == READ[:6]
+    assert document(tmp_path, keyed["eval"]) == READ[:6]
     lists = [list(rows) for rows in bare.values()]
     assert document(tmp_path, lists) == [(str(i // 2), *row[1:]) for i, row in enumerate(READ[:6])]
 

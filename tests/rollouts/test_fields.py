@@ -15,7 +15,7 @@ NAMES = {
     "pattern": "pattern",
     "correct": "correct is_correct passed acc score exact_match reward symbolic_correct "
     "correctness_math_verify math_verify extractive_match plus_status base_status success solved "
-    "resolved grade",
+    "resolved grade accuracy scores",
     "text": "text response responses completion completions generation generations output outputs "
     "resps code generated_text model_output model_response sampled predictions messages "
     "conversations solution content "
@@ -138,3 +138,16 @@ def test_fields_of_json_lines_are_those_of_4_mb(tmp_path):
         assert (some.confidence is not None) == found
         late = "fields that first occur after the first 4 MB, and are not read: confidence"
         assert (late in some.notes) != found
+
+
+def test_names_in_letters_of_either_size(tmp_path):
+    """As spreadsheets have them; the one that is spelled alike first."""
+    row = {"Question": "q", "PATTERN": "p", "Correct": "TRUE", "Step": 3, "Answer": "x"}
+    found = qra.read_rollouts(write(tmp_path / "x.csv", [row]))
+    assert spelled(found) == [("q", "p", True, "x", 3)]
+    expected = (
+        "question from Question; pattern from PATTERN; correct from Correct; answer from Answe"
+    )
+    assert expected in found.notes[0]
+    found = qra.read_rollouts(write(tmp_path / "x.csv", [{**row, "question": "r"}]))
+    assert found.questions == ("r",)
