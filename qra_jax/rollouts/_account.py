@@ -5,8 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ._fields import shown
-from ._rollouts import Rollouts, listed
+from ._rollouts import Rollouts, listed, shown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ._fields import is_step
 from ._files import Chunk, Table
 from ._names import MODELS, STEP_WORD, TELLING
 from ._rollouts import listed
-from ._shapes import LIST, VALUE
+from ._shapes import VALUE
 
 _FEW = 12
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")
@@ -52,6 +52,12 @@ class _Column:
         except TypeError:  # lists and records
             return False
         return True
+
+
+def _plain(chunk: Chunk, name: str | None) -> Sequence[Any]:
+    """A column of single values; empty for one of lists, and for none."""
+    column = chunk.columns[name] if name else ()
+    return () if {list, dict} & set(map(type, column)) else column
 
 
 def _adds(into: dict[Any, Any], keys: Sequence[Any], values: Sequence[Any]) -> bool:
@@ -97,14 +103,12 @@ class Selection:
         beside = [name for name in beside if table.shapes.get(name, VALUE) == VALUE]
         beside += [name for name in table.shapes if name not in read and _tells(table, name)]
         step_column, question = names.get("step"), names.get("question")
-        if table.shapes.get(names.get("correct", ""), VALUE) == LIST:
-            step_column = None if table.shapes.get(step_column or "") == LIST else step_column
         every = tuple(dict.fromkeys([*read, *self.where, *beside]))
         for chunk in table.chunks(every):
             chunk = self._wanted(chunk)
             size = len(chunk.numbers)
-            steps = chunk.columns[step_column] if step_column else [step] * size
-            questions = chunk.columns[question] if question else [None] * size
+            steps = _plain(chunk, step_column) or [step] * size
+            questions = _plain(chunk, question) or [None] * size
             for name in beside:
                 if name not in self._over:
                     column = self._columns.setdefault(name, _Column())

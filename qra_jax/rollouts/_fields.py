@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ._files import Table
 from ._grades import Grades
 from ._names import COMMON, DOTTED_GRADE, REWARD_WORD, RIGHT, SAMPLES, STEP_TEXT
-from ._rollouts import listed
+from ._rollouts import listed, shown
 from ._shapes import CHAT, LIST, RECORDS, VALUE, reached
 
 
@@ -332,12 +332,6 @@ def is_step(value: Any) -> bool:
         text = value.strip()
         return bool(STEP_TEXT.fullmatch(text)) or _whole(text) is not None
     return _whole(value) is not None
-
-
-def shown(value: object, most: int = 160) -> str:
-    """A value on one line."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _whole(value: Any) -> int | None:

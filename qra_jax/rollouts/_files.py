@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ._rollouts import shown
 from ._shapes import CHAT, LIST, RECORD, RECORDS, VALUE, reached
 from ._streams import UNPACKING, opened
 
@@ -175,7 +176,9 @@ class CsvTable(Table):
             for record in self._records:
                 self._between_rows = True
                 if len(record) != width and width:
-                    raise self.fault(self._start, "a row", f"have {width} fields", len(record))
+                    row = shown(self._delimiter.join(record), 80)
+                    was = f"{len(record)}: {row!r}"
+                    raise self.fault(self._start, "a row", f"have {width} fields", was)
                 yield self._start, record
         except csv.Error as error:
             must = "be comma-separated values, quotes closed"

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ._columns import Selection
-from ._fields import Fields, shown
+from ._fields import Fields
 from ._files import Chunk, Table
 from ._grades import Grades
-from ._rollouts import Rollouts, listed
+from ._rollouts import Rollouts, listed, shown
 from ._rules import PatternRules
 from ._shapes import joined, said
 from ._sources import Source

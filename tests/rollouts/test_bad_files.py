@@ -56,7 +56,12 @@ BAD = {
         {},
         "line 1: columns must be all different",
     ),
-    "short row": ("csv", HEAD + "#\na,b,1\na,b\n", {}, "line 4: a row must have 3 fields, got 2"),
+    "short row": (
+        "csv",
+        HEAD + "#\na,b,1\na,b\n",
+        {},
+        "line 4: a row must have 3 fields, got 2: 'a,b'",
+    ),
     "open quote": ("csv", HEAD + 'a,b,1\n"a,b\n,1\n', {}, "line 3: the row must be comma-sep"),
     "truncated JSON": (
         *("jsonl", GOOD + GOOD[:30], {}),

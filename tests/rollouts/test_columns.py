@@ -137,3 +137,13 @@ def test_where(tmp_path):
     ]
     file = write(tmp_path / "x.csv", counts)
     assert len(qra.read_rollouts(file, where={"model": "y"})) == 10
+
+
+def test_models_beside_lists(tmp_path):
+    """Are told of where steps or questions are lists, too."""
+    rows = [
+        {"question": ["q", "r"], "pattern": "p", "correct": [True, False], "model": "ab"[i % 2]}
+        for i in range(4)
+    ]
+    with pytest.raises(ValueError, match="must hold rollouts of one model, got the field model"):
+        qra.read_rollouts(write(tmp_path / "x.jsonl", rows))
