@@ -146,8 +146,15 @@ def _one_run(sources: Iterable[Source]) -> None:
     """Raise where files of a folder tell the same step, or the same task, of two runs."""
     first: dict[tuple, Path] = {}
     runs: dict[int, dict[str, Path]] = {}
+    twins: dict[Path, Path] = {}
     for source in sources:
         path, stem = source.path, _DATE.sub("", _stem(source.path))
+        twin = twins.setdefault(path.parent / _stem(path), path)
+        if twin != path:
+            raise ValueError(
+                f"the files must be different ones, got {twin} and {path}, which differ in their "
+                "endings only: name one of them"
+            )
         task = _task(path)
         if source.step is None or task:
             key = (source.step, task or (path.name if stem == _stem(path) else stem))

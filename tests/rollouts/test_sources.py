@@ -1,5 +1,7 @@
 """Several files, patterns of names and folders; steps and data sets in names; two runs."""
 
+import gzip
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -246,3 +248,13 @@ def test_names_sort_by_their_numbers(tmp_path_factory, steps):
     sources, notes = _sources.found_files([folder])
     assert [source.step for source in sources] == sorted(steps)
     assert notes == []
+
+
+@pytest.mark.parametrize("name", ["rollouts.jsonl", "10.jsonl"])
+def test_a_file_and_the_same_packed(tmp_path, name):
+    """In one folder are an error, since all rollouts would count twice."""
+    file = save(tmp_path, name)
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    with pytest.raises(ValueError, match=r"which differ in their endings only: name one of them"):
+        qra.read_rollouts(tmp_path)
+    assert len(qra.read_rollouts(file)) == 1
