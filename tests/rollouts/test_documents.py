@@ -1,12 +1,13 @@
 """JSON as one document: arrays, lists within objects, and files that are packed."""
 
 import gzip
+import importlib
 import json
+import sys
 import zipfile
 from unittest import mock
 
 import pytest
-from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,9 @@ from qra_jax.rollouts import _files
 
 from .._support.rollout_files import spelled, write
 
+zstd = importlib.import_module(
+    "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+)
 ROWS = [
     {"question": f"q{i // 2}", "pattern": "ab"[i % 2], "correct": i % 3 == 0, "note": 'x"\\é\n' * i}
     for i in range(7)
