@@ -48,7 +48,8 @@ def _run(kind, words: list[str], program: str, description: str | None) -> int:
     settings = None
     try:
         settings = tyro.cli(kind, args=words, prog=program, description=description)
-        require_writable(settings.out)
+        if not getattr(settings, "dry_run", False):
+            require_writable(settings.out)
         # Loads JAX, which takes seconds: not before help, bad settings and bad folders.
         work = importlib.import_module(f".commands._run_{settings.name}", __package__)
         said = work.run(settings)

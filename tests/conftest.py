@@ -71,7 +71,7 @@ LONGEST_FIRST = (
     "diagnosis/report/test_report.py",
     "sweep/test_engine.py",
     "policies/test_policy.py",
-    "rollouts/test_rollouts.py",
+    "rollouts/test_formats.py",
 )
 
 

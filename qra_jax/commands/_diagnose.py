@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -19,8 +19,11 @@ class Diagnose:
 
     name: ClassVar[str] = "diagnose"
 
-    file: tyro.conf.Positional[Path]
-    """rollouts: CSV, JSON lines or Parquet, or a table of counts (pattern,samples,correct)"""
+    files: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH [PATH ...]")
+    ]
+    """rollouts, or a table of counts (pattern,samples,correct): CSV, JSON, JSON lines, Parquet or a
+    log of Inspect (.eval), also .gz and .zst; several files, a pattern of names, or a folder"""
     out: Path = Path("results/diagnosis")
     """folder that report.html, report.json and the figures are written into"""
     rules: Path | None = None
@@ -39,6 +42,21 @@ class Diagnose:
     """name of the field of confidence: mean log-probability or self-certainty"""
     step_field: str | None = None
     """name of the field of training steps: the first is the base model, later ones are logs"""
+    dataset_field: str | None = None
+    """name of the field of data sets, in which a question has a name of its own"""
+    samples_field: str | None = None
+    """name of the field of numbers of rollouts, in a table of counts"""
+    records: str | None = None
+    """name of the list of records in a JSON document, or in every row"""
+    where: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """FIELD=VALUE: reads only rows with this value (again: with any of these), as of one model"""
+    right: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """grade that says that a rollout was right (again: another one); all others are wrong"""
+    right_above: float | None = None
+    """rollouts with a reward above this were right"""
+    dry_run: bool = False
+    """only show how the files were read: fields, questions, patterns, grades, steps, what was left
+    out; nothing is solved or written"""
     pooling: Pooling = "pooled"
     """one policy for all questions, one for each, or as alike as the data say"""
     estimator: Estimator | None = None
@@ -67,6 +85,11 @@ class Diagnose:
     """print only where the report is"""
 
     def __post_init__(self) -> None:
+        require_setting(bool(self.files), "path", "name at least one file", "none")
+        for wanted in self.where:
+            require_setting("=" in wanted[1:], "where", "be FIELD=VALUE", wanted)
+        both = bool(self.right) and self.right_above is not None
+        require_setting(not both, "right", "not be given beside right-above", ", ".join(self.right))
         require_setting(self.seed >= 0, "seed", "be at least 0", self.seed)
         steps = self.num_steps is not None or self.learning_rate is None
         require_setting(steps, "num-steps", "be given with a learning rate", "none")
