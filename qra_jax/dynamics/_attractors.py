@@ -66,17 +66,8 @@ def _from_points(field: PatternField, found: FixedPoints, most: int) -> Attracto
     exists = field.exists
     absent = exists[None] & ~found.face
     leaves = jnp.where(absent, outward(found.growth, found.pull), 0)
-    # The spectrum holds the rates of absent patterns as well: what remains is that of the face.
-    size = jnp.where(jnp.isfinite(found.eigenvalues), jnp.abs(found.eigenvalues), 0)
-    zero = jnp.max(size, axis=-1, keepdims=True) * jnp.finfo(size.dtype).eps ** 0.6
-
-    def not_dying(rates, counted):
-        return jnp.sum(counted & (rates >= -zero), axis=-1)
-
-    along = not_dying(found.eigenvalues.real, ~jnp.isnan(found.eigenvalues.real))
-    along -= not_dying(found.growth, absent)
     vertex = jnp.sum(found.face, axis=-1) == 1
-    holds = found.valid & (vertex | (along == 0))
+    holds = found.valid & (vertex | found.settles)
     everything = Attractors(
         jnp.where(holds[:, None], found.pattern_probs, 0),
         found.face & holds[:, None],

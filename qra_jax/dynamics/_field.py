@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._core.checks import as_float, check_probabilities, is_concrete, require, require_all, whole
@@ -58,9 +59,20 @@ class PatternField(eqx.Module):
 
     def pull(self, log_probs: Float[Array, " R"]) -> Float[Array, " R"]:
         r"""$(\partial J / \partial \theta_r) / \pi_r$, the advantage of each pattern as the
-        objective sees it: 0 for all patterns that are there, at a fixed point."""
+        objective sees it: 0 for all patterns that are there, at a fixed point.
+
+        Of patterns so rare that their probability, or its powers in derivatives, would underflow,
+        it is continued as a straight line in $\log \pi_r$: that of a reverse KL is one.
+        """
+        log_tiny = float(np.log(jnp.finfo(log_probs.dtype).tiny))
+        ends = jnp.asarray([0.3 * log_tiny, 0.2 * log_tiny], log_probs.dtype)
+        there = log_probs > -jnp.inf
+        rare = there & (log_probs < ends[0])
         natural = eqx.tree_at(lambda flow: flow.geometry, self.flow, Natural())
-        return self._velocity(natural, log_probs)
+        points = jnp.where(rare[None], ends[:, None], log_probs[None])
+        pulls = jax.vmap(lambda point: self._velocity(natural, point))(points)
+        slope = (pulls[0] - pulls[1]) / (ends[0] - ends[1])
+        return pulls[0] + jnp.where(rare, slope * (jnp.where(rare, log_probs, 0) - ends[0]), 0)
 
     def growth(self, log_probs: Float[Array, " R"]) -> Float[Array, " R"]:
         r"""$d \log \pi_r / dt = \dot\theta_r - \sum_j \pi_j \dot\theta_j$."""
