@@ -4,6 +4,7 @@
 """
 
 import itertools
+from collections.abc import Iterator
 
 import equinox as eqx
 import jax
@@ -22,6 +23,7 @@ from ._stability import index_along, outward, stability
 
 _MANY = 10  # patterns up to which all faces are looked at
 _GROUP = 16  # faces looked at together
+_RARE = -50.0  # the logit of a pattern far from which a search begins
 _LOOKS = 81  # at the equations, from each start
 _STEPS = 6  # of Newton's iteration thereafter
 
@@ -142,7 +144,7 @@ def fixed_points(
     """
     field = pattern_field(policy, flow, question, reference)
     masks = _as_masks(faces, field.num_patterns)
-    logits = _spread(field.num_patterns, whole(starts, "starts", 1))
+    logits = _starts(masks, whole(starts, "starts", 1))
     return _fixed_points(field, jnp.asarray(masks), jnp.asarray(logits, field.log_probs.dtype))
 
 
@@ -166,11 +168,36 @@ def _as_masks(faces: str | ArrayLike, patterns: int) -> Bool[np.ndarray, "F R"]:
     return masks
 
 
-def _spread(patterns: int, starts: int) -> Float[np.ndarray, "S R"]:
-    """Logits of starts: the middle, then at and between the corners, ever further out."""
+def _starts(masks: Bool[np.ndarray, "F R"], starts: int) -> Float[np.ndarray, "F S R"]:
+    """Logits of starts on each face: its middle, next to each corner, then by turns far from some
+    of the patterns and at random, ever further out.
+
+    Under a small penalty the fixed points next to a smaller face attract Newton's iteration only
+    from where the penalty outweighs all else that depends on a rare pattern: far out.
+    """
+    patterns = masks.shape[1]
     draws = np.random.default_rng(0).standard_normal((starts, patterns))
-    size = 1.5 * (1 + np.arange(starts) % 4)[:, None]
-    return np.where(np.arange(starts)[:, None] == 0, 0, size * draws)
+    spread = 1.5 * (1 + np.arange(starts) % 4)[:, None] * draws
+    spread[0] = 0
+    rows = np.repeat(spread[None], len(masks), axis=0)
+    for row, mask in zip(rows, masks, strict=True):
+        for logits, kept in zip(row[1:], _kept(mask), strict=False):
+            logits[mask & ~kept] = _RARE
+    return rows
+
+
+def _kept(mask: Bool[np.ndarray, " R"]) -> Iterator[Bool[np.ndarray, " R"]]:
+    """Which patterns of a face a start does not make rare: first one alone, then by turns all
+    smaller sets and the whole face."""
+    members = np.flatnonzero(mask)
+    places = np.arange(len(mask))
+    smaller = [
+        np.isin(places, chosen)
+        for size in range(2, len(members))
+        for chosen in itertools.combinations(members, size)
+    ]
+    yield from (places == one for one in members)
+    yield from itertools.cycle([*smaller, *[mask] * max(1, len(smaller))])
 
 
 class _Root(eqx.Module):
@@ -182,15 +209,15 @@ class _Root(eqx.Module):
 
 @eqx.filter_jit
 def _fixed_points(
-    field: PatternField, masks: Bool[Array, "F R"], starts: Float[Array, "S R"]
+    field: PatternField, masks: Bool[Array, "F R"], starts: Float[Array, "F S R"]
 ) -> FixedPoints:
-
-    def on_one(mask):
+    def on_one(face):
+        mask, starts = face
         root = _roots_on_face(field, mask, starts)
         found = jax.vmap(lambda x: stability(field, mask, x))(root.log_probs)
         return root, found, jnp.broadcast_to(mask, root.log_probs.shape)
 
-    batch = in_groups(on_one, masks, _GROUP)
+    batch = in_groups(on_one, (masks, starts), _GROUP)
     root, found, face = jax.tree_util.tree_map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
     def shown(values, missing):
