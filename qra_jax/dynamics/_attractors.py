@@ -6,7 +6,6 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int
 
 from .._core.checks import require
-from .._core.floats import snapped_difference
 from ._field import PatternField
 from ._fixed_points import FixedPoints, fixed_points
 from ._stability import outward
@@ -50,10 +49,10 @@ class Attractors(eqx.Module):
 def _from_values(field: PatternField) -> Attractors:
     """Constant values: every vertex attracts from the face on which its pattern is best."""
     objective = field.flow.objective
-    _, values = field.policy.pattern_table(field.flow.problem, objective.reward)
-    values, exists = values[field.question], field.exists
+    gaps = field.policy.pattern_gaps(field.flow.problem, objective.reward)
+    values, exists = gaps.gaps[field.question], field.exists
     corners = jnp.eye(values.shape[0], dtype=values.dtype)
-    better = jnp.sign(snapped_difference(values[None], values[:, None]))
+    better = jnp.sign(gaps.between()[field.question])
     return Attractors(
         corners, corners > 0, better, exists & jnp.isfinite(values), jnp.zeros((), jnp.int32)
     )

@@ -51,7 +51,8 @@ def exact_fate(
     best = land.best[field.question]
     highest = jnp.max(jnp.where(best, start, -jnp.inf))
     # Of tied patterns the most probable; equally probable ones keep their shares for ever.
-    level = best & (snapped_difference(jnp.where(best, start, 0), highest) == 0)
+    size = 1 + jnp.abs(highest)
+    level = best & (snapped_difference(jnp.where(best, start, 0), highest, size) == 0)
     alone = jnp.sum(level) == 1
     moves = land.has_second[field.question] & (field.flow.problem.weights[field.question] > 0)
     target = jnp.where(moves, jnp.argmax(level), jnp.argmax(start))

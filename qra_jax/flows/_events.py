@@ -232,10 +232,12 @@ class ValuePasses(AbstractEvent):
 
     def value(self, state: FlowState) -> Scalar:
         reward = state.flow.objective.reward
-        _, values = state.policy.pattern_table(state.flow.problem, reward)
+        values = state.policy.pattern_gaps(state.flow.problem, reward)
         logits = state.policy.log_pattern_weights()[self.question]
-        values = values[self.question]
-        above = jnp.where(logits > -jnp.inf, snapped_difference(values, values[self.pattern]), 0)
+        gaps, size = values.gaps[self.question], values.size[self.question]
+        size = jnp.maximum(size, size[self.pattern])
+        above = snapped_difference(gaps, gaps[self.pattern], size)
+        above = jnp.where(logits > -jnp.inf, above, 0)
         # A side without patterns counts as next to nothing.
         nothing = jax.lax.stop_gradient(jnp.max(logits)) - 1e4
 

@@ -52,7 +52,7 @@ class _Tail(eqx.Module):
         gaps = jnp.where(losers, best - start.values, 1)
 
         top = jnp.max(jnp.where(land.best, log_probs, -jnp.inf), axis=-1, keepdims=True)
-        leading = land.best & (snapped_difference(log_probs, top) == 0)
+        leading = land.best & (snapped_difference(log_probs, top, 1 + jnp.abs(top)) == 0)
         behind = land.best & ~leading
         leaders = count(leading).astype(log_probs.dtype)
         # Patterns tied for best keep their differences in x, and with them an x of their own:
@@ -136,15 +136,16 @@ def _check_time(log_time: ArrayLike) -> Array:
 def _tail_law(
     tail: _Tail,
     limit: Float[Array, " Q"],
+    log_pace: Float[Array, " Q"],
     error: Callable[[Float[Array, " Q"]], Float[Array, " Q"]],
     log_time: Array,
 ) -> Law:
     log_time = tail.start.per_question(log_time)
     at_the_end = log_time == jnp.inf
     # A tail at t = inf is the limit itself: no error, and no inf in what is differentiated.
-    off = error(jnp.where(at_the_end, 0, log_time) + tail.start.log_weight)
+    off = error(jnp.where(at_the_end, 0, log_time) + tail.start.log_pace)
     return Law(
-        value=jnp.where(tail.defined, limit * jnp.exp(-tail.start.log_weight), jnp.nan),
+        value=jnp.where(tail.defined, limit * jnp.exp(-log_pace), jnp.nan),
         valid=tail.defined,
         relative_error=jnp.where(tail.defined, jnp.where(at_the_end, 0, off), jnp.nan),
     )
@@ -155,13 +156,13 @@ def _value_tail(policy: AbstractPolicy, flow: GradientFlow, log_time: Array) -> 
     tail = _Tail.of(law_start(policy, flow))
     # The product of the last two of (L2), n G / (n + G).
     limit = tail.power * tail.leaders / (1 + tail.power)
-    return _tail_law(tail, limit, tail.value_error, log_time)
+    return _tail_law(tail, limit, tail.start.log_weight, tail.value_error, log_time)
 
 
 @eqx.filter_jit
 def _pattern_tail(policy: AbstractPolicy, flow: GradientFlow, log_time: Array) -> Law:
     tail = _Tail.of(law_start(policy, flow))
-    return _tail_law(tail, tail.limit, tail.pattern_error, log_time)
+    return _tail_law(tail, tail.limit, tail.start.log_pace, tail.pattern_error, log_time)
 
 
 @eqx.filter_jit
@@ -174,7 +175,7 @@ def _convergence(policy: AbstractPolicy, flow: GradientFlow, eps: Array) -> Law:
     error = tail.pattern_error(own_time)
     ahead = total(tail.losers, tail.start.land.probs) > eps
     return Law(
-        value=jnp.where(defined, own_time - tail.start.log_weight, jnp.nan),
+        value=jnp.where(defined, own_time - tail.start.log_pace, jnp.nan),
         valid=defined & ahead & (jnp.abs(error) < 1),
         relative_error=jnp.where(defined, error, jnp.nan),
     )
@@ -190,7 +191,9 @@ def _entanglement(policy: AbstractPolicy, flow: GradientFlow) -> Law:
     rare, common = total(land.best, log_probs), total(misleading, log_probs)
     second = total(misleading, start.values)
     lead = jnp.where(defined, total(land.best, start.values) - second, 1)
-    gaps = jnp.where(others, snapped_difference(second[:, None], start.values), 1)
+    # 0 for a tie.
+    gaps = jnp.where(others & ~land.second, second[:, None] - start.values, 0)
+    gaps = jnp.where(others, gaps, 1)
     log_gaps = safe_log(gaps)  # -inf for a tie
 
     # (L4) in logarithms, factor by factor: pi_* = 1e-300 with K = 1024 does no harm. With two
@@ -222,7 +225,7 @@ def _entanglement(policy: AbstractPolicy, flow: GradientFlow) -> Law:
     rarest = jnp.all(land.best | ~land.exists | (log_probs > rare[:, None]), axis=-1)
     apart = defined & three & (count(land.second) == 1)
     return Law(
-        value=jnp.where(defined, own_time - start.log_weight, jnp.nan),
+        value=jnp.where(defined, own_time - start.log_pace, jnp.nan),
         valid=apart & rarest & (land.kind == Regime.ENTANGLED) & (size < 1),
         relative_error=jnp.where(apart, error, jnp.nan),
     )

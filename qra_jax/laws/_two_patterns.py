@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._core.checks import as_float, require_all
-from .._core.floats import safe_log, snapped_difference
+from .._core.floats import safe_log
 from .._core.roots import root_in_bracket
 from ..flows._flow import GradientFlow
 from ..policies._policy import AbstractPolicy
@@ -28,8 +28,9 @@ def _pair(
     pair = land.valid & (count(land.exists) == 2)
     odds = total(ahead, start.log_probs) - total(behind, start.log_probs)
     # Values that are equal but for rounding make no speed: such odds stay.
-    gap = snapped_difference(total(ahead, start.values), total(behind, start.values))
-    log_speed = safe_log(jnp.where(pair & start.moves, gap, 0)) + start.log_weight
+    gap = total(ahead, start.values) - total(behind, start.values)
+    differs = pair & start.moves & land.has_second
+    log_speed = safe_log(jnp.where(differs, gap, 0)) + start.log_pace
     return start, pair, jnp.where(pair, odds, 0), log_speed
 
 

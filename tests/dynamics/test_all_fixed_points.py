@@ -89,7 +89,7 @@ def compare(family: str, seed: int, count: int) -> collections.Counter:
 if __name__ == "__main__":
     import sys
     n = int(sys.argv[1])
-    for f in (sys.argv[2:] or FAMILIES):
+    for f in (sys.argv[3:] or FAMILIES):
         import time
         t=time.process_time()
-        print(f, dict(compare(f, 0, n)), time.process_time()-t, flush=True)
+        print(f, dict(compare(f, int(sys.argv[2]), n)), time.process_time()-t, flush=True)
