@@ -24,12 +24,14 @@ class FlowState(eqx.Module):
 
     `velocity` is a function without arguments that returns `(direction, log_speed)`: the unit
     vector of the motion in the structure of the trainable leaves, and the logarithm of its speed.
+    `log_scale` is the logarithm of a speed that is natural to the flow.
     """
 
     flow: GradientFlow
     policy: AbstractPolicy
     log_time: Scalar
     velocity: Callable[[], tuple[PyTree, Scalar]] = eqx.field(static=True)
+    log_scale: Scalar | float = 0.0
 
 
 class AbstractEvent(eqx.Module):
@@ -372,8 +374,9 @@ class Stationary(AbstractEvent):
     Added by default to flows that can come to rest inside the simplex (KL penalty, SFT). A flow
     without one slows down for ever, and on an entangled plateau long before it has converged.
 
-    **Arguments:** `tol`: in units of the logits per unit of time, above 0; 1e-9 in float64 and
-    1e-5 in float32 if not given.
+    **Arguments:** `tol`: in units of the logits per unit of time, above 0; if not given, 5e-9 in
+    float64 and 5e-5 in float32 times the flow's speed at the start, or where all logits are
+    equal if that is larger.
 
     **Raises:** `ValueError` if `tol` is not above 0.
     """
@@ -393,7 +396,6 @@ class Stationary(AbstractEvent):
     def value(self, state: FlowState) -> Scalar:
         _, log_speed = state.velocity()
         if self.tol is None:
-            tol = jnp.asarray(1e-9 if log_speed.dtype == jnp.float64 else 1e-5, log_speed.dtype)
-        else:
-            tol = self.tol.astype(log_speed.dtype)
-        return jnp.log(tol) - log_speed
+            share = 5e-9 if log_speed.dtype == jnp.float64 else 5e-5
+            return jnp.log(share) + state.log_scale - log_speed
+        return jnp.log(self.tol.astype(log_speed.dtype)) - log_speed

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
-from jaxtyping import PyTree
+from jaxtyping import ArrayLike, PyTree
 
 from .._core.checks import no_class, require
 from ..objectives._objective import RLVR, AbstractObjective
@@ -101,13 +101,16 @@ class GradientFlow(eqx.Module):
         """The policy's trainable and frozen leaves, each with None in place of the other."""
         return eqx.partition(policy, self.trainable(policy))
 
-    def velocity(self, params: PyTree, frozen: PyTree, reference: AbstractPolicy) -> PyTree:
+    def velocity(
+        self, params: PyTree, frozen: PyTree, reference: AbstractPolicy, unit: ArrayLike = 1.0
+    ) -> PyTree:
         r"""The vector field $\dot\theta(\theta)$.
 
         **Arguments:** `params`, `frozen`: as `split` returns them; `reference`: the policy that
-        regularisers compare with.
+        regularisers compare with; `unit`: what the velocity is divided by, at the source, so that
+        rewards of 1e-300 do not underflow on the way.
 
-        **Returns:** the structure of `params`, per unit of time.
+        **Returns:** the structure of `params`, per unit of time, divided by `unit`.
         """
         policy = eqx.combine(params, frozen)
 
@@ -115,7 +118,7 @@ class GradientFlow(eqx.Module):
             live = eqx.combine(params, frozen)
             # `held` enters from outside: this gradient takes rewards as constants, but one taken
             # of the whole solve does not.
-            return self.objective.surrogate(live, self.problem, reference, policy)
+            return self.objective.surrogate(live, self.problem, reference, policy) / unit
 
         return self.geometry.direction(policy, jax.grad(objective)(params))
 

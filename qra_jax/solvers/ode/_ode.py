@@ -17,7 +17,7 @@ from ...flows._events import AbstractEvent, Stationary, TimeReached
 from ...flows._flow import GradientFlow
 from ...flows._status import Status
 from ...policies._policy import AbstractPolicy
-from .._lane import prepare
+from .._lane import Pace, prepare
 from .._method import AbstractMethod, Path
 from ._landing import land, state_at, state_when, tableau_of
 
@@ -109,8 +109,9 @@ class ODE(AbstractMethod):
         dtype = jtu.tree_leaves(flow.split(policy)[0])[0].dtype
         if log_times is not None:
             log_times = log_times.astype(dtype)
-        events, kinds = self._events(flow, until, log_times, dtype)
-        lane = prepare(policy, flow, reference, events, self.clock)
+        pace = Pace.of(policy, flow, reference)
+        events, kinds = self._events(flow, until, log_times, pace, dtype)
+        lane = prepare(policy, flow, reference, events, self.clock, pace)
         system = lane.system
         solution = self._solve(lane, log_times, rows, dtype)
         stopped = solution.result == diffrax.RESULTS.event_occurred
@@ -165,7 +166,7 @@ class ODE(AbstractMethod):
         params = jax.vmap(lambda theta: self._params(lane, theta))(theta)
         return Path(log_times, valid, params, final_log_time, final_params, status, event, steps)
 
-    def _events(self, flow, until, log_times, dtype):
+    def _events(self, flow, until, log_times, pace, dtype):
         """All events a solve stops at, and the status that each stands for."""
         kinds = [Status.EVENT] * len(until)
         resting = any(isinstance(event, Stationary) for event in until)
@@ -174,7 +175,8 @@ class ODE(AbstractMethod):
         if log_times is not None:
             until, kinds = (*until, TimeReached(log_times[-1])), [*kinds, Status.COMPLETED]
         limit = math.log(float(jnp.finfo(dtype).max)) - _RESERVE
-        until = (*until, TimeReached(jnp.asarray(limit, dtype)))
+        # In the flow's own unit of time: as much later as it is slower.
+        until = (*until, TimeReached(jnp.asarray(limit, dtype) - jnp.log(pace.unit)))
         return until, [*kinds, Status.OVERFLOW]
 
     def _solve(self, lane, log_times, rows, dtype) -> diffrax.Solution:
