@@ -215,8 +215,9 @@ def solve_system(
     Not differentiable: see `implicit_root`.
 
     **Arguments:** `function`: `(N,)` to `(N,)`; `damped`: Levenberg's and Marquardt's steps, of
-    which only those are taken that bring the equations nearer to 0; it stops where none does,
-    which need not be a root, and does not mind equations that leave a direction open; `most`: looks, at most.
+    which only those are taken that bring the equations nearer to 0. It stops where none does, which
+    need not be a root, and does not mind equations that leave a direction open. `most`: looks, at
+    most.
     """
     dtype = start.dtype
     small = float(jnp.finfo(dtype).eps) ** 0.5
@@ -247,7 +248,7 @@ def solve_system(
         # Each unknown in units of its own slopes: one that hardly matters is free to go far.
         unit = jnp.linalg.norm(slopes, axis=0)
         unit = jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)
-        scaled = slopes / unit
+        scaled = slopes / unit[None]
         normal = scaled.T @ scaled + damping * jnp.eye(start.shape[0], dtype=dtype)
         move = jnp.linalg.solve(normal, scaled.T @ value) / unit
         return _Descent(

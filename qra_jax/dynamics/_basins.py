@@ -18,7 +18,7 @@ from ..solvers.exact._exact import Exact
 from ..solvers.ode._ode import ODE
 from ..times._passage import isolated
 from ._attractors import Attractors, known_attractors
-from ._fates import exact_fate, pull_scale, solved_fate
+from ._fates import exact_fate, solved_fate
 from ._field import PatternField, log_probs_of, pattern_field
 from ._fixed_points import FixedPoints
 
@@ -246,10 +246,10 @@ def _basins(
         def fate(start):
             return exact_fate(field, attractors, start, eps, method)
     else:
-        scale = pull_scale(field)
+        measured = field.measured()
 
         def fate(start):
-            return solved_fate(field, attractors, start, eps, method, scale)
+            return solved_fate(measured, attractors, start, eps, method)
 
     # What is rare changes slowly, and takes many steps: like beside like, in groups of one width.
     rarest = jnp.min(jnp.where(log_probs > -jnp.inf, log_probs, 0), axis=-1)

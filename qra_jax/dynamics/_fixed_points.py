@@ -112,8 +112,8 @@ def fixed_points(
     On the face S, the patterns that are there, a point is at rest if
     $\partial J / \partial \theta_r = 0$ for r in S. The spectrum of the flow at it is that of the
     flow along S together with the growth rates of the patterns outside S. Roots are looked for
-    from many starts on every face; `FixedPoints.index_sum`, and `index_sum_on` face by face, tell if
-    one must have been missed.
+    from many starts on every face; `FixedPoints.index_sum`, and `index_sum_on` face by face, tell
+    if one must have been missed.
 
     **Arguments:**
 
@@ -211,6 +211,8 @@ class _Root(eqx.Module):
 def _fixed_points(
     field: PatternField, masks: Bool[Array, "F R"], starts: Float[Array, "F S R"]
 ) -> FixedPoints:
+    field = field.measured()
+
     def on_one(face):
         mask, starts = face
         root = _roots_on_face(field, mask, starts)
@@ -284,9 +286,10 @@ def _root(field: PatternField, mask: Bool[Array, " R"], start: Float[Array, " R"
     found = (left <= eps**0.6 * jnp.max(jnp.abs(rough.slopes))) | vertex
     here = jnp.where(mask, on_face(mask, rough.root), 0)
     # Under a small penalty the derivatives are small themselves, and what pulls are left may be
-    # rounding: then short steps tell a root, here as there.
+    # rounding: then Newton's steps get short, as they do not where pulls die away.
     fine = solve_system(lambda x: held.equations(mask, x), here, damped=False, most=_STEPS)
-    sharp = fine.converged & jnp.all(jnp.isfinite(fine.root))
+    rest = jnp.max(jnp.where(mask, jnp.abs(held.pull(on_face(mask, fine.root))), 0))
+    sharp = fine.converged & (rest <= held.rounding / jnp.sqrt(eps))
     here = jax.lax.stop_gradient(jnp.where(sharp, fine.root, here))
     found = jax.lax.stop_gradient(found | sharp)
     regular = found & (index_along(held, mask, on_face(mask, here)) != 0)

@@ -68,9 +68,7 @@ def stability(
     kind = jnp.where(jnp.any(signs == 0), Stability.DEGENERATE, kind)
     kind = jnp.where(grows & dies, Stability.SADDLE, kind).astype(jnp.int32)
     eigenvalues = every[order[: mask.shape[0] - 1]]
-    return Linearised(
-        eigenvalues, growth, pull, kind, sign != 0, ~jnp.any(settled >= 0), sign
-    )
+    return Linearised(eigenvalues, growth, pull, kind, sign != 0, ~jnp.any(settled >= 0), sign)
 
 
 def _along_face(
@@ -113,7 +111,7 @@ def _sign(matrix: Float[Array, "N N"], inside: Bool[Array, " N"]) -> Int[Array, 
     # Columns in units of their own: rare patterns have slopes smaller by orders of magnitude, and
     # are no less regular for it.
     unit = jnp.linalg.norm(matrix, axis=0)
-    scaled = matrix / jnp.where(unit > 0, unit, 1) - jnp.diag(jnp.where(inside, 0, 1.0))
+    scaled = matrix / jnp.where(unit > 0, unit, 1)[None] - jnp.diag(jnp.where(inside, 0, 1.0))
     values = jnp.linalg.svd(scaled, compute_uv=False)
     small = float(jnp.finfo(matrix.dtype).eps) ** 0.4
     regular = jnp.min(values, initial=1) > small * jnp.max(values, initial=1)

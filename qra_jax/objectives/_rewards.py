@@ -293,7 +293,8 @@ class Mixture(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> RewardValues:
         """**Returns:** `(Q, R, A)`, or `(Q, R, 1)` where no member tells answers apart; 0 where a
-        pattern does not exist; `(Q, 1, A)` where none tells patterns apart. `TokenValues` if one of them is a reward of tokens."""
+        pattern does not exist; `(Q, 1, A)` where none tells patterns apart. `TokenValues` if one of
+        them is a reward of tokens."""
         return self._sum(self.weights, [reward(policy, problem) for reward in self.rewards], policy)
 
     def size(self, policy: AbstractPolicy, problem: Problem) -> RewardValues:

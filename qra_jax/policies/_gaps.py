@@ -40,9 +40,7 @@ class PatternGaps(eqx.Module):
         size = jax.lax.stop_gradient(size)
         return PatternGaps(probs, values / unit, size / unit, base[:, 0], unit[:, 0])
 
-    def less(
-        self, gaps: Float[Array, "Q #R"], size: Float[Array, "Q #R"]
-    ) -> Float[Array, "Q R"]:
+    def less(self, gaps: Float[Array, "Q #R"], size: Float[Array, "Q #R"]) -> Float[Array, "Q R"]:
         """All gaps less other ones of a size, exactly 0 where rounding may have made it."""
         return snapped_difference(self.gaps, gaps, jnp.maximum(self.size, size))
 

@@ -104,9 +104,7 @@ class AbstractPolicy(eqx.Module):
         **Returns:** two arrays `(Q, R)`.
         """
 
-    def pattern_gaps(
-        self, problem: Problem, reward: RewardFunction | None = None
-    ) -> PatternGaps:
+    def pattern_gaps(self, problem: Problem, reward: RewardFunction | None = None) -> PatternGaps:
         """Pattern values up to a constant, with the digits in which they differ: what decides ties
         and regimes.
 

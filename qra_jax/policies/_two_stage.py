@@ -97,9 +97,7 @@ class AbstractTwoStagePolicy(AbstractSampledPolicy):
         base = jnp.broadcast_to(base[:, 0], (values.shape[0], 1))
         return jnp.exp(log_patterns), values, base, paid - base[:, :, None], log_answers
 
-    def pattern_gaps(
-        self, problem: Problem, reward: RewardFunction | None = None
-    ) -> PatternGaps:
+    def pattern_gaps(self, problem: Problem, reward: RewardFunction | None = None) -> PatternGaps:
         probs, values, base, paid, log_answers = self._less_base(problem, reward)
         if paid.shape[1] == 1:
             sizes = jnp.abs(paid)

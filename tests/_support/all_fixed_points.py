@@ -103,9 +103,7 @@ def _candidates(level, ref, worth, rate, beta):
     return solve(below, top, True), solve(top, 0.0, False)
 
 
-_SHORTFALLS = np.unique(
-    np.concatenate([-np.geomspace(40, 1e7, 800), np.linspace(-40, -0.2, 2400)])
-)
+_SHORTFALLS = np.unique(np.concatenate([-np.geomspace(40, 1e7, 800), np.linspace(-40, -0.2, 2400)]))
 
 
 def of_mixture(
@@ -156,6 +154,8 @@ def missing(known: list[np.ndarray], found: np.ndarray) -> list[np.ndarray]:
         there = row > -np.inf
         same = ((found > -np.inf) == there).all(axis=1)
         apart = np.where(there, found, 0) - np.where(there, row, 0)
-        return (same & (np.abs(apart) <= 1e-4 + 1e-7 * np.abs(np.where(there, row, 0))).all(1)).any()
+        return (
+            same & (np.abs(apart) <= 1e-4 + 1e-7 * np.abs(np.where(there, row, 0))).all(1)
+        ).any()
 
     return [row for row in known if not near(row)]

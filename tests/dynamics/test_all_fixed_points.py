@@ -88,8 +88,10 @@ def compare(family: str, seed: int, count: int) -> collections.Counter:
 
 if __name__ == "__main__":
     import sys
+
     n = int(sys.argv[1])
-    for f in (sys.argv[3:] or FAMILIES):
+    for f in sys.argv[3:] or FAMILIES:
         import time
-        t=time.process_time()
-        print(f, dict(compare(f, int(sys.argv[2]), n)), time.process_time()-t, flush=True)
+
+        t = time.process_time()
+        print(f, dict(compare(f, int(sys.argv[2]), n)), time.process_time() - t, flush=True)
