@@ -4,7 +4,13 @@ import importlib
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
+
+from ._core.interrupts import leave_while_loading
+
+if __name__ == "__main__" or Path(sys.argv[0]).stem == "qra":
+    leave_while_loading()
 
 import tyro
 

@@ -40,7 +40,13 @@ def words_of(name: str, folder: Path) -> list[str]:
         "diagnose": ["experiments.diagnose", str(folder / "counts.csv"), *out],
         "qra diagnose": ["qra_jax.cli", "diagnose", str(folder / "counts.csv"), *out],
         "sweep": ["experiments.sweep", "--quick", *out],
-        "grid": ["experiments.grid", "--axes", "pi_best=1e-4:0.05:300:log", "gap=0.1:0.7:300", *out],
+        "grid": [
+            "experiments.grid",
+            "--axes",
+            "pi_best=1e-4:0.05:300:log",
+            "gap=0.1:0.7:300",
+            *out,
+        ],
         "claims": ["experiments.claims", "--quick", *out],
     }[name]
 

@@ -33,12 +33,23 @@ def say_interrupted(said: str) -> None:
     os.write(2, f"{start}{said}\n".encode())
 
 
+def leave_while_loading() -> None:
+    """Ctrl-C ends the process while a program loads its modules, which takes seconds; from
+    `leaving_on_interrupt` on that says what becomes of it."""
+
+    def leave(number, frame):
+        say_interrupted("interrupted: nothing was written")
+        os._exit(CODE)
+
+    signal.signal(signal.SIGINT, leave)
+
+
 @contextlib.contextmanager
 def leaving_on_interrupt(said: str, program: bool) -> Iterator[None]:
     """Inside, Ctrl-C ends the process with a line on standard error.
 
-    **Arguments:** `said`: the line; `program`: False where the caller is no program of its own: then
-    Ctrl-C does what it did.
+    **Arguments:** `said`: the line; `program`: False where the caller is no program of its own:
+    then Ctrl-C does what it did.
     """
     if not program or threading.current_thread() is not threading.main_thread():
         yield

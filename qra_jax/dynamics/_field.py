@@ -155,7 +155,7 @@ def log_probs_of(
     field: PatternField, pattern_probs: ArrayLike, ndim: int | None = None
 ) -> Float[Array, "*batch R"]:
     """Logarithms of given pattern probabilities, after checks of shape and values."""
-    probs = as_float(pattern_probs).astype(field.policy.pattern_logits.dtype)
+    probs = as_float(pattern_probs, "pattern_probs").astype(field.policy.pattern_logits.dtype)
     wanted = field.num_patterns
     fits = probs.ndim >= 1 and probs.shape[-1] == wanted and ndim in (None, probs.ndim)
     shape = f"({'..., ' if ndim is None else '' if ndim == 1 else 'N, '}{wanted})"

@@ -91,7 +91,7 @@ class ValueReaches(AbstractEvent):
     ):
         known = ("rising", "falling")
         require(direction in known, "direction", f"be one of {known}", repr(direction))
-        self.level = as_float(level)
+        self.level = as_float(level, "level")
         require_all(self.level, lambda x: x == x, "level", "not be NaN")
         self.question = None if question is None else jnp.asarray(question)
         self.direction = direction
@@ -170,7 +170,7 @@ class PatternReaches(AbstractEvent):
         )
         given, name = (level, "level") if level is not None else (shortfall, "shortfall")
         assert given is not None
-        amount = as_float(given)
+        amount = as_float(given, name)
         require_all(amount, lambda x: (x > 0) & (x < 1), name, "lie strictly between 0 and 1")
         odds = jnp.log(amount) - jnp.log1p(-amount)
         self.log_odds = odds if shortfall is None else -odds
@@ -283,7 +283,7 @@ class Approaches(AbstractEvent):
         question: ArrayLike = 0,
         among: ArrayLike | None = None,
     ):
-        self.points, self.eps = as_float(points), as_float(eps)
+        self.points, self.eps = as_float(points, "points"), as_float(eps, "eps")
         require(self.points.ndim == 2, "points", "have shape (M, R)", self.points.shape)
         check_probabilities(self.points, "points", 1e-5)
         require_all(self.eps, lambda x: x > 0, "eps", "be above 0")
@@ -354,7 +354,7 @@ class TimeReached(AbstractEvent):
     log_time: Float[Array, ""]
 
     def __init__(self, log_time: ArrayLike):
-        self.log_time = as_float(log_time)
+        self.log_time = as_float(log_time, "log_time")
         require_all(self.log_time, lambda x: x == x, "log_time", "not be NaN")
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
@@ -387,7 +387,7 @@ class Stationary(AbstractEvent):
         if tol is None:
             self.tol = None
         else:
-            self.tol = as_float(tol)
+            self.tol = as_float(tol, "tol")
             require_all(self.tol, lambda x: x > 0, "tol", "be above 0")
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:

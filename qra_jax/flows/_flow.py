@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 from jaxtyping import ArrayLike, PyTree
 
-from .._core.checks import no_class, require
+from .._core.checks import instance, require
 from ..objectives._objective import RLVR, AbstractObjective
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
@@ -68,20 +68,16 @@ class GradientFlow(eqx.Module):
         trainable: Literal["patterns", "all"] | Filter = "patterns",
         geometry: AbstractGeometry = Euclidean(),
     ):
-        no_class(objective, "objective")
-        if not isinstance(objective, AbstractObjective):
-            called = " (to be called)" if callable(objective) else ""
-            raise TypeError(f"objective must be an AbstractObjective, got {objective!r}{called}")
-        if not isinstance(problem, Problem):
-            raise TypeError(f"problem must be a Problem, got {problem!r}")
+        instance(objective, AbstractObjective, "objective", "RLVR() or Objective(...)")
+        instance(problem, Problem, "problem", "Problem([0])")
         if isinstance(trainable, str):
             known = ("patterns", "all")
             require(trainable in known, "trainable", f"be one of {known}", repr(trainable))
             trainable = _part_filter(trainable)
-        no_class(geometry, "geometry")
-        if not isinstance(geometry, AbstractGeometry):
-            must = "geometry must be an AbstractGeometry, such as Euclidean() or Natural()"
-            raise TypeError(f"{must}, got {geometry!r}")
+        elif isinstance(trainable, type) or not callable(trainable):
+            must = 'trainable must be "patterns", "all" or a function of the policy'
+            raise TypeError(f"{must}, got {trainable!r}")
+        instance(geometry, AbstractGeometry, "geometry", "Euclidean() or Natural()")
         self.objective = objective
         self.problem = problem
         self.trainable = trainable

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from .._core.checks import as_float, require_all
+from .._core.checks import as_float, per_question, require_all
 from .._core.floats import safe_log, snapped_difference
 from ..flows._flow import GradientFlow
 from ..policies._policy import AbstractPolicy
@@ -128,9 +128,10 @@ class _Tail(eqx.Module):
         return tied + jnp.where(pair, exact, passing)
 
 
-def _check_time(log_time: ArrayLike) -> Array:
+def _check_time(policy: AbstractPolicy, log_time: ArrayLike) -> Array:
+    per_question(log_time, "log_time", policy.num_questions)
     require_all(log_time, lambda x: x > -jnp.inf, "log_time", "be above -inf and not NaN")
-    return as_float(log_time)
+    return as_float(log_time, "log_time")
 
 
 def _tail_law(
@@ -263,7 +264,7 @@ def value_tail_law(
 
     Source: derived in docs/laws.md#tails.
     """
-    return _value_tail(policy, check_law(policy, flow), _check_time(log_time))
+    return _value_tail(policy, check_law(policy, flow), _check_time(policy, log_time))
 
 
 def pattern_tail_law(
@@ -293,7 +294,7 @@ def pattern_tail_law(
 
     Source: derived in docs/laws.md#tails.
     """
-    return _pattern_tail(policy, check_law(policy, flow), _check_time(log_time))
+    return _pattern_tail(policy, check_law(policy, flow), _check_time(policy, log_time))
 
 
 def log_convergence_time_law(
@@ -326,8 +327,9 @@ def log_convergence_time_law(
     Source: derived in docs/laws.md#tails.
     """
     flow = check_law(policy, flow)
+    per_question(eps, "eps", policy.num_questions)
     require_all(eps, lambda e: (e > 0) & (e < 1), "eps", "lie strictly between 0 and 1")
-    return _convergence(policy, flow, as_float(eps))
+    return _convergence(policy, flow, as_float(eps, "eps"))
 
 
 def log_entanglement_time_law(policy: AbstractPolicy, flow: GradientFlow | Problem) -> Law:

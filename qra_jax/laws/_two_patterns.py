@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from .._core.checks import as_float, require_all
+from .._core.checks import as_float, per_question, require_all
 from .._core.floats import safe_log
 from .._core.roots import root_in_bracket
 from ..flows._flow import GradientFlow
@@ -110,8 +110,9 @@ def two_pattern_log_odds(
     Source: derived in docs/laws.md#two-patterns.
     """
     flow = check_law(policy, flow)
+    per_question(log_time, "log_time", policy.num_questions)
     require_all(log_time, lambda x: x < jnp.inf, "log_time", "be below inf and not NaN")
-    return _log_odds(policy, flow, as_float(log_time))
+    return _log_odds(policy, flow, as_float(log_time, "log_time"))
 
 
 def log_two_pattern_time(
@@ -140,5 +141,6 @@ def log_two_pattern_time(
     Source: derived in docs/laws.md#two-patterns.
     """
     flow = check_law(policy, flow)
+    per_question(log_odds, "log_odds", policy.num_questions)
     require_all(log_odds, lambda x: x == x, "log_odds", "not be NaN")
-    return _log_time(policy, flow, as_float(log_odds))
+    return _log_time(policy, flow, as_float(log_odds, "log_odds"))

@@ -195,7 +195,7 @@ class PatternReward(AbstractReward):
     same_for_answers: ClassVar[bool] = True
 
     def __init__(self, values: ArrayLike):
-        self.values = as_float(values)
+        self.values = as_float(values, "values")
         require_all(self.values, lambda x: abs(x) < jnp.inf, "values", "be finite")
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "_ R 1"]:
@@ -272,7 +272,7 @@ class Mixture(AbstractReward):
 
     def __init__(self, rewards: Sequence[RewardFunction], weights: ArrayLike):
         self.rewards = tuple(as_reward(reward) for reward in rewards)
-        self.weights = as_float(weights)
+        self.weights = as_float(weights, "weights")
         require(len(self.rewards) > 0, "rewards", "hold at least one reward", self.rewards)
         shape = (len(self.rewards),)
         fits = self.weights.shape == shape

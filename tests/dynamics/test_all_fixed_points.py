@@ -5,7 +5,6 @@ import collections
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import qra_jax as qra
 

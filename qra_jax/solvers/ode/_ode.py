@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float
 
-from ..._core.checks import require
+from ..._core.checks import instance, positive, whole
 from ..._core.trees import all_usable
 from ...flows._clocks import AbstractClock, ArcLength, Time
 from ...flows._events import AbstractEvent, Stationary, TimeReached
@@ -82,14 +82,12 @@ class ODE(AbstractMethod):
         max_steps: int = 4096,
         adjoint: diffrax.AbstractAdjoint = diffrax.RecursiveCheckpointAdjoint(),
     ):
-        for name, tol in (("rtol", rtol), ("atol", atol)):
-            require(tol is None or tol > 0, name, "be above 0", tol)
-        require(max_steps >= 1, "max_steps", "be at least 1", max_steps)
-        self.solver = solver
-        self.clock = clock
-        self.rtol = rtol
-        self.atol = atol
-        self.max_steps = max_steps
+        self.solver = instance(solver, diffrax.AbstractSolver, "solver", "diffrax.Tsit5()")
+        self.clock = instance(clock, AbstractClock, "clock", "ArcLength() or LogTime()")
+        instance(adjoint, diffrax.AbstractAdjoint, "adjoint", "diffrax.ForwardMode()")
+        self.rtol = None if rtol is None else positive(rtol, "rtol")
+        self.atol = None if atol is None else positive(atol, "atol")
+        self.max_steps = whole(max_steps, "max_steps", 1)
         self.adjoint = adjoint
 
     def why_not(
