@@ -8,6 +8,11 @@ import numpy as np
 from qra_jax._core.spectrum import graded_spectrum
 
 
+def by_size(values):
+    """The largest first, of a complex pair the one above the real axis."""
+    return sorted(values, key=lambda value: (-abs(value), -value.imag))
+
+
 def test_graded_spectrum_against_many_digits():
     """Each eigenvalue to its own relative precision, complex pairs and clusters included."""
     rng = np.random.default_rng(0)
@@ -17,10 +22,10 @@ def test_graded_spectrum_against_many_digits():
         logs = rng.uniform(-250, 0, 4) if trial % 2 else np.array([-200.0, -1, -200.5, 0])
         found, relative = solve(jnp.asarray(logs), jnp.asarray(matrix), jnp.ones(4, bool))
         with mpmath.workdps(300):
-            scaled = mpmath.diag([mpmath.exp(x) for x in logs]) * mpmath.matrix(matrix.tolist())
+            scales = mpmath.diag([mpmath.exp(log) for log in logs])
+            scaled = scales * mpmath.matrix(matrix.tolist())
             expected = [complex(x) for x in mpmath.eig(scaled, left=False, right=False)]
-        order = lambda values: sorted(values, key=lambda x: (-abs(x), -x.imag))  # noqa: E731
-        np.testing.assert_allclose(order(np.asarray(found)), order(expected), rtol=1e-6)
+        np.testing.assert_allclose(by_size(np.asarray(found)), by_size(expected), rtol=1e-6)
         np.testing.assert_allclose(relative * np.exp(logs), found, rtol=1e-12)
 
 

@@ -80,7 +80,7 @@ def of_utility(
 
 
 def _candidates(level, ref, worth, rate, beta):
-    """Both log-probabilities u <= 0 with beta (u - ref) - worth e^u - rate = level, NaN for none."""
+    """Both u <= 0 with beta (u - ref) - worth e^u - rate = level, NaN where there is none."""
     goal = level + rate + beta * ref
     top = np.minimum(np.log(beta / worth), 0.0)
 
