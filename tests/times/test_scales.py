@@ -148,3 +148,15 @@ def test_rest_is_relative():
     expected = np.log(PROBS) + RATES / 0.5
     expected -= np.logaddexp.reduce(expected)
     np.testing.assert_allclose(log_probs, np.tile(expected, (4, 1)), atol=1e-6)
+
+
+def test_levels_and_groups_are_relative():
+    """An expected reward of 1e-14 is not at a level beside it; a group whose rewards differ by
+    rounding alone has no advantage, one of tiny rewards has."""
+    reward = PatternReward(RATES * 1e-14)
+    excess = POLICY.excess(reward, PROBLEM, jnp.asarray([0.55e-14]))
+    np.testing.assert_allclose(excess, [0.01e-14], rtol=1e-9)
+    groups = jnp.asarray([[0.8, 1 - 0.2 + 2.3e-16, 0.8], [1e-14, 0.0, 0.0]])
+    advantages = qra.training.SampledGRPO().advantages(groups)
+    np.testing.assert_array_equal(advantages[0], 0)
+    np.testing.assert_allclose(advantages[1], [2**0.5, -(0.5**0.5), -(0.5**0.5)], rtol=1e-12)
