@@ -237,7 +237,7 @@ def _fixed_points(
         kind=shown(found.kind, -1),
         regular=shown(root.regular, False),
         settles=shown(found.settles, False),
-        index=shown(jnp.where(root.regular, found.index, 0), 0),
+        index=shown(jnp.where(root.regular, found.sign, 0), 0),
     )
 
 

@@ -40,7 +40,7 @@ class Linearised(NamedTuple):
     kind: Int[Array, "*N"]
     regular: Bool[Array, "*N"]
     settles: Bool[Array, "*N"]
-    index: Int[Array, "*N"]
+    sign: Int[Array, "*N"]
 
 
 def stability(

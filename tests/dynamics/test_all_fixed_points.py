@@ -72,7 +72,8 @@ def compare(family: str, seed: int, count: int) -> collections.Counter:
         faces = np.array(
             [np.isin(np.arange(len(points.T)), x) for x in reference.faces(len(points.T))]
         )
-        quiet = all(int(found.index_sum_on(face)) == 1 for face in faces)
+        on_face = jax.tree_util.tree_map(jnp.asarray, found).index_sum_on
+        quiet = all(int(on_face(face)) == 1 for face in faces)
         tally += collections.Counter(
             problems=1,
             known=len(known),
