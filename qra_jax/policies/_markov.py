@@ -93,7 +93,7 @@ class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
         patterns: ArrayLike | None = None,
         trained: ArrayLike | None = None,
     ):
-        table, begin = as_float(logits), jnp.asarray(start)
+        table, begin = as_float(logits, "logits"), jnp.asarray(start)
         tokens, context = table.shape[0] if table.ndim else 0, table.ndim - 1
         same = table.ndim >= 2 and len(set(table.shape)) == 1 and tokens > 0
         require(same, "logits", "have shape (V,) * (n + 1), n at least 1", table.shape)

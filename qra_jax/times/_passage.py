@@ -7,7 +7,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from .._core.checks import as_float, is_concrete, require_all
+from .._core.checks import as_float, is_concrete, per_question, require_all
 from .._core.types import Scalar
 from ..flows._checks import check_solve
 from ..flows._events import AbstractEvent, FlowState, PatternReaches, ValuePasses, ValueReaches
@@ -114,7 +114,8 @@ def end_of_entanglement(policy: AbstractPolicy, flow: GradientFlow, land: Landsc
     return Passage(questions, event, already, never, land.valid)
 
 
-def check_eps(eps: ArrayLike) -> None:
+def check_eps(eps: ArrayLike, number: int) -> None:
+    per_question(eps, "eps", number)
     require_all(eps, lambda e: (e > 0) & (e < 1), "eps", "lie strictly between 0 and 1")
 
 
@@ -125,7 +126,7 @@ def convergence_of(
     questions = jnp.arange(flow.problem.num_questions)
     # So much is never lost again, however many patterns tie for best.
     lasting = is_concrete(eps) and bool(np.all(np.asarray(eps) <= 1 / land.probs.shape[-1]))
-    eps = jnp.broadcast_to(as_float(eps).astype(land.probs.dtype), questions.shape)
+    eps = jnp.broadcast_to(as_float(eps, "eps").astype(land.probs.dtype), questions.shape)
     others = jnp.sum(jnp.where(land.best, 0, land.probs), axis=-1)
     already = others <= eps
     never = ~already & ~moves_of(policy, flow)
@@ -204,7 +205,7 @@ def passage_times(
     Source: arXiv 2506.04695, theorems 5.3 and 5.4.
     """
     flow = check_solve(policy, flow, None)
-    check_eps(eps)
+    check_eps(eps, policy.num_questions)
     policy, flow, land = benign_start(policy, flow)
     first = end_of_entanglement(policy, flow, land)
     second = convergence_of(policy, flow, land, eps)
