@@ -1,13 +1,18 @@
 """What rollouts of a base model say of the training to come."""
 
+from ._check import Logs as Logs
+from ._check import check_logs_of as check_logs_of
 from ._diagnose import diagnose as diagnose
+from ._result import LEVEL as LEVEL
 from ._result import Band as Band
 from ._result import DiagnosedData as DiagnosedData
 from ._result import Diagnosis as Diagnosis
 from ._result import DiagnosisSettings as DiagnosisSettings
 from ._result import Forecast as Forecast
+from ._result import LogCheck as LogCheck
 from ._result import OpenPoint as OpenPoint
 from ._result import PassAtKEstimate as PassAtKEstimate
+from ._result import RateChange as RateChange
 from ._result import RegimeEstimate as RegimeEstimate
 from ._result import RLIFRisk as RLIFRisk
 from ._result import RLVREstimate as RLVREstimate
@@ -23,15 +28,19 @@ from ._solve import Tables as Tables
 from ._solve import Times as Times
 
 __all__ = [
+    "LEVEL",
     "Band",
     "DiagnosedData",
     "Diagnosis",
     "DiagnosisSettings",
     "Forecast",
+    "LogCheck",
+    "Logs",
     "OpenPoint",
     "PassAtKEstimate",
     "RLIFRisk",
     "RLVREstimate",
+    "RateChange",
     "RegimeEstimate",
     "Solver",
     "StartEstimate",
@@ -42,6 +51,7 @@ __all__ = [
     "Times",
     "TrainingRun",
     "band",
+    "check_logs_of",
     "diagnose",
     "forecast_run",
 ]

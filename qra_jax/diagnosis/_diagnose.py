@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
@@ -13,6 +14,7 @@ from ..flows._status import Status
 from ..objectives._objective import Objective
 from ..posteriors._posteriors import (
     AbstractPosterior,
+    ConjugatePosterior,
     PartialPosterior,
     Prior,
     partial_posterior,
@@ -21,21 +23,26 @@ from ..posteriors._posteriors import (
 )
 from ..rollouts._rollouts import Rollouts
 from ..times._regime import Regime
+from ._check import Logs, check_logs_of
+from ._drift import RateDrift, rate_drift
 from ._limits import limits_of
-from ._model import Model, as_rollouts, modelled, rewards_of, run_of
+from ._model import Model, as_rollouts, logs_of, modelled, rewards_of, run_of
+from ._noise import StepNoise, noisy_runs
 from ._result import (
     Band,
     DiagnosedData,
     Diagnosis,
     DiagnosisSettings,
     Forecast,
+    LogCheck,
     PassAtKEstimate,
     RegimeEstimate,
     RLVREstimate,
     StartEstimate,
     StepForecast,
-    TimeBand,
     band,
+    finite_band,
+    time_band,
 )
 from ._rlif import risk
 from ._run import TrainingRun, drawn, forecast_run, objective_of
@@ -45,6 +52,7 @@ from ._tables import pass_at_k_of, stuck_questions
 
 Pooling = Literal["pooled", "per_question", "partial"]
 _POOLINGS = ("pooled", "per_question", "partial")
+_noisy_runs = jax.jit(noisy_runs, static_argnums=6)
 _partial = jax.jit(partial_posterior, static_argnums=3)
 
 
@@ -61,19 +69,12 @@ def _posterior(pooling: str, key: PRNGKeyArray, model: Model, prior: Prior) -> A
     return kind(*counts, prior, exists=exists)
 
 
-def _finite_band(log_times: np.ndarray, where: np.ndarray) -> Band:
-    """The band of the draws that are finite, and meant."""
-    return band(np.where(np.isfinite(log_times) & where, log_times, np.nan))
-
-
-def _time_band(log_times: np.ndarray) -> TimeBand:
-    return TimeBand(
-        at_once=np.mean(log_times == -np.inf, axis=0),
-        never=np.mean(log_times == np.inf, axis=0),
-        failed=np.mean(np.isnan(log_times), axis=0),
-        band=_finite_band(log_times, np.isfinite(log_times)),
-        overall=band(log_times),
-    )
+def _informed(posterior: AbstractPosterior, drift: RateDrift) -> AbstractPosterior:
+    """The posterior of one table with the rates that all steps tell."""
+    assert isinstance(posterior, ConjugatePosterior)
+    pairs = ((posterior.right, drift.right), (posterior.wrong, drift.wrong))
+    new = (jnp.asarray(np.append(rates, old[0, len(rates) :]))[None] for old, rates in pairs)
+    return ConjugatePosterior(posterior.concentrations, *new)
 
 
 def _forecast(solver: Solver, tables: Tables, weights, times: Times) -> tuple[Forecast, np.ndarray]:
@@ -152,10 +153,10 @@ def _rlvr(
 ) -> RLVREstimate:
     strong = times.regime == Regime.STRONG
     return RLVREstimate(
-        log_entanglement_time=_time_band(times.log_entanglement),
-        log_convergence_time=_time_band(times.log_convergence),
-        log_convergence_if_strong=_finite_band(times.log_convergence, strong),
-        log_convergence_if_weak=_finite_band(times.log_convergence, ~strong),
+        log_entanglement_time=time_band(times.log_entanglement),
+        log_convergence_time=time_band(times.log_convergence),
+        log_convergence_if_strong=finite_band(times.log_convergence, strong),
+        log_convergence_if_weak=finite_band(times.log_convergence, ~strong),
         forecast=forecast,
         step_forecast=steps,
         pass_at_k=pass_at_k,
@@ -168,13 +169,54 @@ def _step_forecast(
     objective: Objective,
     asked: DiagnosisSettings,
     patterns: int,
+    drift: RateDrift | None,
 ) -> StepForecast | None:
     """Of the patterns that there are, without the padding."""
     if run is None:
         return None
-    found = forecast_run(posterior, run, objective=objective, draws=asked.draws, seed=asked.seed)
+    found = forecast_run(
+        posterior,
+        run,
+        objective=objective,
+        draws=asked.draws,
+        seed=asked.seed,
+        eps=asked.eps,
+        drift=drift,
+    )
     shares = (x[:, :patterns] for x in vars(found.pattern_shares).values())
     return dataclasses.replace(found, pattern_shares=Band(*shares))
+
+
+def _noisy(run: TrainingRun, seed: int):
+    """Runs with the training noise of the sampler, for the check of logs; None without one."""
+    if run.sampler is None:
+        return None
+    noise = StepNoise(run.sampler)
+
+    def runs(probs, rates, scale, logs: Logs):
+        rows = np.rint(logs.steps).astype(int)
+        speeds = run.rates()
+        scales = np.full(rows[-1], scale) if speeds is None else scale * speeds[: rows[-1]]
+        key = jax.random.fold_in(jax.random.key(seed), 7)
+        arrays = (jnp.asarray(x) for x in (probs, rates, scales, rows))
+        return np.asarray(_noisy_runs(key, noise, *arrays, 199))
+
+    return runs
+
+
+def _checked(model: Model, run: TrainingRun, logs: Logs, solver: Solver, asked) -> LogCheck:
+    prior = asked.prior
+    known = run.learning_rate
+    return check_logs_of(
+        solver,
+        model.samples.sum(axis=0),
+        model.correct.sum(axis=0),
+        logs,
+        scale_range=run.scale_range if known is None else (known, known),
+        prior=(prior.concentration, prior.right, prior.wrong),
+        noisy=_noisy(run, asked.seed),
+        seed=asked.seed,
+    )
 
 
 def diagnose(
@@ -240,11 +282,16 @@ def diagnose(
     number, data = len(model.patterns), _data(model, asked, len(source.questions))
     key, rng = jax.random.key(seed), np.random.default_rng([seed, 0])
     keys = [jax.random.fold_in(key, i) for i in range(2)]
-    posterior = _posterior(pooling, keys[0], model, prior)
+    solver = Solver.of(objective, eps)
+    logs = logs_of(run, number) if pooling == "pooled" else None
+    posterior, drift, check = _posterior(pooling, keys[0], model, prior), None, None
+    if logs is not None and run is not None:
+        check = _checked(model, run, logs, solver, asked)
+        totals = model.samples.sum(axis=0), model.correct.sum(axis=0)
+        drift = rate_drift(*totals, logs, (prior.right, prior.wrong))
+        posterior = _informed(posterior, drift)
     padded = drawn(posterior, keys[1], draws)
     tables = Tables(*(x[..., :number] for x in padded))
-
-    solver = Solver.of(objective, eps)
     times = solver.times(tables, data.weights)
     regime = _regime(tables, times)
     forecast, row_status = _forecast(solver, tables, data.weights, times)
@@ -264,7 +311,7 @@ def diagnose(
         rlvr=_rlvr(
             times,
             forecast,
-            _step_forecast(posterior, run, objective, asked, number),
+            _step_forecast(posterior, run, objective, asked, number, drift),
             pass_at_k_of(ks, model.samples, model.correct, tables, data.weights),
         ),
         rlif=risks,
@@ -281,6 +328,7 @@ def diagnose(
         ),
         limits=(),
         status=_statuses(times.entanglement_status, times.convergence_status, row_status),
+        log_check=check,
     )
     missing = len(source.questions) - len(model.asked)
     return dataclasses.replace(

@@ -9,6 +9,7 @@ from jaxtyping import ArrayLike, Float, Int
 from .._core.checks import require, require_all
 from ..posteriors._posteriors import check_counts
 from ..rollouts._rollouts import Rollouts
+from ._check import Logs
 from ._rlif import Rewards, internal_rewards
 from ._run import MOST_STEPS, TrainingRun
 from ._solve import width_for
@@ -74,17 +75,33 @@ def run_of(rollouts: Rollouts, run: TrainingRun | None, model: Model) -> Trainin
     if len(rollouts.steps) < 2 or (run is not None and run.logged is not None):
         return run
     first, *later = rollouts.steps
-    logged, patterns, width = [], [], width_for(len(model.patterns))
+    logged, patterns, rights, width = [], [], [], width_for(len(model.patterns))
     for step in later:
         at = rollouts.at_step(step)
         logged.append((step - first, at.count[at.correct].sum(), at.count.sum()))
         used = model.pattern_of[at.pattern]
         patterns.append(np.bincount(used, weights=at.count, minlength=width))
-    logs, used = np.array(logged), np.array(patterns)
+        rights.append(np.bincount(used, weights=at.count * at.correct, minlength=width))
+    found = {"logged": logged, "logged_patterns": patterns, "logged_right": rights}
+    logs = {name: np.array(rows) for name, rows in found.items()}
     if run is None:
-        number = min(10 * (later[-1] - first), MOST_STEPS)
-        return TrainingRun(number, logged=logs, logged_patterns=used)
-    return dataclasses.replace(run, logged=logs, logged_patterns=used)
+        return TrainingRun(min(10 * (later[-1] - first), MOST_STEPS), **logs)
+    return dataclasses.replace(run, **logs)
+
+
+def logs_of(run: TrainingRun | None, patterns: int) -> Logs | None:
+    """Later steps whose patterns and right answers are known, without padding."""
+    if run is None or run.logged_patterns is None or run.logged_right is None:
+        return None
+    steps = np.asarray(run.logged, float)[:, 0]
+    tables = (np.asarray(x, float)[:, :patterns] for x in (run.logged_patterns, run.logged_right))
+    samples, correct = tables
+    later = (steps > 0) & (samples.sum(axis=1) > 0)
+    if not later.any():
+        return None
+    clock = run.plan().clock(steps)
+    later &= clock > 0
+    return Logs(steps[later], clock[later], samples[later], correct[later])
 
 
 def rewards_of(base: Rollouts, model: Model) -> Rewards | None:

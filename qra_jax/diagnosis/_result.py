@@ -64,6 +64,8 @@ class StepForecast:
       at steps with a log, given the logs up to there.
     - `log_scale`: the natural logarithm of the flow's time per step, a band of scalars (all three
       equal for a given learning rate).
+    - `log_entanglement_step`, `log_convergence_step`: `TimeBand`s of the natural logarithm of the
+      step, the uncertainty of the scale included.
     - `logged`: `(L, 3)` steps, right answers and samples that it was fitted to, these or, where
       they were logged, the patterns of the samples.
     - `effective_draws`: how many equally weighted draws the fit is worth.
@@ -74,9 +76,66 @@ class StepForecast:
     accuracy: Band
     pattern_shares: Band
     log_scale: Band
+    log_entanglement_step: TimeBand
+    log_convergence_step: TimeBand
     logged: Float[np.ndarray, "L 3"]
     effective_draws: float
     noise: str
+
+
+LEVEL = 0.025
+"""Below this probability the logs refute the model: chosen so that false alarms stay below 5 % even
+where replicates that are refitted to first order are a little off."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RateChange:
+    """How the success rate of a pattern moved.
+
+    - `first`, `last`: right answers and samples, of the base model and of the last third of logs.
+    - `trend`: the score of a trend over steps, in standard deviations; `chance`: how likely one as
+      large, in this direction, is if nothing moves.
+    """
+
+    first: tuple[float, float]
+    last: tuple[float, float]
+    trend: float
+    chance: float
+
+
+@dataclasses.dataclass(frozen=True)
+class LogCheck:
+    """Whether the logged steps of a run can be runs of the model: constant success rates within
+    patterns, shares that follow the flow, one time scale.
+
+    - `chance`: how often the model itself would fit its own logs as badly, by the worst of all
+      statistics, corrected for there being several; `chances`: the same by what each looks at,
+      "clock", "rates", "shares" and "accuracy".
+    - `steps`: `(L,)`, of the logs as compared (of very many, neighbours are added up).
+    - `accuracy`, `expected_accuracy`: `(L,)`; `pattern_shares`, `expected_shares`: `(L, R)`; logged,
+      and of the best fit.
+    - `changes`: of each pattern's success rate.
+    """
+
+    chance: float
+    chances: dict[str, float]
+    steps: Float[np.ndarray, " L"]
+    accuracy: Float[np.ndarray, " L"]
+    expected_accuracy: Float[np.ndarray, " L"]
+    pattern_shares: Float[np.ndarray, "L R"]
+    expected_shares: Float[np.ndarray, "L R"]
+    changes: tuple[RateChange, ...]
+
+    @property
+    def refuted(self) -> tuple[str, ...]:
+        """What the logs refute, of the names of `chances`."""
+        return tuple(name for name, chance in self.chances.items() if chance < LEVEL)
+
+    @property
+    def drifting(self) -> tuple[int, ...]:
+        """Patterns whose success rate has a trend: at 5 % in either direction, over all patterns."""
+        many = len(self.changes)
+        return tuple(i for i, x in enumerate(self.changes) if x.chance < 0.05 / many)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,6 +302,8 @@ class Diagnosis:
     - `start`: the base model; `regime`: strong, entangled or mixed.
     - `rlvr`: what RLVR will do; `rlif`: where RLIF would end, None where there is neither
       confidence nor answers.
+    - `log_check`: whether the logged steps bear out the model; None without logs of patterns and
+      right answers, or where questions are told apart.
     - `open_points`: what is too uncertain to say; `limits`: what the reader must know.
     - `status`: how many solves ended how, by the name of the `qra.Status`.
     """
@@ -256,6 +317,7 @@ class Diagnosis:
     open_points: tuple[OpenPoint, ...]
     limits: tuple[str, ...]
     status: dict[str, int]
+    log_check: LogCheck | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as lists, strings and numbers for JSON, which knows no infinities and no NaN:
@@ -306,6 +368,22 @@ def _middle(below: np.ndarray, above: np.ndarray) -> np.ndarray:
     """Half way, of infinities too; between -inf and inf, NaN."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(below == above, below, (below + above) / 2))
+
+
+def finite_band(log_times: np.ndarray, where: np.ndarray) -> Band:
+    """The band of the draws that are finite, and meant."""
+    return band(np.where(np.isfinite(log_times) & where, log_times, np.nan))
+
+
+def time_band(log_times: np.ndarray) -> TimeBand:
+    """Of draws `(D, Q)`."""
+    return TimeBand(
+        at_once=np.mean(log_times == -np.inf, axis=0),
+        never=np.mean(log_times == np.inf, axis=0),
+        failed=np.mean(np.isnan(log_times), axis=0),
+        band=finite_band(log_times, np.isfinite(log_times)),
+        overall=band(log_times),
+    )
 
 
 def weighted_band(values: np.ndarray, weights: np.ndarray) -> Band:
