@@ -42,7 +42,13 @@ def _rollouts(rng: np.random.Generator, rho: float):
     correct = rng.binomial(samples, own)
     pad = ((0, 0), (0, PATTERNS - number))
     exists = np.arange(PATTERNS) < number
-    return np.pad(samples, pad).astype(float), np.pad(correct, pad).astype(float), probs, rates, exists
+    return (
+        np.pad(samples, pad).astype(float),
+        np.pad(correct, pad).astype(float),
+        probs,
+        rates,
+        exists,
+    )
 
 
 def _covered(truth, draws) -> list[int]:

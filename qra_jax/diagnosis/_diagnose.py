@@ -12,22 +12,22 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 from .._core.checks import require, whole
 from ..flows._status import Status
 from ..objectives._objective import Objective
+from ..posteriors._clustered import ClusteredPosterior, weights_shape
 from ..posteriors._posteriors import (
     AbstractPosterior,
-    ConjugatePosterior,
     PartialPosterior,
     Prior,
     partial_posterior,
     per_question_posterior,
-    pooled_posterior,
 )
 from ..rollouts._rollouts import Rollouts
 from ..times._regime import Regime
 from ._check import Logs, check_logs_of
-from ._drift import RateDrift, rate_drift
+from ._drift import RateDrift
 from ._limits import limits_of
 from ._model import Model, as_rollouts, logs_of, modelled, rewards_of, run_of
 from ._noise import StepNoise, noisy_runs
+from ._pooled import Pooled, pooled, resamples
 from ._result import (
     Band,
     DiagnosedData,
@@ -51,13 +51,16 @@ from ._solve import ROWS, Solver, Tables, Times, width_for
 from ._tables import pass_at_k_of, stuck_questions
 
 Pooling = Literal["pooled", "per_question", "partial"]
+Questions = Literal["sampled", "fixed"]
+_QUESTIONS = ("sampled", "fixed")
 _POOLINGS = ("pooled", "per_question", "partial")
 _noisy_runs = jax.jit(noisy_runs, static_argnums=6)
 _partial = jax.jit(partial_posterior, static_argnums=3)
 
 
 def _posterior(pooling: str, key: PRNGKeyArray, model: Model, prior: Prior) -> AbstractPosterior:
-    """Of patterns padded to one of few widths, for which alone programs are compiled."""
+    """Of questions told apart; of patterns padded to one of few widths, for which alone programs
+    are compiled."""
     number = len(model.patterns)
     width = width_for(number)
     extra = ((0, 0), (0, width - number))
@@ -65,16 +68,7 @@ def _posterior(pooling: str, key: PRNGKeyArray, model: Model, prior: Prior) -> A
     exists = np.arange(width) < number
     if pooling == "partial":
         return _partial(key, *counts, prior, exists=exists)
-    kind = pooled_posterior if pooling == "pooled" else per_question_posterior
-    return kind(*counts, prior, exists=exists)
-
-
-def _informed(posterior: AbstractPosterior, drift: RateDrift) -> AbstractPosterior:
-    """The posterior of one table with the rates that all steps tell."""
-    assert isinstance(posterior, ConjugatePosterior)
-    pairs = ((posterior.right, drift.right), (posterior.wrong, drift.wrong))
-    new = (jnp.asarray(np.append(rates, old[0, len(rates) :]))[None] for old, rates in pairs)
-    return ConjugatePosterior(posterior.concentrations, *new)
+    return per_question_posterior(*counts, prior, exists=exists)
 
 
 def _forecast(solver: Solver, tables: Tables, weights, times: Times) -> tuple[Forecast, np.ndarray]:
@@ -114,6 +108,8 @@ def _strengths(
 
 def _check(asked: DiagnosisSettings, ks: Sequence[int], max_patterns: int) -> None:
     require(asked.pooling in _POOLINGS, "pooling", f"be one of {_POOLINGS}", repr(asked.pooling))
+    must = f"be one of {_QUESTIONS}"
+    require(asked.questions in _QUESTIONS, "questions", must, repr(asked.questions))
     require(0 < asked.eps < 1, "eps", "lie strictly between 0 and 1", asked.eps)
     whole(asked.draws, "draws", 20)
     whole(asked.seed, "seed", 0)
@@ -204,19 +200,36 @@ def _noisy(run: TrainingRun, seed: int):
     return runs
 
 
-def _checked(model: Model, run: TrainingRun, logs: Logs, solver: Solver, asked) -> LogCheck:
+def _checked(
+    model: Model, worth: float, run: TrainingRun, logs: Logs, solver: Solver, asked
+) -> LogCheck:
+    """`worth`: independent rollouts that one of the base model is worth."""
     prior = asked.prior
     known = run.learning_rate
     return check_logs_of(
         solver,
-        model.samples.sum(axis=0),
-        model.correct.sum(axis=0),
+        model.samples.sum(axis=0) * worth,
+        model.correct.sum(axis=0) * worth,
         logs,
         scale_range=run.scale_range if known is None else (known, known),
         prior=(prior.concentration, prior.right, prior.wrong),
         noisy=_noisy(run, asked.seed),
         seed=asked.seed,
     )
+
+
+def _worth(model: Model, together: Pooled | None, questions: str) -> float | None:
+    if together is None or not resamples(model, questions):
+        return None
+    return float(model.samples.sum() * together.accuracy_worth)
+
+
+def _number_of(model: Model, posterior: AbstractPosterior) -> tuple[int, int | None] | None:
+    """Rollouts, and of each question, where these are resampled."""
+    if not isinstance(posterior, ClusteredPosterior):
+        return None
+    total = model.samples.sum()
+    return int(total), max(1, round(total / len(model.samples)))
 
 
 def diagnose(
@@ -231,6 +244,7 @@ def diagnose(
     run: TrainingRun | None = None,
     ks: Sequence[int] = (1, 2, 4, 8, 16, 32),
     max_patterns: int = 16,
+    questions: Questions = "sampled",
 ) -> Diagnosis:
     r"""What rollouts of a base model say of the training to come, and how sure that is.
 
@@ -254,6 +268,8 @@ def diagnose(
     - `run`: a `TrainingRun` to forecast over its steps.
     - `ks`: for pass@k.
     - `max_patterns`: beyond so many, the rarest are grouped as one.
+    - `questions`: with `"pooled"`, whether those of the file are `"sampled"` from many like them
+      (they are resampled, and patterns are compared within them), or `"fixed"`, all that matter.
 
     **Returns:** a `Diagnosis`. Solves that fail are counted in its `status`.
 
@@ -273,23 +289,27 @@ def diagnose(
     Source: derived in docs/diagnosis.md#what-is-computed.
     """
     objective = objective_of(objective, run)
-    asked = DiagnosisSettings(pooling, prior, repr(objective), eps, draws, seed)
+    asked = DiagnosisSettings(pooling, prior, repr(objective), eps, draws, seed, questions)
     _check(asked, ks, max_patterns)
     source = as_rollouts(rollouts)
     base = source.base_model()
     model = modelled(base, max_patterns)
-    run = run_of(source, run, model)
+    run = run_of(source, run, model, questions)
     number, data = len(model.patterns), _data(model, asked, len(source.questions))
     key, rng = jax.random.key(seed), np.random.default_rng([seed, 0])
     keys = [jax.random.fold_in(key, i) for i in range(2)]
     solver = Solver.of(objective, eps)
     logs = logs_of(run, number) if pooling == "pooled" else None
-    posterior, drift, check = _posterior(pooling, keys[0], model, prior), None, None
-    if logs is not None and run is not None:
-        check = _checked(model, run, logs, solver, asked)
-        totals = model.samples.sum(axis=0), model.correct.sum(axis=0)
-        drift = rate_drift(*totals, logs, (prior.right, prior.wrong))
-        posterior = _informed(posterior, drift)
+    together, check = None, None
+    if pooling == "pooled":
+        together = pooled(model, prior, questions, logs)
+        posterior = together.posterior
+        if logs is not None and run is not None:
+            worth = min(together.accuracy_worth, together.shares_worth)
+            check = _checked(model, worth, run, logs, solver, asked)
+    else:
+        posterior = _posterior(pooling, keys[0], model, prior)
+    drift = None if together is None else together.drift
     padded = drawn(posterior, keys[1], draws)
     tables = Tables(*(x[..., :number] for x in padded))
     times = solver.times(tables, data.weights)
@@ -297,7 +317,9 @@ def diagnose(
     forecast, row_status = _forecast(solver, tables, data.weights, times)
     rewards, risks = rewards_of(base, model), None
     if rewards is not None:
-        risks = risk(rewards, tables, data.weights, len(model.asked), rng)
+        sampled = resamples(model, questions)
+        shape = weights_shape(model.samples.sum(axis=1)) if sampled else None
+        risks = risk(rewards, tables, data.weights, len(model.asked), rng, shape)
     found = Diagnosis(
         data=data,
         settings=asked,
@@ -306,6 +328,8 @@ def diagnose(
             success_rates=band(tables.rates),
             accuracy=band(tables.accuracy @ data.weights),
             strengths=_strengths(posterior, number, rng),
+            within=None if together is None else together.within,
+            worth=_worth(model, together, questions),
         ),
         regime=regime,
         rlvr=_rlvr(
@@ -316,15 +340,16 @@ def diagnose(
         ),
         rlif=risks,
         open_points=open_points(
-            posterior,
+            posterior.effective() if isinstance(posterior, ClusteredPosterior) else posterior,
             objective,
             solver,
-            data.samples.sum(axis=1),
+            np.ceil(data.samples.sum(axis=1) * (1 if together is None else together.shares_worth)),
             data.weights,
             padded,
             float(regime.probs.max(axis=-1).mean()),
             float(np.median(width_of(times.log_convergence))),
             seed,
+            _number_of(model, posterior),
         ),
         limits=(),
         status=_statuses(times.entanglement_status, times.convergence_status, row_status),

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
 from .._core.checks import require, require_all
+from ..posteriors._clustered import LEAST_QUESTIONS, design_effects
 from ..posteriors._posteriors import check_counts
 from ..rollouts._rollouts import Rollouts
 from ._check import Logs
@@ -70,20 +71,39 @@ def as_rollouts(rollouts: Rollouts | tuple[ArrayLike, ArrayLike]) -> Rollouts:
     return Rollouts(questions, patterns, question, pattern, right.astype(bool), count)
 
 
-def run_of(rollouts: Rollouts, run: TrainingRun | None, model: Model) -> TrainingRun | None:
+def _effect(rollouts: Rollouts) -> float:
+    samples, correct = (x.astype(float) for x in rollouts.counts())
+    asked = samples.sum(axis=1) > 0
+    if asked.sum() < LEAST_QUESTIONS:
+        return 1.0
+    found = design_effects(samples[asked], correct[asked])
+    return max(found.accuracy, found.shares)
+
+
+def run_of(
+    rollouts: Rollouts, run: TrainingRun | None, model: Model, questions: str
+) -> TrainingRun | None:
     """The run, with the later steps of the rollouts as its logs if it has none."""
     if len(rollouts.steps) < 2 or (run is not None and run.logged is not None):
         return run
     first, *later = rollouts.steps
     logged, patterns, rights, width = [], [], [], width_for(len(model.patterns))
+    effects = []
     for step in later:
         at = rollouts.at_step(step)
+        if questions == "sampled":
+            effects.append(_effect(at))
         logged.append((step - first, at.count[at.correct].sum(), at.count.sum()))
         used = model.pattern_of[at.pattern]
         patterns.append(np.bincount(used, weights=at.count, minlength=width))
         rights.append(np.bincount(used, weights=at.count * at.correct, minlength=width))
     found = {"logged": logged, "logged_patterns": patterns, "logged_right": rights}
-    logs = {name: np.array(rows) for name, rows in found.items()}
+    logs = {name: np.array(rows, float) for name, rows in found.items()}
+    # Samples of the same question are alike: as many independent ones as they are worth.
+    worth = 1 / np.mean(effects) if effects else 1.0
+    logs["logged"][:, 1:] *= worth
+    logs["logged_patterns"] *= worth
+    logs["logged_right"] *= worth
     if run is None:
         return TrainingRun(min(10 * (later[-1] - first), MOST_STEPS), **logs)
     return dataclasses.replace(run, **logs)

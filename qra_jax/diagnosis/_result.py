@@ -149,6 +149,7 @@ class RLIFRisk:
     - `ends_below_start`: probability that the accuracy ends below its start.
     - `end_accuracy`: a band of scalars.
     - `rollouts`: how many rollouts had the reward.
+    - `why_not`: why it cannot be judged, if it cannot; the probabilities are NaN then.
     """
 
     reward: str
@@ -158,6 +159,7 @@ class RLIFRisk:
     ends_below_start: float
     end_accuracy: Band
     rollouts: int
+    why_not: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +201,9 @@ class OpenPoint:
       the width of the 90 % interval of log10 of the time (of many questions, the median one).
     - `further_rollouts`: the smallest number of further rollouts (among 1, 3, 7, 15, ... times
       those there are) after which it is expected to be; None if not within the largest tried.
-    - `tried`: the largest number of further rollouts that was tried.
+    - `tried`: the largest number of further rollouts that was tried, 0 if none was.
+    - `each`: where questions are resampled, samples of each of the further questions (it takes new
+      questions, not more samples of those there are); else None.
     """
 
     about: str
@@ -208,6 +212,7 @@ class OpenPoint:
     target: float
     further_rollouts: int | None
     tried: int
+    each: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,6 +245,26 @@ class DiagnosisSettings:
     eps: float
     draws: int
     seed: int
+    questions: str = "fixed"
+
+
+@dataclasses.dataclass(frozen=True)
+class RatesWithin:
+    """Success rates compared within questions: as if every question were answered by every pattern.
+
+    - `rates`, `pooled`: `(R,)`, within questions and of all rollouts together.
+    - `compared`: `(R,)`, False where a pattern is beside another in too few questions: its rate is
+      the pooled one.
+    - `disagree`: whether the order of two patterns, or their distance, is another one within
+      questions, beyond chance.
+    - `spread`: deviation of the questions' difficulty in logits.
+    """
+
+    rates: Float[np.ndarray, " R"]
+    pooled: Float[np.ndarray, " R"]
+    compared: Float[np.ndarray, " R"]
+    disagree: bool
+    spread: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,12 +275,18 @@ class StartEstimate:
     - `accuracy`: band of a scalar, the mean over questions by weight.
     - `strengths`: with partial pooling, a band `(1 + R,)`: how many samples the shared shares
       weigh as, then the shared success rate of each pattern; else None.
+    - `within`: success rates compared within questions, which `success_rates` are then; None where
+      questions have too few samples of several patterns, or are told apart, or are taken as fixed.
+    - `worth`: how many independent rollouts those are worth for the accuracy over questions like
+      these; None where questions are taken as fixed.
     """
 
     pattern_probs: Band
     success_rates: Band
     accuracy: Band
     strengths: Band | None
+    within: RatesWithin | None = None
+    worth: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,6 @@ Source: derived in docs/diagnosis.md#rollouts-of-one-question-are-alike.
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,7 +138,7 @@ class ClusteredPosterior(AbstractPosterior):
         return self
 
 
-def _shape_of(totals: np.ndarray) -> float:
+def weights_shape(totals: np.ndarray) -> float:
     r"""The shape of weights whose intervals are those of Student's t.
 
     Dirichlet weights of shape $\kappa$ give a mean of Q values the variance $S^2 / (\kappa Q + 1)$,
@@ -195,7 +194,7 @@ def clustered_posterior(
         logits[:number] = np.log(within.rates) - np.log1p(-within.rates)
         influence[np.flatnonzero(asked), :number] = within.influence
     arrays = (
-        samples, correct, np.array(_shape_of(totals[asked])), base, alone,
+        samples, correct, np.array(weights_shape(totals[asked])), base, alone,
         few & ~compared, compared, logits, influence,
         np.append(effects.shares, effects.rates),
     )  # fmt: skip
