@@ -1,7 +1,7 @@
 """`python -m experiments.log_check`: alarms on simulated runs, written to
 experiments/data/log_check.json.
 
-A run has 1,000 steps, and 256 samples are graded every 10. Its base model is known by 800
+A run has 1,000 steps, and 256 samples are graded at every log. Its base model is known by 800
 rollouts. Two to five patterns with Dirichlet(1) shares and uniform success rates; scales such that
 the flow gives its best pattern .9 at a step between 750 and 1,250, so that the run still moves
 in its second half.
@@ -18,7 +18,7 @@ from scipy.integrate import solve_ivp
 import qra_jax as qra
 from qra_jax.diagnosis import LEVEL, Logs, Solver, Tables, check_logs_of
 
-STEPS, EVERY, SAMPLES, ROLLOUTS = 1000, 10, 256, 800
+STEPS, SAMPLES, ROLLOUTS = 1000, 256, 800
 KINDS = ("the model itself", "rates drift by .15", "the clock is halved", "collapse")
 RESULTS = Path(__file__).parents[1] / "data" / "log_check.json"
 
@@ -36,9 +36,9 @@ def _table(rng: np.random.Generator, solver: Solver) -> tuple[np.ndarray, np.nda
                 return probs, rates, float(np.exp(times.log_convergence[0, 0]))
 
 
-def _run(kind: int, probs, rates, scale: float, rng: np.random.Generator):
-    """Shares and rates at steps 10, 20, ..., 1000."""
-    steps = np.arange(EVERY, STEPS + 1, EVERY)
+def _run(kind: int, every: int, probs, rates, scale: float, rng: np.random.Generator):
+    """Shares and rates at every log."""
+    steps = np.arange(every, STEPS + 1, every)
     drift = np.zeros(len(rates))
     if kind == 1:
         up = np.where(rates < 0.2, 1, np.where(rates > 0.8, -1, rng.choice([-1, 1])))
@@ -72,7 +72,7 @@ def _run(kind: int, probs, rates, scale: float, rng: np.random.Generator):
     return steps, shares, now
 
 
-def _one(kind: int, index: int, seed: int, solver: Solver) -> dict[str, float]:
+def _one(kind: int, every: int, index: int, seed: int, solver: Solver) -> dict[str, float]:
     rng = np.random.default_rng([seed, kind, index])
     probs, rates, time = _table(rng, solver)
     if kind == 3:
@@ -80,7 +80,7 @@ def _one(kind: int, index: int, seed: int, solver: Solver) -> dict[str, float]:
         times = solver.times(Tables(probs[None, None], rates[None, None]), np.ones(1))
         time = float(np.exp(times.log_convergence[0, 0]))
     scale = time / rng.uniform(0.75 * STEPS, 1.25 * STEPS)
-    steps, shares, now = _run(kind, probs, rates, scale, rng)
+    steps, shares, now = _run(kind, every, probs, rates, scale, rng)
     base = rng.multinomial(ROLLOUTS, probs)
     right = rng.binomial(base, rates)
     samples = rng.multinomial(SAMPLES, shares)
@@ -96,13 +96,14 @@ def main() -> None:
     """Run, print and write."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, nargs=4, default=(500, 200, 200, 200))
+    parser.add_argument("--every", type=int, default=10, help="steps between two logs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     solver, kinds = Solver.of(qra.RLVR(), 0.1), {}
     for kind, (name, number) in enumerate(zip(KINDS, asked.runs, strict=True)):
-        found = [_one(kind, i, asked.seed, solver) for i in range(number)]
+        found = [_one(kind, asked.every, i, asked.seed, solver) for i in range(number)]
         alarms = sum(x["chance"] < LEVEL for x in found)
         by = {key: sum(x[key] < LEVEL for x in found) for key in found[0]} if found else {}
         kinds[name] = {"runs": number, "alarms": alarms, "by": by}
@@ -112,8 +113,9 @@ def main() -> None:
                 str(x): sum(c < x for c in chances) for x in (0.01, 0.03, 0.05, 0.1, 0.25, 0.5)
             }
         print(name, kinds[name], flush=True)
-    numbers = {"level": LEVEL, "steps": STEPS, "every": EVERY, "samples": SAMPLES,
-               "rollouts": ROLLOUTS, "seed": asked.seed, "kinds": kinds}  # fmt: skip
+    numbers = json.loads(asked.out.read_text()) if asked.out.exists() else {"intervals": {}}
+    numbers |= {"level": LEVEL, "steps": STEPS, "samples": SAMPLES, "rollouts": ROLLOUTS}
+    numbers["intervals"][str(asked.every)] = {"seed": asked.seed, "kinds": kinds}
     asked.out.write_text(json.dumps(numbers, indent=1) + "\n")
 
 

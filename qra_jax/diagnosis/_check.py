@@ -99,7 +99,7 @@ class _Problem:
         """Observed less expected counts over their deviations, `(..., 2 N R)`."""
         first = (self.samples - self.totals * shares) * weights[0]
         second = (self.correct - self.samples_of_rates * rates) * weights[1]
-        flat = shares.shape[:-2] + (-1,)
+        flat = (*shares.shape[:-2], -1)
         second = np.broadcast_to(second, first.shape)
         return np.concatenate([first.reshape(flat), second.reshape(flat)], axis=-1)
 

@@ -145,8 +145,15 @@ def _regime(tables: Tables, times: Times) -> RegimeEstimate:
 
 
 def _rlvr(
-    times: Times, forecast: Forecast, steps: StepForecast | None, pass_at_k: PassAtKEstimate
+    times: Times,
+    equal: Times,
+    forecast: Forecast,
+    steps: StepForecast | None,
+    pass_at_k: PassAtKEstimate,
 ) -> RLVREstimate:
+    """`equal`: the times from equal shares."""
+    with np.errstate(invalid="ignore"):
+        longer = times.log_convergence - equal.log_convergence
     strong = times.regime == Regime.STRONG
     return RLVREstimate(
         log_entanglement_time=time_band(times.log_entanglement),
@@ -156,6 +163,7 @@ def _rlvr(
         forecast=forecast,
         step_forecast=steps,
         pass_at_k=pass_at_k,
+        relative_duration=finite_band(longer, np.isfinite(longer)),
     )
 
 
@@ -334,6 +342,9 @@ def diagnose(
         regime=regime,
         rlvr=_rlvr(
             times,
+            solver.times(
+                tables._replace(probs=np.full_like(tables.probs, 1 / number)), data.weights
+            ),
             forecast,
             _step_forecast(posterior, run, objective, asked, number, drift),
             pass_at_k_of(ks, model.samples, model.correct, tables, data.weights),
@@ -354,6 +365,7 @@ def diagnose(
         limits=(),
         status=_statuses(times.entanglement_status, times.convergence_status, row_status),
         log_check=check,
+        notes=tuple(source.notes),
     )
     missing = len(source.questions) - len(model.asked)
     return dataclasses.replace(

@@ -83,7 +83,7 @@ class StepForecast:
     noise: str
 
 
-LEVEL = 0.025
+LEVEL = 0.04
 """Below this probability the logs refute the model: chosen so that false alarms stay below 5 % even
 where replicates that are refitted to first order are a little off."""
 
@@ -112,8 +112,8 @@ class LogCheck:
       statistics, corrected for there being several; `chances`: the same by what each looks at,
       "clock", "rates", "shares" and "accuracy".
     - `steps`: `(L,)`, of the logs as compared (of very many, neighbours are added up).
-    - `accuracy`, `expected_accuracy`: `(L,)`; `pattern_shares`, `expected_shares`: `(L, R)`; logged,
-      and of the best fit.
+    - `accuracy`, `expected_accuracy`: `(L,)`; `pattern_shares`, `expected_shares`: `(L, R)`; as
+      logged, and of the best fit.
     - `changes`: of each pattern's success rate.
     """
 
@@ -133,7 +133,7 @@ class LogCheck:
 
     @property
     def drifting(self) -> tuple[int, ...]:
-        """Patterns whose success rate has a trend: at 5 % in either direction, over all patterns."""
+        """Patterns whose success rate has a trend, at 5 % in each direction over all patterns."""
         many = len(self.changes)
         return tuple(i for i, x in enumerate(self.changes) if x.chance < 0.05 / many)
 
@@ -314,6 +314,8 @@ class RLVREstimate:
     - `log_convergence_if_strong`, `log_convergence_if_weak`: bands `(Q',)` of finite log times, of
       the draws whose regime is STRONG (T0 = 0) and of the others: the two may lie far apart.
     - `forecast`; `step_forecast`: None unless asked for; `pass_at_k`.
+    - `relative_duration`: band `(Q',)` of the natural logarithm of the convergence time over that
+      of the same success rates from equal shares.
     """
 
     log_entanglement_time: TimeBand
@@ -323,6 +325,7 @@ class RLVREstimate:
     forecast: Forecast
     step_forecast: StepForecast | None
     pass_at_k: PassAtKEstimate
+    relative_duration: Band
 
 
 @dataclasses.dataclass(frozen=True)
@@ -335,6 +338,7 @@ class Diagnosis:
       confidence nor answers.
     - `log_check`: whether the logged steps bear out the model; None without logs of patterns and
       right answers, or where questions are told apart.
+    - `notes`: what the reader of the file decided, in words.
     - `open_points`: what is too uncertain to say; `limits`: what the reader must know.
     - `status`: how many solves ended how, by the name of the `qra.Status`.
     """
@@ -349,6 +353,7 @@ class Diagnosis:
     limits: tuple[str, ...]
     status: dict[str, int]
     log_check: LogCheck | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The same as lists, strings and numbers for JSON, which knows no infinities and no NaN:

@@ -91,7 +91,7 @@ class ClusteredPosterior(AbstractPosterior):
 
     def sample(self, key: PRNGKeyArray) -> tuple[Float[Array, "1 R"], Float[Array, "1 R"]]:
         for_questions, for_prior = jax.random.split(key)
-        questions, patterns = self.samples.shape
+        questions = self.samples.shape[0]
         dtype = self.samples.dtype
         shapes = jnp.full((questions,), self.shape, dtype)
         weights = jnp.exp(jax.random.loggamma(for_questions, shapes)) / self.shape

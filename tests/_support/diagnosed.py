@@ -90,6 +90,7 @@ PLAIN = Diagnosis(
             bands(3),
             bands(3),
         ),
+        relative_duration=Band(*(np.log([x]) for x in (2.0, 7.0, 30.0))),
     ),
     rlif=RLIFRisk(
         "confidence",
