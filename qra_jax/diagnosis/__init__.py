@@ -13,6 +13,7 @@ from ._result import LogCheck as LogCheck
 from ._result import OpenPoint as OpenPoint
 from ._result import PassAtKEstimate as PassAtKEstimate
 from ._result import RateChange as RateChange
+from ._result import RatesWithin as RatesWithin
 from ._result import RegimeEstimate as RegimeEstimate
 from ._result import RLIFRisk as RLIFRisk
 from ._result import RLVREstimate as RLVREstimate
@@ -41,6 +42,7 @@ __all__ = [
     "RLIFRisk",
     "RLVREstimate",
     "RateChange",
+    "RatesWithin",
     "RegimeEstimate",
     "Solver",
     "StartEstimate",

@@ -86,8 +86,8 @@ def _alike(found: Diagnosis, source: Rollouts) -> list[str]:
             return []
         return [
             f"rollouts of the same question are alike: the {total} from {asked} questions are "
-            f"worth {found.start.worth:.0f} independent ones for the accuracy over questions like these; "
-            "the intervals say so (ask more questions, not more often)"
+            f"worth {found.start.worth:.0f} independent ones for the accuracy over questions like "
+            "these; the intervals say so (ask more questions, not more often)"
         ]
     if asked > 1 and samples.max() > 1:
         few = f"only {asked} questions were asked" if found.settings.questions == "sampled" else (

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ..posteriors._posteriors import Prior
 
@@ -262,7 +262,7 @@ class RatesWithin:
 
     rates: Float[np.ndarray, " R"]
     pooled: Float[np.ndarray, " R"]
-    compared: Float[np.ndarray, " R"]
+    compared: Bool[np.ndarray, " R"]
     disagree: bool
     spread: float
 

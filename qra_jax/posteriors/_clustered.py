@@ -156,13 +156,13 @@ def clustered_posterior(
     *,
     exists: Bool[ArrayLike, " R"] | None = None,
     within: WithinQuestions | None = None,
-    extra: tuple[ArrayLike, ArrayLike] | None = None,
+    extra: Float[ArrayLike, "2 R"] | None = None,
 ) -> ClusteredPosterior:
     r"""One policy for all questions, of which those asked are a sample.
 
     **Arguments:** `samples`, `correct`: `(Q, R)` counts; rows without samples only pad; `prior`,
     `exists`: as for `pooled_posterior`; `within`: rates compared within questions, if these are to
-    be used; `extra`: `(R,)` right and wrong answers from elsewhere.
+    be used; `extra`: `(2, R)`, right and wrong answers from elsewhere.
 
     **Returns:** a posterior of one table, Q' = 1.
 

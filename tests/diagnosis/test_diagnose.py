@@ -300,7 +300,7 @@ def test_risk_of_rlif_weighs_questions():
 
 
 def test_majority_answers_count_rollouts():
-    """Votes are rollouts, not rows; of equally frequent answers the first is the majority; rows
+    """Votes are rollouts, not rows; equally frequent answers share the majority; rows
     without an answer have no reward, and patterns are those as modelled."""
     rollouts = qra.Rollouts(
         ("q", "p"), ("a", "b", "c"), np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 2, 0, 1, 2]),
@@ -310,7 +310,7 @@ def test_majority_answers_count_rollouts():
     found = internal_rewards(rollouts, np.array([0, 1, 1]))
     assert found is not None
     # Question q: y by 4 to 3; p: x and y have 4 each.
-    np.testing.assert_array_equal(found.reward, [1, 0, 1, 0, 1])
+    np.testing.assert_array_equal(found.reward, [1, 0, 1, 0.5, 0.5])
     np.testing.assert_array_equal(found.pattern, [0, 1, 1, 0, 1])
     np.testing.assert_array_equal(found.question, [0, 0, 0, 1, 1])
     np.testing.assert_array_equal(found.times, [2, 3, 2, 4, 4])
