@@ -51,6 +51,7 @@ from ._solve import ROWS, Solver, Tables, Times, width_for
 from ._tables import pass_at_k_of, stuck_questions
 
 Pooling = Literal["pooled", "per_question", "partial"]
+_KEPT = 16  # draws for the design of fine-tuning
 Questions = Literal["sampled", "fixed"]
 _QUESTIONS = ("sampled", "fixed")
 _POOLINGS = ("pooled", "per_question", "partial")
@@ -338,6 +339,7 @@ def diagnose(
             strengths=_strengths(posterior, number, rng),
             within=None if together is None else together.within,
             worth=_worth(model, together, questions),
+            draws=None if together is None else (tables.probs[:_KEPT, 0], tables.rates[:_KEPT, 0]),
         ),
         regime=regime,
         rlvr=_rlvr(

@@ -39,7 +39,8 @@ class Pooled(NamedTuple):
 def resamples(model: Model, questions: str) -> bool:
     """Whether questions are a sample, of which the rollouts tell how much they differ."""
     samples = model.samples.sum(axis=1)
-    return questions == "sampled" and len(samples) >= LEAST_QUESTIONS and samples.max() > 1
+    enough = len(samples) >= LEAST_QUESTIONS and bool(samples.max() > 1)
+    return questions == "sampled" and enough
 
 
 def pooled(model: Model, prior: Prior, questions: str, logs: Logs | None) -> Pooled:

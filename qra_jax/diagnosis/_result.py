@@ -279,6 +279,8 @@ class StartEstimate:
       questions have too few samples of several patterns, or are told apart, or are taken as fixed.
     - `worth`: how many independent rollouts those are worth for the accuracy over questions like
       these; None where questions are taken as fixed.
+    - `draws`: a few draws of shares and success rates of one table, for designs; None where
+      questions are told apart.
     """
 
     pattern_probs: Band
@@ -287,6 +289,7 @@ class StartEstimate:
     strengths: Band | None
     within: RatesWithin | None = None
     worth: float | None = None
+    draws: tuple[Float[np.ndarray, "N R"], Float[np.ndarray, "N R"]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

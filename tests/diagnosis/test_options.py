@@ -23,6 +23,8 @@ GROUP, EPS = 4, 0.03
 SETTINGS = {
     "objective": qra.Objective(qra.Verifiable(), utility=qra.GRPO(GROUP)),
     "eps": EPS,
+    # What is asked of posteriors here is asked of counts, whose questions are all there is.
+    "questions": "fixed",
 }
 
 
