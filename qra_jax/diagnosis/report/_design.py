@@ -59,10 +59,10 @@ class Plan:
             if mixture[at] >= 0.005
         )
         return (
-            f"Fine-tune on {data}, for a duration of {number(float(found.duration))} (learning rate "
-            "times steps of plain gradient ascent). Fine-tuning and RLVR together then take less "
-            f"time by a factor of {factors[0]} than RLVR alone, and of {factors[1]} than after data "
-            "of the best pattern only (geometric means over draws of the posterior)."
+            f"Fine-tune on {data}, for a duration of {number(float(found.duration))} (learning "
+            "rate times steps of plain gradient ascent). Fine-tuning and RLVR together then take "
+            f"less time by a factor of {factors[0]} than RLVR alone, of {factors[1]} than after "
+            "data of the best pattern only (geometric means over draws of the posterior)."
         )
 
     @property
@@ -105,8 +105,8 @@ class Plan:
             f"the budget {slack}; the entropy of the patterns after fine-tuning is "
             f"{float(found.entropy):.3f} nats, {float(found.entropy_slack):.3f} above the floor",
             f"{settled} of {starts} starts of the search had settled; one mixture and one duration "
-            f"serve {len(self.before)} draws of the posterior, and times in this section are medians "
-            "over these, not over all draws as above",
+            f"serve {len(self.before)} draws of the posterior, and times in this section are "
+            "medians over these, not over all draws as above",
         ]
         if float(found.duration) > 0 and float(np.max(found.mixture)) < _PURE:
             lines.append(
