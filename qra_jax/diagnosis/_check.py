@@ -14,7 +14,7 @@ from ._result import LogCheck, RateChange
 from ._solve import ROWS, Solver
 
 REPLICATES = 999
-_MOST_LOGS = 60  # neighbouring logs beyond so many are added up
+_MOST_LOGS = 47  # neighbouring logs beyond so many are added up, and take two rows of a solve
 _STARTS, _GUESSES, _SCALES = 3, 63, 128
 _DAMPING = (0.0, 0.03, 0.3, 3.0, 30.0, 300.0)
 _STEPS = 25
@@ -28,12 +28,14 @@ NAMES = tuple(_SHARES_OF_LEVEL)
 
 
 class Logs(NamedTuple):
-    """Counts by pattern at L moments: `clock` is steps, or the cumulated relative learning rate."""
+    """Counts by pattern at L moments: `clock` is steps, or the cumulated relative learning rate;
+    `spread` is its deviation among logs that were added up."""
 
     steps: Float[np.ndarray, " L"]
     clock: Float[np.ndarray, " L"]
     samples: Float[np.ndarray, "L R"]
     correct: Float[np.ndarray, "L R"]
+    spread: Float[np.ndarray, " L"] | None = None
 
     def merged(self, most: int = _MOST_LOGS) -> "Logs":
         """At most so many rows: neighbours added up, at their mean step."""
@@ -46,7 +48,10 @@ class Logs(NamedTuple):
         def total(table):
             return np.stack([table[group == i].sum(axis=0) for i in range(len(number))])
 
-        return Logs(mean(self.steps), mean(self.clock), total(self.samples), total(self.correct))
+        centre = mean(self.clock)
+        spread = np.sqrt(np.maximum(mean((self.clock - centre[group]) ** 2), 0))
+        tables = total(self.samples), total(self.correct)
+        return Logs(mean(self.steps), centre, *tables, spread)
 
 
 class _Point(NamedTuple):
@@ -70,6 +75,10 @@ class _Problem:
         self.pseudo = pseudo
         self.totals = self.samples.sum(axis=1, keepdims=True)
         self.clock, self.number = np.log(logs.clock), samples.shape[0]
+        # The mean over logs that were added up, to second order: that of two moments.
+        spread = np.zeros(len(logs.clock)) if logs.spread is None else logs.spread
+        early = np.maximum(logs.clock - spread, 1e-6 * logs.clock)
+        self.moments = np.log(np.stack([early, logs.clock + spread], axis=1)).ravel()
 
     def shares(self, parameters: Float[np.ndarray, "B P"]) -> Float[np.ndarray, "B N R"]:
         """Of a batch of parameters."""
@@ -78,10 +87,12 @@ class _Problem:
         start = np.exp(logits - logits.max(axis=1, keepdims=True))
         start /= start.sum(axis=1, keepdims=True)
         rates = _sigmoid(parameters[:, number:-1])
-        times = parameters[:, -1:] + self.clock[None]
+        times = parameters[:, -1:] + self.moments[None]
         fill = times[:, -1:] + 0.01 * np.arange(1, ROWS - times.shape[1] + 1)
-        later = self.solver.paths(start, rates, np.concatenate([times, fill], axis=1))
-        return np.concatenate([start[:, None], later[:, : len(self.clock)]], axis=1)
+        both = self.solver.paths(start, rates, np.concatenate([times, fill], axis=1))
+        both = both[:, : times.shape[1]]
+        later = both.reshape(len(both), len(self.clock), 2, number).mean(axis=2)
+        return np.concatenate([start[:, None], later], axis=1)
 
     def at(self, parameters: Float[np.ndarray, " P"]) -> _Point:
         """With derivatives, by one batch of differences."""

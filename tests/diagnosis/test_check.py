@@ -120,7 +120,22 @@ def test_many_logs_are_added_up():
     np.testing.assert_array_equal(found.steps, np.arange(2.0, 150, 3))
     np.testing.assert_array_equal(found.samples, samples.reshape(50, 3, 2).sum(axis=1))
     np.testing.assert_array_equal(found.correct, found.samples / 2)
-    np.testing.assert_allclose(found.clock, (steps**2).reshape(50, 3).mean(axis=1))
+    clocks = (steps**2).reshape(-1, 3)
+    np.testing.assert_allclose(found.clock, clocks.mean(axis=1))
+    np.testing.assert_allclose(found.spread, clocks.std(axis=1))
+
+
+def test_added_logs_are_means_over_their_steps():
+    """20 logs a row about a fast transition: the mean of the flow at all of them, no alarm."""
+    steps = np.arange(1.0, 941)
+    shares = shares_of(steps)
+    logs = Logs(steps, steps, 2000 * shares, 2000 * shares * RATES)
+    found = check_logs_of(
+        Solver.of(qra.RLVR(), 0.1), 1e5 * PROBS, 1e5 * PROBS * RATES, logs, scale_range=(1e-4, 1e2)
+    )
+    means = shares.reshape(47, 20, 3).mean(axis=1)
+    np.testing.assert_allclose(found.expected_shares, means, atol=2e-4)
+    assert found.chance > 0.9
 
 
 def test_trend_of_two_counts():

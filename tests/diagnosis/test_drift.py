@@ -75,6 +75,8 @@ def test_rates_that_rise_against_a_grid():
     moved = found.shifts(rng, draws, np.array([0.0, 15, 30, 60]))
     last = special.expit(special.logit(draws) + moved[2])
     assert last.mean() == pytest.approx(joint.sum(axis=0) @ rate, abs=0.015)
+    spread = np.sqrt(joint.sum(axis=0) @ rate**2 - (joint.sum(axis=0) @ rate) ** 2)
+    assert last.std() == pytest.approx(spread, rel=0.08)
     # Half way it is half way; twice as far on, the walk adds the variance of once the way.
     np.testing.assert_allclose(moved[1], moved[2] / 2, atol=1e-12)
     further = (moved[3] - moved[2]).var()

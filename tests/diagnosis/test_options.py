@@ -221,7 +221,7 @@ def test_seed_is_of_all_randomness(monkeypatch):
         return forecast_run(rollouts, run, seed=seed, **settings)
 
     def opened(*arguments):
-        given.append(arguments[-1])
+        given.append(arguments[8])
         return open_points(*arguments)
 
     monkeypatch.setattr("qra_jax.diagnosis._diagnose.forecast_run", asked)

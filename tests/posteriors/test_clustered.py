@@ -43,13 +43,13 @@ def test_one_rollout_a_question_is_conjugate():
 
 
 def test_interval_of_a_mean_is_students():
-    """12 questions that are right always or never: the variance of the mean is that of Student's
+    """6 questions that are right always or never: the variance of the mean is that of Student's
     interval, (c s)^2 / (Q - 1), c = t / z."""
-    samples = np.full((12, 1), 400.0)
-    correct = 400.0 * (np.arange(12) < 5)[:, None]
+    samples = np.full((6, 1), 400.0)
+    correct = 400.0 * (np.arange(6) < 2)[:, None]
     _, rates = draws_of(clustered_posterior(samples, correct, Prior(1e-3, 1e-3, 1e-3)))
-    ratio = stats.t(11).ppf(0.95) / stats.norm.ppf(0.95)
-    exact = ratio * np.sqrt(5 / 12 * 7 / 12 / 11)
+    ratio = stats.t(5).ppf(0.95) / stats.norm.ppf(0.95)
+    exact = ratio * np.sqrt(2 / 6 * 4 / 6 / 5)
     assert rates.std() == pytest.approx(exact, rel=0.04)
     # Kish's number of questions, where one has most of the samples.
     assert weights_shape(np.array([9.0, 1, 1, 1])) < weights_shape(np.full(4, 3.0))

@@ -18,10 +18,14 @@ _MEANS = {
 
 
 def withheld(found: Diagnosis) -> frozenset[str]:
-    """What rests on a refuted assumption: "steps" (times in steps), "ends" (every forecast)."""
+    """What rests on a refuted assumption: "steps" (times in steps), "ends" (every forecast),
+    "gain" (the accuracy in the end, where success rates drift)."""
     check = found.log_check
     if check is None or not check.refuted:
-        return frozenset()
+        drifts = check is not None and bool(check.drifting)
+        return frozenset({"gain"} if drifts else ())
+    if check.refuted == ("clock",) and check.drifting:
+        return frozenset({"steps", "gain"})
     return frozenset({"steps"} if check.refuted == ("clock",) else {"steps", "ends"})
 
 
@@ -40,8 +44,8 @@ def alarms(found: Diagnosis) -> list[str]:
         changes = [_change(found.data.patterns[i], check.changes[i]) for i in check.drifting]
         lines.append(
             f"Success rates within patterns moved over the logged steps: {'; '.join(changes)}. "
-            "The theory takes them as fixed; here that does not hold, and forecasts of the "
-            "accuracy let them drift."
+            "The theory takes them as fixed; here that does not hold. The forecast of the accuracy "
+            "over steps lets them drift; the accuracy in the end is withheld."
         )
     lines += _rate_contradicted(found)
     compared = found.start.within

@@ -30,7 +30,7 @@ def draw_figures(found: Diagnosis) -> dict[str, Figure]:
         elif "ends" not in gone:
             figures["accuracy"] = _accuracy(found)
             figures["pattern_shares"] = _pattern_shares(found)
-        if "ends" not in gone:
+        if not gone & {"ends", "gain"}:
             figures["pass_at_k"] = _pass_at_k(found.rlvr.pass_at_k)
         if found.rlif is not None and not found.rlif.why_not:
             figures["rlif"] = _rlif(found, found.rlif)

@@ -81,11 +81,16 @@ def _rlvr(found: Diagnosis) -> str:
     )
     if len(found.data.weights) > 1:
         return f"{gain}. Times differ from question to question: see below."
+    steps = found.rlvr.step_forecast
+    if "gain" in gone and steps is not None:
+        gain = (
+            f"accuracy from {within(found.start.accuracy)} to {within(steps.accuracy, -1)} at step "
+            f"{steps.steps[-1]:,}, if success rates go on to drift"
+        )
     share_of = f"{100 * (1 - found.settings.eps):g} %"
     times = found.rlvr.log_convergence_time
     longer = found.rlvr.relative_duration
     parts = [f"{gain}; the best pattern has {share_of} of the answers "]
-    steps = found.rlvr.step_forecast
     if steps is not None and "steps" not in gone:
         parts.append(f"after {time_within(steps.log_convergence_step.overall, 0, 'steps')}")
     else:
@@ -181,6 +186,8 @@ def _time_row(name: str, found: TimeBand) -> Row:
     def show(log_time):
         return time(log_time, digits)
 
+    if found.at_once[0] == 1:
+        return Row(name, "0", "in every draw")
     remarks = []
     for what, part in (("0", found.at_once[0]), ("never", found.never[0])):
         if part > 0:
@@ -199,7 +206,7 @@ def key_figures(found: Diagnosis) -> list[Row]:
     gone = withheld(found)
     accuracy = found.start.accuracy
     rows = [Row("accuracy now", share(float(accuracy.median)), interval(accuracy, (), share))]
-    if "ends" not in gone:
+    if not gone & {"ends", "gain"}:
         end = found.rlvr.forecast.end_accuracy
         rows.append(
             Row("accuracy in the end (RLVR)", share(float(end.median)), interval(end, (), share))

@@ -306,6 +306,15 @@ def test_logs_that_refute_the_model():
     names = {row.name for row in key_figures(found)}
     assert not any("T0" in name or "time to" in name or "in the end" in name for name in names)
     assert set(draw_figures(found)) == {"shares", "rates", "log_accuracy", "log_shares", "rlif"}
+    assert "in the end" not in box(found)[1].value
+    # Where success rates drift, and no more, the accuracy is that of the steps.
+    fine = dict.fromkeys(CHECK.chances, 0.3)
+    drifting = altered(log_check=dataclasses.replace(CHECK, chances=fine))
+    assert "at step 5, if success rates go on to drift" in box(drifting)[1].value
+    names = {row.name for row in key_figures(drifting)}
+    assert "accuracy in the end (RLVR)" not in names
+    assert "T0, the end of entanglement, in steps" in names
+    assert "pass_at_k" not in draw_figures(drifting)
     # A clock that changes leaves what is not in steps.
     clock = altered(log_check=dataclasses.replace(CHECK, chances={**CHECK.chances, "rates": 0.5,
                     "accuracy": 0.5, "clock": 0.01}))  # fmt: skip
