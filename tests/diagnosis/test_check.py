@@ -11,7 +11,7 @@ from scipy import integrate, stats
 import experiments
 import qra_jax as qra
 from qra_jax.diagnosis import LEVEL, Logs, Solver, check_logs_of
-from qra_jax.diagnosis._check import _levels, rate_changes
+from qra_jax.diagnosis._check import _directions, _levels, _Problem, rate_changes
 
 PROBS, RATES, SCALE = np.array([0.1, 0.6, 0.3]), np.array([0.8, 0.5, 0.1]), 0.05
 STEPS = np.arange(50.0, 1001, 50)
@@ -170,3 +170,22 @@ def test_stored_study():
     for each in stored["intervals"].values():
         own = each["kinds"]["the model itself"]
         assert own["alarms"] <= 0.05 * own["runs"]
+
+
+def test_directions_of_a_clock_that_slows():
+    """From step c on a little slower: what that does to the expected counts, by SciPy."""
+    samples = 256.0 * shares_of(STEPS)
+    logs = Logs(STEPS, STEPS, samples, samples * RATES)
+    solver = Solver.of(qra.RLVR(), 0.1)
+    problem = _Problem(solver, BASE * PROBS, BASE * PROBS * RATES, logs, (1.0, 1.0, 1.0), False)
+    at = np.concatenate([np.log(PROBS), np.log(RATES / (1 - RATES)), [np.log(SCALE)]])
+    point = problem.at(at)
+    weights = problem.weights(point.shares, RATES)
+    forms = _directions(problem, point, logs, weights)["clock"]
+    slower = 0.02
+    for form, start in ((forms[0], 50.0), (forms[5], STEPS[8])):
+        clock = STEPS - slower * np.maximum(STEPS - start, 0)
+        change = 256 * (shares_of(STEPS) - shares_of(clock)) / slower * weights[0][1:]
+        found = form.reshape(2, len(STEPS) + 1, 3)
+        np.testing.assert_array_equal(found[1], 0)
+        np.testing.assert_allclose(found[0, 1:], change, atol=0.05 * np.abs(change).max())
