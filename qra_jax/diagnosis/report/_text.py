@@ -148,6 +148,11 @@ def _next(found: Diagnosis) -> str:
             "find out why the logs leave the model before you trust a forecast: look at samples of "
             "the step where they part (figures below), and at the learning-rate schedule."
         )
+    if check is not None and check.drifting:
+        return (
+            "find out why success rates within patterns move (answers that are trained, other "
+            "questions, another grader), and plan by logged accuracies."
+        )
     if found.start.within is not None and found.start.within.disagree:
         return (
             "compare patterns within questions, as here; collect several samples of each of more "
@@ -164,6 +169,8 @@ def _next(found: Diagnosis) -> str:
             f"fine-tune before RLVR, on right answers by way of "
             f"'{found.data.patterns[best]}' above all; --design finds the mixture and the duration."
         )
+    if found.rlvr.step_forecast is not None:
+        return "go on with RLVR, and hold the forecast over steps against every further log."
     return "start RLVR, and log the pattern of every evaluated answer: logs give the time in steps."
 
 
