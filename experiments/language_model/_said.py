@@ -119,8 +119,11 @@ def say(
     rollouts = rollouts_of(model, key, how.sampler.group_size, questions)
     bare = dataclasses.replace(rollouts, confidence=None)
     # Every question that is held out is asked: these are all there are.
-    settings = {"objective": objective_of(how), "draws": draws, "seed": seed, "questions": "fixed"}
-    found, by_answer = (diagnose(x, **settings) for x in (rollouts, bare))
+    objective = objective_of(how)
+    found, by_answer = (
+        diagnose(x, objective=objective, draws=draws, seed=seed, questions="fixed")
+        for x in (rollouts, bare)
+    )
     return Said(rollouts, found, by_answer)
 
 

@@ -10,6 +10,7 @@ in its second half.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -113,7 +114,9 @@ def main() -> None:
                 str(x): sum(c < x for c in chances) for x in (0.01, 0.03, 0.05, 0.1, 0.25, 0.5)
             }
         print(name, kinds[name], flush=True)
-    numbers = json.loads(asked.out.read_text()) if asked.out.exists() else {"intervals": {}}
+    numbers: dict[str, Any] = {"intervals": {}}
+    if asked.out.exists():
+        numbers = json.loads(asked.out.read_text())
     numbers |= {"level": LEVEL, "steps": STEPS, "samples": SAMPLES, "rollouts": ROLLOUTS}
     numbers["intervals"][str(asked.every)] = {"seed": asked.seed, "kinds": kinds}
     asked.out.write_text(json.dumps(numbers, indent=1) + "\n")

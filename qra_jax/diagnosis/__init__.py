@@ -2,17 +2,17 @@
 
 from ._check import Logs as Logs
 from ._check import check_logs_of as check_logs_of
+from ._checked import LEVEL as LEVEL
+from ._checked import LogCheck as LogCheck
+from ._checked import RateChange as RateChange
 from ._diagnose import diagnose as diagnose
-from ._result import LEVEL as LEVEL
 from ._result import Band as Band
 from ._result import DiagnosedData as DiagnosedData
 from ._result import Diagnosis as Diagnosis
 from ._result import DiagnosisSettings as DiagnosisSettings
 from ._result import Forecast as Forecast
-from ._result import LogCheck as LogCheck
 from ._result import OpenPoint as OpenPoint
 from ._result import PassAtKEstimate as PassAtKEstimate
-from ._result import RateChange as RateChange
 from ._result import RatesWithin as RatesWithin
 from ._result import RegimeEstimate as RegimeEstimate
 from ._result import RLIFRisk as RLIFRisk

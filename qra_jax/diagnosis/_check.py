@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr
 
-from ._result import LogCheck, RateChange
+from ._checked import LogCheck, RateChange
 from ._solve import ROWS, Solver
 
 REPLICATES = 999

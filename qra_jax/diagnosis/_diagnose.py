@@ -23,6 +23,7 @@ from ..posteriors._posteriors import (
 from ..rollouts._rollouts import Rollouts
 from ..times._regime import Regime
 from ._check import Logs, check_logs_of
+from ._checked import LogCheck
 from ._drift import RateDrift
 from ._limits import limits_of
 from ._model import Model, as_rollouts, logs_of, modelled, rewards_of, run_of
@@ -34,7 +35,6 @@ from ._result import (
     Diagnosis,
     DiagnosisSettings,
     Forecast,
-    LogCheck,
     PassAtKEstimate,
     RegimeEstimate,
     RLVREstimate,

@@ -105,7 +105,7 @@ def run_of(
     logs["logged_patterns"] *= worth
     logs["logged_right"] *= worth
     if run is None:
-        return TrainingRun(min(10 * (later[-1] - first), MOST_STEPS), **logs)
+        run = TrainingRun(min(10 * (later[-1] - first), MOST_STEPS))
     return dataclasses.replace(run, **logs)
 
 

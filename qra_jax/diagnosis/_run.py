@@ -15,7 +15,8 @@ from ..objectives._rewards import Verifiable
 from ..posteriors._posteriors import AbstractPosterior, check_counts
 from ..training._groups import SampledGroups
 from ._drift import RateDrift
-from ._forecast import Plan, check_logs, check_patterns, forecast_steps, forecast_training
+from ._forecast import forecast_steps, forecast_training
+from ._plan import Plan, check_logs, check_patterns
 from ._result import StepForecast
 from ._solve import Solver, Tables, check_objective
 
@@ -73,9 +74,9 @@ class TrainingRun:
         require(0 < low < high < math.inf, "scale_range", "rise from above 0", self.scale_range)
         logs = check_logs(self.logged)
         patterns = check_patterns(self.logged_patterns, logs)
-        if self.logged_right is not None:
-            must = "come with logged_patterns"
-            require(patterns is not None, "logged_right", must, self.logged_right)
+        known = patterns is not None or self.logged_right is None
+        require(known, "logged_right", "come with logged_patterns", self.logged_right)
+        if patterns is not None and self.logged_right is not None:
             check_counts(patterns, self.logged_right)
         self.rates()
 
