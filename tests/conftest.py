@@ -39,6 +39,8 @@ LONGEST_FIRST = (
     "solvers/exact/test_exact.py",
     "experiments/test_claims.py",
     "diagnosis/test_diagnose.py",
+    "diagnosis/test_true_statements.py",
+    "diagnosis/test_check.py",
     "policies/test_markov.py",
     "sweep/test_store.py",
     "dynamics/test_basins.py",
