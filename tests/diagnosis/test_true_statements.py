@@ -182,3 +182,35 @@ def test_clock_of_a_schedule():
             TrainingRun(6, learning_rate=0.3, schedule=bad)
     with pytest.raises(ValueError, match="come with logged_patterns"):
         TrainingRun(6, learning_rate=0.3, logged_right=np.ones((1, 2)))
+
+
+def test_noise_of_a_sampler_is_in_the_check():
+    """A run of one group of 4 a step wanders as such runs do: large samples of its shares refute
+    the flow without noise, and not with it."""
+    rng = np.random.default_rng(2)
+    probs, rates = np.array([0.5, 0.3, 0.2]), np.array([0.7, 0.5, 0.2])
+    sampler, scale = qra.SampledGroups(4, estimator=qra.training.REINFORCE()), 0.15
+    logits, rows = np.log(probs), [(0, probs)]
+    for step in range(1, 61):
+        pi = np.exp(logits - logits.max())
+        pi /= pi.sum()
+        used = rng.choice(3, 4, p=pi)
+        right = rng.random(4) < rates[used]
+        ascent = np.mean(
+            [r * ((np.arange(3) == u) - pi) for u, r in zip(used, right, strict=True)], axis=0
+        )
+        logits = logits + scale * ascent
+        if step % 10 == 0:
+            rows.append((step, np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()))
+    lines = []
+    for step, shares in rows:
+        for pattern, number in enumerate(np.round(20_000 * shares).astype(int)):
+            lines.append(f"{step},{pattern},{number},{round(number * rates[pattern])}")
+    rollouts = steps_of("\n".join(lines))
+    plain = diagnose(rollouts, run=TrainingRun(60, learning_rate=scale), draws=39)
+    assert plain.log_check is not None
+    assert plain.log_check.refuted
+    run = TrainingRun(60, learning_rate=scale, sampler=sampler, particles=50)
+    found = diagnose(rollouts, run=run, draws=39)
+    assert found.log_check is not None
+    assert not found.log_check.refuted
