@@ -57,6 +57,8 @@ LONGEST_FIRST = (
     "objectives/test_rewards.py",
     "solvers/test_properties.py",
     "diagnosis/test_diagnose.py",
+    "diagnosis/test_true_statements.py",
+    "diagnosis/test_check.py",
     "training/test_train.py",
     "objectives/test_regularisers.py",
     "solvers/test_trajectory.py",

@@ -9,6 +9,8 @@ import tyro
 from ._settings import require_setting
 
 Pooling = Literal["pooled", "per_question", "partial"]
+Questions = Literal["sampled", "fixed"]
+Schedule = Literal["constant", "linear", "cosine"]
 Estimator = Literal["reinforce", "rloo", "dr_grpo", "grpo", "rejection", "maxrl"]
 
 
@@ -59,6 +61,8 @@ class Diagnose:
     out; nothing is solved or written"""
     pooling: Pooling = "pooled"
     """one policy for all questions, one for each, or as alike as the data say"""
+    questions: Questions = "sampled"
+    """whether the questions are a sample of many like them, or all that matter; if pooled"""
     estimator: Estimator | None = None
     """how the run will estimate its steps; plain RLVR if not given"""
     group_size: int = 8
@@ -66,7 +70,12 @@ class Diagnose:
     num_steps: int | None = None
     """forecast over so many optimiser steps; needs a learning rate or logged steps"""
     learning_rate: float | None = None
-    """of plain gradient ascent; fitted to the logged steps if not given"""
+    """of plain gradient ascent on the logits of patterns, not that of an optimiser such as AdamW;
+    fitted to the logged steps if not given"""
+    schedule: Schedule = "constant"
+    """how the learning rate goes on after the warm-up: to 0 at --num-steps unless constant"""
+    warmup_steps: int = 0
+    """steps over which the learning rate rises from 0"""
     design: bool = False
     """find the fine-tuning (SFT) before RLVR that makes the total time shortest"""
     sft_budget: float = 10.0
@@ -93,3 +102,10 @@ class Diagnose:
         require_setting(self.seed >= 0, "seed", "be at least 0", self.seed)
         steps = self.num_steps is not None or self.learning_rate is None
         require_setting(steps, "num-steps", "be given with a learning rate", "none")
+        plain = self.schedule == "constant" and self.warmup_steps == 0
+        must = "be given with a schedule or a warm-up: it is the length of the run"
+        require_setting(plain or self.num_steps is not None, "num-steps", must, "none")
+        most = self.num_steps or 0
+        must = "lie in [0, num-steps)"
+        within = self.warmup_steps == 0 or 0 <= self.warmup_steps < most
+        require_setting(within, "warmup-steps", must, self.warmup_steps)

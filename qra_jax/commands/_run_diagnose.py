@@ -1,8 +1,10 @@
 """A diagnosis: rollouts are read, judged and reported on."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
+import numpy as np
 
 from ..diagnosis import Diagnosis, TrainingRun, diagnose
 from ..diagnosis.report import Plan, design, summary, write_report
@@ -85,18 +87,43 @@ def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | 
         given = logs or settings.learning_rate is not None
         must = "come with a learning rate, or with rollouts of later steps"
         require_setting(given, "num-steps", must, settings.num_steps)
-        run = TrainingRun(settings.num_steps, learning_rate=settings.learning_rate, sampler=sampler)
+        run = TrainingRun(
+            settings.num_steps,
+            learning_rate=settings.learning_rate,
+            sampler=sampler,
+            schedule=relative_rates(settings),
+        )
     if sampler is not None:
         objective = Objective(Verifiable(), utility=sampler.utility)
     return diagnose(
         rollouts,
         pooling=settings.pooling,
+        questions=settings.questions,
         objective=objective,
         eps=settings.eps,
         draws=settings.draws,
         seed=settings.seed,
         run=run,
     )
+
+
+def relative_rates(settings: Diagnose) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The learning rate of each step beside the largest, as trainers take it: step i of a warm-up
+    over w steps has (i + 1)/w, and the decay reaches 0 at the end. None if it is constant."""
+    warm, name, last = settings.warmup_steps, settings.schedule, settings.num_steps
+    if last is None or (name == "constant" and warm == 0):
+        return None
+
+    def rates(steps: np.ndarray) -> np.ndarray:
+        passed = np.clip((steps - warm) / (last - warm), 0, 1)
+        decay = {
+            "constant": np.ones(len(steps)),
+            "linear": 1 - passed,
+            "cosine": 0.5 * (1 + np.cos(np.pi * passed)),
+        }[name]
+        return np.where(steps < warm, (steps + 1) / max(warm, 1), decay)
+
+    return rates
 
 
 def _plan(settings: Diagnose, found: Diagnosis, sampler: SampledGroups | None) -> Plan | None:
