@@ -374,9 +374,8 @@ class Stationary(AbstractEvent):
     Added by default to flows that can come to rest inside the simplex (KL penalty, SFT). A flow
     without one slows down for ever, and on an entangled plateau long before it has converged.
 
-    **Arguments:** `tol`: in units of the logits per unit of time, above 0; if not given, 5e-9 in
-    float64 and 5e-5 in float32 times the flow's speed at the start, or where all logits are
-    equal if that is larger.
+    **Arguments:** `tol`: in logits per unit of time, above 0; if not given, 5e-9 (in float32 5e-5)
+    of the flow's speed at the start, or where all logits are equal if that is larger.
 
     **Raises:** `ValueError` if `tol` is not above 0.
     """

@@ -170,7 +170,7 @@ def test_rules_sort_texts(tmp_path, monkeypatch):
 
 def test_schedules():
     """Linear to 0, or constant after a warm-up; nothing where the rate is constant."""
-    plain = Diagnose(Path("a"), num_steps=8)
+    plain = Diagnose((Path("a"),), num_steps=8)
     assert relative_rates(plain) is None
     linear = dataclasses.replace(plain, schedule="linear")
     found = relative_rates(linear)
