@@ -1,13 +1,67 @@
-"""Run every Python example of the given Markdown files, each by itself."""
+"""Run every Python example of the given Markdown files, each in a process of its own.
 
+The processes are forks of one that has imported the library and made no array yet: imports took
+most of the time. As many run at once as there are processors. All run, whichever fail.
+"""
+
+import multiprocessing
+import os
 import re
-import subprocess
 import sys
+import tempfile
+import warnings
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-for name in sys.argv[1:]:
-    for number, code in enumerate(
-        re.findall(r"^```python\n(.*?)^```", Path(name).read_text(), re.DOTALL | re.MULTILINE), 1
-    ):
-        print(f"example {number} of {name}", flush=True)
-        subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+# A script of a few lines compiles for longer than it runs.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+warnings.simplefilter("error")
+
+
+def run(title: str, code: str, output: Path) -> None:
+    """In the fork: the example as a script of its own, all that it prints into a file."""
+    with output.open("wb") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+    exec(compile(code, title, "exec"), {"__name__": "__main__"})
+    sys.stdout.flush()
+
+
+def main(names: list[str], folder: Path) -> int:
+    """Print each example's output as it ends; 1 if one failed."""
+    import jax
+
+    import qra_jax
+
+    for name in qra_jax.__all__:
+        getattr(qra_jax, name)
+    assert not jax._src.xla_bridge.backends_are_initialized()  # threads would not survive a fork
+    fork, waiting, failed = multiprocessing.get_context("fork"), [], []
+    for name in names:
+        codes = re.findall(r"^```python\n(.*?)^```", Path(name).read_text(), re.DOTALL | re.M)
+        waiting += [(f"example {i} of {name}", code) for i, code in enumerate(codes, 1)]
+    running: dict[int, tuple[str, Path, BaseProcess]] = {}
+    while waiting or running:
+        while waiting and len(running) < (os.cpu_count() or 1):
+            title, code = waiting.pop(0)
+            output = folder / title.replace("/", "-")
+            process = fork.Process(target=run, args=(title, code, output))
+            process.start()
+            running[process.sentinel] = title, output, process
+        for sentinel in wait(list(running)):
+            title, output, process = running.pop(sentinel)
+            process.join()
+            print(title, output.read_text(), sep="\n", flush=True)
+            if process.exitcode != 0:
+                failed.append(title)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        status = main(sys.argv[1:], Path(name))
+    sys.exit(status)

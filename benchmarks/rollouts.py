@@ -14,7 +14,7 @@ import polars as pl
 from ._common import settings, table, write
 
 MOST_SECONDS, MOST_GIB = 10.0, 1.0
-SAMPLES, LETTERS = 64, 400
+SAMPLES, LETTERS, FILES = 64, 400, 500
 PATTERNS = ("prose", "numbered_steps", "python")
 RULES = """
 default = "prose"
@@ -54,6 +54,18 @@ def _columns(number: int) -> pl.DataFrame:
     )
 
 
+def _folder(rows: pl.DataFrame, folder: pathlib.Path) -> None:
+    """The same in `FILES` files of JSON lines, one a training step."""
+    folder.mkdir()
+    for step, part in enumerate(rows.iter_slices(-(-len(rows) // FILES))):
+        part.write_ndjson(folder / f"{step}.jsonl")
+
+
+def _document(rows: pl.DataFrame, file: pathlib.Path) -> None:
+    """The same as a list in one JSON document."""
+    file.write_text(json.dumps({"model": "m", "samples": rows.to_dicts()}))
+
+
 def _texts(rows: pl.DataFrame) -> pl.DataFrame:
     """The same without patterns: texts of `LETTERS` letters or so, a question in each row."""
     filler = ("so it goes on, and on. " * LETTERS)[:LETTERS]
@@ -73,6 +85,8 @@ def main() -> None:
         "CSV": ("csv", rows.write_csv, False),
         "JSON lines": ("jsonl", rows.write_ndjson, False),
         "Parquet": ("parquet", rows.write_parquet, False),
+        "JSON document": ("json", lambda file: _document(rows, file), False),
+        f"JSON lines, {FILES} files": ("d", lambda folder: _folder(rows, folder), False),
         "JSON lines, lists of texts by rules": ("jsonl", _texts(rows).write_ndjson, True),
         "Parquet, lists of texts by rules": ("parquet", _texts(rows).write_parquet, True),
     }
@@ -86,7 +100,8 @@ def main() -> None:
             file = pathlib.Path(folder, f"{index}.{ending}")
             save(file)
             files[name] = [str(file), *([str(rules)] if by_rules else [])]
-            sizes[name] = file.stat().st_size / 2**20
+            parts = file.iterdir() if file.is_dir() else [file]
+            sizes[name] = sum(part.stat().st_size for part in parts) / 2**20
         for _ in range(rounds):
             for name, arguments in files.items():
                 command = [sys.executable, "-c", READ, *arguments]
@@ -107,9 +122,9 @@ def main() -> None:
     ]
     print(table(figures))
     limits = {"seconds": MOST_SECONDS, "gib": MOST_GIB}
-    print(f"at most {MOST_SECONDS:g} s and {MOST_GIB:g} GiB for the first three")
+    print(f"at most {MOST_SECONDS:g} s and {MOST_GIB:g} GiB for the first five")
     config = {"rollouts": number, "rounds": rounds, "samples_per_question": SAMPLES}
-    config |= {"letters_of_a_text": LETTERS, "polars": pl.__version__}
+    config |= {"letters_of_a_text": LETTERS, "files": FILES, "polars": pl.__version__}
     write("rollouts", config, {"formats": figures, "limits": limits}, quick)
 
 

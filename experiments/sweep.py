@@ -10,7 +10,7 @@ from typing import Annotated
 import jax
 import tyro
 
-from qra_jax.commands import BadSetting
+from qra_jax.commands import BadSetting, leaving_on_interrupt
 
 from ._lab.claim import Claim, Verdict
 from ._lab.map import Map, MapResult
@@ -95,7 +95,13 @@ def _report(settings: Map, result: MapResult) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the maps asked for; returns the exit code (2 for bad input)."""
+    """Run the maps asked for; returns the exit code (2 for bad input, 130 after Ctrl-C)."""
+    said = "interrupted: maps that were not complete were not written"
+    with leaving_on_interrupt(said, arguments is None):
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Without a map's name, all of them: the options of `all` need no name before them.
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):

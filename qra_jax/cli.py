@@ -4,12 +4,18 @@ import importlib
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
+
+from ._core.interrupts import leave_while_loading
+
+if __name__ == "__main__" or Path(sys.argv[0]).stem == "qra":
+    leave_while_loading()
 
 import tyro
 
 from ._core.version import VERSION
-from .commands import BadSetting, Diagnose, GridSweep, require_writable
+from .commands import BadSetting, Diagnose, GridSweep, leaving_on_interrupt, require_writable
 
 Command = (
     Annotated[Diagnose, tyro.conf.subcommand(Diagnose.name)]
@@ -24,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         print(f"qra {VERSION}")
         return 0
-    return _run(Command, words, "qra", main.__doc__)
+    return _run(Command, words, "qra", main.__doc__, arguments is None)
 
 
 def run_command(
@@ -37,33 +43,37 @@ def run_command(
 
     **Returns:** the exit code: 2 for bad input, 130 after Ctrl-C.
     """
-    return _run(Annotated[command, tyro.conf.arg(name="")], _words(arguments), program, None)
+    kind = Annotated[command, tyro.conf.arg(name="")]
+    return _run(kind, _words(arguments), program, None, arguments is None)
 
 
 def _words(arguments: Sequence[str] | None) -> list[str]:
     return list(sys.argv[1:] if arguments is None else arguments)
 
 
-def _run(kind, words: list[str], program: str, description: str | None) -> int:
-    settings = None
+def _run(kind, words: list[str], program: str, description: str | None, own: bool) -> int:
+    """`own`: whether the process is there for this command alone, so that Ctrl-C may end it."""
+    said = "interrupted: nothing was written"
     try:
         settings = tyro.cli(kind, args=words, prog=program, description=description)
-        require_writable(settings.out)
-        # Loads JAX, which takes seconds: not before help, bad settings and bad folders.
-        work = importlib.import_module(f".commands._run_{settings.name}", __package__)
-        said = work.run(settings)
+        if isinstance(settings, GridSweep):
+            again = [word for word in words if word not in ("--overwrite", "--resume")]
+            command = shlex.join([*program.split(), *again, "--resume"])
+            said = f"interrupted; this continues: {command}"
+        with leaving_on_interrupt(said, own):
+            if not getattr(settings, "dry_run", False):
+                require_writable(settings.out)
+            # Loads JAX, which takes seconds: not before help, bad settings and bad folders.
+            work = importlib.import_module(f".commands._run_{settings.name}", __package__)
+            result = work.run(settings)
     except (BadSetting, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        if not isinstance(settings, GridSweep):
-            raise
-        again = [word for word in words if word not in ("--overwrite", "--resume")]
-        command = shlex.join([*program.split(), *again, "--resume"])
-        print(f"interrupted; this continues:\n  {command}", file=sys.stderr)
+        print(said, file=sys.stderr)
         return 130
-    if said:
-        print(said)
+    if result:
+        print(result)
     return 0
 
 

@@ -35,7 +35,7 @@ def test_what_needs_no_jax(tmp_path):
         ("--version",): (0, f"qra {qra.__version__}\n"),
         ("diagnose", "--help"): (0, "--sft-budget"),
         ("grid", "--help"): (0, "--cells-per-chunk"),
-        ("diagnose",): (2, "PATH"),
+        ("diagnose",): (2, "path must name at least one file, got none"),
         ("diagnose", "a.csv", "--seed", "-1"): (2, "seed must be at least 0, got -1"),
         ("diagnose", "a.csv", "--out", below): (2, f"out must be a folder that can be written, "
                                                    f"got {below} (Not a directory)"),

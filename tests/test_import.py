@@ -56,6 +56,71 @@ def run(script: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+OTHER_KINDS = """
+import numpy as np
+import optax
+import qra_jax as qra
+policy, problem = qra.two_stage([0.05, 0.70, 0.25], [0.9, 0.7, 0.1])
+flow = qra.GradientFlow(qra.RLVR(), problem)
+for call in (
+    lambda: qra.solve_flow(policy, flow, log_times=[1.0], method=qra.Exact),
+    lambda: qra.solve_flow(policy, flow, until=qra.LogitPeaks),
+    lambda: qra.ODE(clock=qra.flows.LogTime),
+    lambda: qra.GradientFlow(qra.RLVR(), problem, trainable=3),
+    lambda: qra.train(policy, flow, optax.sgd(0.1), True),
+    lambda: qra.train(policy, flow, optax.sgd(0.1), 2.0),
+    lambda: qra.train(policy, flow, optax.sgd(0.1), 5, sampler=8, key=0),
+    lambda: qra.GRPO(True),
+    lambda: qra.GRPO(np.bool_(True)),
+    lambda: qra.RLVR(True),
+    lambda: qra.RLVR("0.1"),
+    lambda: qra.RLVR(qra.ReverseKL(0.1)),
+    lambda: qra.PatternReaches(0, True),
+    lambda: qra.two_stage([True, False], [0.5, 0.5]),
+    lambda: qra.ODE(rtol=True),
+    lambda: qra.SampledGroups(4, clip=[0.1, 0.2, 0.3]),
+    lambda: qra.SampledGroups(4, clip=[0.1, -0.2]),
+    lambda: qra.SampledGroups(4, clip=True),
+    lambda: qra.log_convergence_time(policy, flow, [0.1, 0.2]),
+    lambda: qra.log_time_to_accuracy(policy, flow, [0.8, 0.9]),
+    lambda: qra.passage_times(policy, flow, eps=[[0.1]]),
+    lambda: qra.laws.log_convergence_time_law(policy, flow, [0.1, 0.2]),
+    lambda: qra.log_convergence_time(policy, flow, True),
+    lambda: qra.fixed_points(policy, flow, question=True),
+    lambda: qra.solve_flow(policy, flow, log_times=[1.0], reference=problem),
+):
+    try:
+        call()
+    except (TypeError, ValueError) as error:
+        print(str(error).replace("\\n", "  NEWLINE  "))
+whole = qra.GRPO(np.int64(8)), qra.SampledGroups(np.int32(8), np.int64(2), epochs=np.int64(3))
+print([type(x) is int for x in (whole[0].group, whole[1].group_size, whole[1].epochs)])
+print(qra.SampledGroups(4, clip=[0.1, 0.2]).clip, qra.SampledGroups(4, clip=np.float64(0.1)).clip)
+"""
+
+
+def test_other_kinds():
+    """True is no number, a class no instance, a pair two numbers, and eps one for each question."""
+    *said, accepted, clips = run(OTHER_KINDS)
+    starts = (
+        *("method must be an instance", "until must be an instance", "clock must be an instance"),
+        *("trainable must be", "num_steps must be a whole number, got True", "num_steps must be"),
+        *("sampler must be a SampledGroups", "group must be a whole", "group must be a whole"),
+        *("beta must hold numbers, got True", "beta must hold numbers", "beta must hold numbers"),
+        *("level must hold numbers", "pattern_probs must hold numbers", "rtol must be a number"),
+        *("clip must be a number or a pair", "clip must be above 0", "clip must be a number"),
+        *("eps must be a scalar or have shape (Q,) = (1,), got shape (2,)", "level must be a sc"),
+        *("eps must be a scalar", "eps must be a scalar", "eps must hold numbers, got True"),
+        *("question must be a whole number, got True", "reference must be an AbstractPolicy"),
+    )
+    assert len(said) == len(starts), said
+    for line, start in zip(said, starts, strict=True):
+        assert line.startswith(start), line
+        assert "NEWLINE" not in line
+    assert accepted == "[True, True, True]"
+    assert clips == "(0.1, 0.2) (0.1, 0.1)"
+
+
 @pytest.mark.parametrize("name", FIXED_NAMES)
 def test_public_name(name):
     """The names that the design fixes exist."""

@@ -69,10 +69,10 @@ def write_files(folder: Path, data: xr.Dataset, figure: Figure, summary: Mapping
 
     **Raises:** `ValueError` if the folder cannot be written.
     """
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, fresh, ignore_errors=True)
         stack.enter_context(writing_to(folder))
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        stack.callback(shutil.rmtree, fresh, ignore_errors=True)
         os.chmod(fresh, 0o755)
         # Format 2: consolidated metadata is part of it, so xarray opens it without a warning.
         _portable(data).to_zarr(fresh / "data.zarr", mode="w", zarr_format=2, consolidated=True)

@@ -15,7 +15,13 @@ import jax
 import tyro
 from tqdm import tqdm
 
-from qra_jax.commands import BadSetting, require_setting, require_writable
+from qra_jax.commands import (
+    BadSetting,
+    leaving_on_interrupt,
+    require_setting,
+    require_writable,
+    written_whole,
+)
 
 from .._lab.claim import Verdict, plain
 from . import LEDGER
@@ -101,7 +107,13 @@ def _end(results: Sequence[Result], seconds: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None, ledger: Sequence[Entry] = LEDGER) -> int:
-    """Put a ledger to the test; returns the exit code (1: a claim of ours fails, 2: bad input)."""
+    """Put a ledger to the test; returns the exit code (1: a claim of ours fails, 2: bad input,
+    130: Ctrl-C)."""
+    with leaving_on_interrupt("interrupted: nothing was written", arguments is None):
+        return _main(arguments, ledger)
+
+
+def _main(arguments: Sequence[str] | None, ledger: Sequence[Entry]) -> int:
     jax.config.update("jax_enable_x64", True)
     # Compiling takes nearly all of the time, and a third less like this.
     jax.config.update("jax_disable_most_optimizations", True)
@@ -122,10 +134,11 @@ def main(arguments: Sequence[str] | None = None, ledger: Sequence[Entry] = LEDGE
         with bar:
             results = run(entries, settings.quick, settings.seed, bar.update)
         written = [settings.out / "claims.json"]
-        _write(written[0], json.dumps([_as_json(result) for result in results], indent=2) + "\n")
-        if settings.page_written is not None:
-            written.append(settings.page_written)
-            _write(written[1], page(results))
+        with written_whole():
+            _write(written[0], json.dumps([_as_json(one) for one in results], indent=2) + "\n")
+            if settings.page_written is not None:
+                written.append(settings.page_written)
+                _write(written[1], page(results))
     except (BadSetting, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -11,7 +11,12 @@ import tyro
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from qra_jax.commands import BadSetting, require_setting, require_writable
+from qra_jax.commands import (
+    BadSetting,
+    leaving_on_interrupt,
+    require_setting,
+    require_writable,
+)
 
 from ._bases import MIXTURES, SHIPPED_BASE, load
 from ._compare import summary
@@ -86,7 +91,13 @@ class LanguageModel:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, compare, write and print; returns the exit code (2 for bad input)."""
+    """Train, compare, write and print; returns the exit code (2 for bad input, 130 after
+    Ctrl-C)."""
+    with leaving_on_interrupt("interrupted", arguments is None):
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     jax.config.update("jax_enable_x64", True)
     try:
         settings = tyro.cli(

@@ -118,8 +118,11 @@ def say(
     key = jax.random.fold_in(jax.random.key(seed), 77)
     rollouts = rollouts_of(model, key, how.sampler.group_size, questions)
     bare = dataclasses.replace(rollouts, confidence=None)
+    # Every question that is held out is asked: these are all there are.
+    objective = objective_of(how)
     found, by_answer = (
-        diagnose(x, objective=objective_of(how), draws=draws, seed=seed) for x in (rollouts, bare)
+        diagnose(x, objective=objective, draws=draws, seed=seed, questions="fixed")
+        for x in (rollouts, bare)
     )
     return Said(rollouts, found, by_answer)
 
@@ -180,7 +183,8 @@ def foretell(name: str, model: Transformer, runs: xr.Dataset) -> xr.Dataset:
     hows: Mapping[str, Reinforcement] = {kind: KINDS[kind].how for kind in FORECAST}
     seed = ord(name)
     said = say(model, hows["table"], seed)
-    divided = diagnose(said.rollouts, objective=objective_of(hows["grouped"]), seed=seed)
+    grouped = objective_of(hows["grouped"])
+    divided = diagnose(said.rollouts, objective=grouped, seed=seed, questions="fixed")
     samples, correct = (x.sum(axis=0) for x in said.rollouts.counts())
     out = xr.Dataset(
         {

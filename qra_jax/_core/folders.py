@@ -6,13 +6,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from .interrupts import written_whole
+
 
 @contextlib.contextmanager
 def writing_to(folder: Path, name: str = "out") -> Iterator[None]:
     """Turn what the file system refuses into a `ValueError` of one line about the setting `name`,
-    `folder`."""
+    `folder`; Ctrl-C waits until all is written."""
     try:
-        yield
+        with written_whole():
+            yield
     except OSError as error:
         reason = error.strerror or error
         raise ValueError(

@@ -215,11 +215,14 @@ def solve_system(
     Not differentiable: see `implicit_root`.
 
     **Arguments:** `function`: `(N,)` to `(N,)`; `damped`: Levenberg's and Marquardt's steps, of
-    which only those are taken that bring the equations nearer to 0; it stops where none does,
-    which need not be a root; `most`: looks, at most.
+    which only those are taken that bring the equations nearer to 0. It stops where none does, which
+    need not be a root, and does not mind equations that leave a direction open. `most`: looks, at
+    most.
     """
     dtype = start.dtype
     small = float(jnp.finfo(dtype).eps) ** 0.5
+    # Equations may be unable to tell some direction from the next: its slopes are 0 to rounding.
+    least = float(jnp.finfo(dtype).eps) ** 0.6
 
     def newton(state: _Descent) -> _Descent:
         value, slopes = value_and_slopes(function, state.trial)
@@ -238,12 +241,16 @@ def solve_system(
             better, (state.trial, value, slopes), (state.best, state.value, state.slopes)
         )
         damping = jnp.where(better, state.damping / 10, state.damping * 4)
+        damping = jnp.maximum(damping, least)
         # At a root to rounding nothing gets better any more, however short the step.
         short = _size(state.move) <= 1e-14 * _size(best)
         over = ~better & ((damping > 1e8) | short)
-        diagonal = damping * jnp.max(jnp.abs(slopes)) ** 2 + jnp.finfo(dtype).tiny
-        normal = slopes.T @ slopes + diagonal * jnp.eye(start.shape[0], dtype=dtype)
-        move = jnp.linalg.solve(normal, slopes.T @ value)
+        # Each unknown in units of its own slopes: one that hardly matters is free to go far.
+        unit = jnp.linalg.norm(slopes, axis=0)
+        unit = jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)
+        scaled = slopes / unit[None]
+        normal = scaled.T @ scaled + damping * jnp.eye(start.shape[0], dtype=dtype)
+        move = jnp.linalg.solve(normal, scaled.T @ value) / unit
         return _Descent(
             best - move, move, best, value, slopes, damping, state.looks + 1, over, over
         )

@@ -22,16 +22,19 @@ def held(tree: PyTree) -> PyTree:
     return eqx.combine(jax.lax.stop_gradient(arrays), rest)
 
 
-def in_groups(function: Callable[[Array], PyTree], inputs: Array, width: int) -> PyTree:
+def in_groups(function: Callable[[PyTree], PyTree], inputs: PyTree, width: int) -> PyTree:
     """`jax.vmap(function)(inputs)`, so many at a time: each waits for the slowest beside it only.
 
     The last group is filled up, so that there is one kind of them to compile.
     """
-    number = inputs.shape[0]
+    number = jtu.tree_leaves(inputs)[0].shape[0]
     width = min(width, number)
-    padded = jnp.concatenate([inputs, jnp.repeat(inputs[-1:], -number % width, axis=0)])
-    groups = padded.reshape(-1, width, *inputs.shape[1:])
-    found = jax.lax.map(jax.vmap(function), groups)
+
+    def grouped(x):
+        padded = jnp.concatenate([x, jnp.repeat(x[-1:], -number % width, axis=0)])
+        return padded.reshape(-1, width, *x.shape[1:])
+
+    found = jax.lax.map(jax.vmap(function), jtu.tree_map(grouped, inputs))
     return jtu.tree_map(lambda x: x.reshape(-1, *x.shape[2:])[:number], found)
 
 

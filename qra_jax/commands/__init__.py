@@ -3,6 +3,8 @@ bad settings and folders that cannot be written are answered first."""
 
 from .._core.folders import require_writable as require_writable
 from .._core.folders import writing_to as writing_to
+from .._core.interrupts import leaving_on_interrupt as leaving_on_interrupt
+from .._core.interrupts import written_whole as written_whole
 from ._diagnose import Diagnose as Diagnose
 from ._grid import PARAMETERS as PARAMETERS
 from ._grid import GridSweep as GridSweep
@@ -14,7 +16,9 @@ __all__ = [
     "BadSetting",
     "Diagnose",
     "GridSweep",
+    "leaving_on_interrupt",
     "require_setting",
     "require_writable",
     "writing_to",
+    "written_whole",
 ]

@@ -1,13 +1,15 @@
 """A diagnosis: rollouts are read, judged and reported on."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
+import numpy as np
 
 from ..diagnosis import Diagnosis, TrainingRun, diagnose
 from ..diagnosis.report import Plan, design, summary, write_report
 from ..objectives import Objective, Verifiable
-from ..rollouts import Fields, Rollouts, read_rollouts
+from ..rollouts import Account, Fields, Rollouts, read_with_account
 from ..training import (
     REINFORCE,
     RLOO,
@@ -37,23 +39,45 @@ def run(settings: Diagnose) -> str:
     **Raises:** `ValueError` or `BadSetting` if the rollouts cannot be read, or bear no such
     diagnosis; `ImportError` if a package of the extra `report` is missing.
     """
+    account = _account(settings)
+    if settings.dry_run:
+        return "\n".join(account.lines())
     jax.config.update("jax_enable_x64", True)
     sampler = None
     if settings.estimator is not None:
         sampler = SampledGroups(settings.group_size, estimator=_ESTIMATORS[settings.estimator])
-    found = _diagnosis(settings, _rollouts(settings), sampler)
+    found = _diagnosis(settings, account.rollouts, sampler)
     plan = _plan(settings, found, sampler)
-    written = write_report(settings.out, settings.file.name, found, plan)
+    written = write_report(settings.out, _title(settings, account), found, plan)
     lines = []
     if not settings.quiet:
         lines = [*summary(found), *([] if plan is None else ["", *plan.summary()])]
     return "\n".join([*lines, *(f"  wrote {path}" for path in written)])
 
 
-def _rollouts(settings: Diagnose) -> Rollouts:
+def _account(settings: Diagnose) -> Account:
+    """The rollouts, and how they were read."""
     names = (field.name for field in dataclasses.fields(Fields))
     fields = Fields(**{name: getattr(settings, f"{name}_field") for name in names})
-    return read_rollouts(settings.file, fields=fields, rules=settings.rules)
+    where: dict[str, list[str]] = {}
+    for wanted in settings.where:
+        name, _, value = wanted.partition("=")
+        where.setdefault(name, []).append(value)
+    return read_with_account(
+        settings.files,
+        fields=fields,
+        rules=settings.rules,
+        records=settings.records,
+        where=where,
+        right=settings.right,
+        right_above=settings.right_above,
+    )
+
+
+def _title(settings: Diagnose, account: Account) -> str:
+    """What was read, in a few words."""
+    first, number = settings.files[0].name, len(account.files)
+    return first if number == 1 else f"{first} ({number} files)"
 
 
 def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | None) -> Diagnosis:
@@ -63,18 +87,43 @@ def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | 
         given = logs or settings.learning_rate is not None
         must = "come with a learning rate, or with rollouts of later steps"
         require_setting(given, "num-steps", must, settings.num_steps)
-        run = TrainingRun(settings.num_steps, learning_rate=settings.learning_rate, sampler=sampler)
+        run = TrainingRun(
+            settings.num_steps,
+            learning_rate=settings.learning_rate,
+            sampler=sampler,
+            schedule=relative_rates(settings),
+        )
     if sampler is not None:
         objective = Objective(Verifiable(), utility=sampler.utility)
     return diagnose(
         rollouts,
         pooling=settings.pooling,
+        questions=settings.questions,
         objective=objective,
         eps=settings.eps,
         draws=settings.draws,
         seed=settings.seed,
         run=run,
     )
+
+
+def relative_rates(settings: Diagnose) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The learning rate of each step beside the largest, as trainers take it: step i of a warm-up
+    over w steps has (i + 1)/w, and the decay reaches 0 at the end. None if it is constant."""
+    warm, name, last = settings.warmup_steps, settings.schedule, settings.num_steps
+    if last is None or (name == "constant" and warm == 0):
+        return None
+
+    def rates(steps: np.ndarray) -> np.ndarray:
+        passed = np.clip((steps - warm) / (last - warm), 0, 1)
+        decay = {
+            "constant": np.ones(len(steps)),
+            "linear": 1 - passed,
+            "cosine": 0.5 * (1 + np.cos(np.pi * passed)),
+        }[name]
+        return np.where(steps < warm, (steps + 1) / max(warm, 1), decay)
+
+    return rates
 
 
 def _plan(settings: Diagnose, found: Diagnosis, sampler: SampledGroups | None) -> Plan | None:

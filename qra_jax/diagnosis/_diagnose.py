@@ -5,24 +5,30 @@ from collections.abc import Sequence
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from .._core.checks import require, whole
 from ..flows._status import Status
 from ..objectives._objective import Objective
+from ..posteriors._clustered import ClusteredPosterior, weights_shape
 from ..posteriors._posteriors import (
     AbstractPosterior,
     PartialPosterior,
     Prior,
     partial_posterior,
     per_question_posterior,
-    pooled_posterior,
 )
 from ..rollouts._rollouts import Rollouts
 from ..times._regime import Regime
+from ._check import Logs, check_logs_of
+from ._checked import LogCheck
+from ._drift import RateDrift
 from ._limits import limits_of
-from ._model import Model, as_rollouts, modelled, rewards_of, run_of
+from ._model import Model, as_rollouts, logs_of, modelled, rewards_of, run_of
+from ._noise import StepNoise, noisy_runs
+from ._pooled import Pooled, pooled, resamples
 from ._result import (
     Band,
     DiagnosedData,
@@ -34,8 +40,9 @@ from ._result import (
     RLVREstimate,
     StartEstimate,
     StepForecast,
-    TimeBand,
     band,
+    finite_band,
+    time_band,
 )
 from ._rlif import risk
 from ._run import TrainingRun, drawn, forecast_run, objective_of
@@ -44,12 +51,17 @@ from ._solve import ROWS, Solver, Tables, Times, width_for
 from ._tables import pass_at_k_of, stuck_questions
 
 Pooling = Literal["pooled", "per_question", "partial"]
+_KEPT = 16  # draws for the design of fine-tuning
+Questions = Literal["sampled", "fixed"]
+_QUESTIONS = ("sampled", "fixed")
 _POOLINGS = ("pooled", "per_question", "partial")
+_noisy_runs = jax.jit(noisy_runs, static_argnums=6)
 _partial = jax.jit(partial_posterior, static_argnums=3)
 
 
 def _posterior(pooling: str, key: PRNGKeyArray, model: Model, prior: Prior) -> AbstractPosterior:
-    """Of patterns padded to one of few widths, for which alone programs are compiled."""
+    """Of questions told apart; of patterns padded to one of few widths, for which alone programs
+    are compiled."""
     number = len(model.patterns)
     width = width_for(number)
     extra = ((0, 0), (0, width - number))
@@ -57,23 +69,7 @@ def _posterior(pooling: str, key: PRNGKeyArray, model: Model, prior: Prior) -> A
     exists = np.arange(width) < number
     if pooling == "partial":
         return _partial(key, *counts, prior, exists=exists)
-    kind = pooled_posterior if pooling == "pooled" else per_question_posterior
-    return kind(*counts, prior, exists=exists)
-
-
-def _finite_band(log_times: np.ndarray, where: np.ndarray) -> Band:
-    """The band of the draws that are finite, and meant."""
-    return band(np.where(np.isfinite(log_times) & where, log_times, np.nan))
-
-
-def _time_band(log_times: np.ndarray) -> TimeBand:
-    return TimeBand(
-        at_once=np.mean(log_times == -np.inf, axis=0),
-        never=np.mean(log_times == np.inf, axis=0),
-        failed=np.mean(np.isnan(log_times), axis=0),
-        band=_finite_band(log_times, np.isfinite(log_times)),
-        overall=band(log_times),
-    )
+    return per_question_posterior(*counts, prior, exists=exists)
 
 
 def _forecast(solver: Solver, tables: Tables, weights, times: Times) -> tuple[Forecast, np.ndarray]:
@@ -113,6 +109,8 @@ def _strengths(
 
 def _check(asked: DiagnosisSettings, ks: Sequence[int], max_patterns: int) -> None:
     require(asked.pooling in _POOLINGS, "pooling", f"be one of {_POOLINGS}", repr(asked.pooling))
+    must = f"be one of {_QUESTIONS}"
+    require(asked.questions in _QUESTIONS, "questions", must, repr(asked.questions))
     require(0 < asked.eps < 1, "eps", "lie strictly between 0 and 1", asked.eps)
     whole(asked.draws, "draws", 20)
     whole(asked.seed, "seed", 0)
@@ -148,17 +146,25 @@ def _regime(tables: Tables, times: Times) -> RegimeEstimate:
 
 
 def _rlvr(
-    times: Times, forecast: Forecast, steps: StepForecast | None, pass_at_k: PassAtKEstimate
+    times: Times,
+    equal: Times,
+    forecast: Forecast,
+    steps: StepForecast | None,
+    pass_at_k: PassAtKEstimate,
 ) -> RLVREstimate:
+    """`equal`: the times from equal shares."""
+    with np.errstate(invalid="ignore"):
+        longer = times.log_convergence - equal.log_convergence
     strong = times.regime == Regime.STRONG
     return RLVREstimate(
-        log_entanglement_time=_time_band(times.log_entanglement),
-        log_convergence_time=_time_band(times.log_convergence),
-        log_convergence_if_strong=_finite_band(times.log_convergence, strong),
-        log_convergence_if_weak=_finite_band(times.log_convergence, ~strong),
+        log_entanglement_time=time_band(times.log_entanglement),
+        log_convergence_time=time_band(times.log_convergence),
+        log_convergence_if_strong=finite_band(times.log_convergence, strong),
+        log_convergence_if_weak=finite_band(times.log_convergence, ~strong),
         forecast=forecast,
         step_forecast=steps,
         pass_at_k=pass_at_k,
+        relative_duration=finite_band(longer, np.isfinite(longer)),
     )
 
 
@@ -168,13 +174,71 @@ def _step_forecast(
     objective: Objective,
     asked: DiagnosisSettings,
     patterns: int,
+    drift: RateDrift | None,
 ) -> StepForecast | None:
     """Of the patterns that there are, without the padding."""
     if run is None:
         return None
-    found = forecast_run(posterior, run, objective=objective, draws=asked.draws, seed=asked.seed)
+    found = forecast_run(
+        posterior,
+        run,
+        objective=objective,
+        draws=asked.draws,
+        seed=asked.seed,
+        eps=asked.eps,
+        drift=drift,
+    )
     shares = (x[:, :patterns] for x in vars(found.pattern_shares).values())
     return dataclasses.replace(found, pattern_shares=Band(*shares))
+
+
+def _noisy(run: TrainingRun, seed: int):
+    """Runs with the training noise of the sampler, for the check of logs; None without one."""
+    if run.sampler is None:
+        return None
+    noise = StepNoise(run.sampler)
+
+    def runs(probs, rates, scale, logs: Logs):
+        rows = np.rint(logs.steps).astype(int)
+        speeds = run.rates()
+        scales = np.full(rows[-1], scale) if speeds is None else scale * speeds[: rows[-1]]
+        key = jax.random.fold_in(jax.random.key(seed), 7)
+        arrays = (jnp.asarray(x) for x in (probs, rates, scales, rows))
+        return np.asarray(_noisy_runs(key, noise, *arrays, 199))
+
+    return runs
+
+
+def _checked(
+    model: Model, worth: float, run: TrainingRun, logs: Logs, solver: Solver, asked
+) -> LogCheck:
+    """`worth`: independent rollouts that one of the base model is worth."""
+    prior = asked.prior
+    known = run.learning_rate
+    return check_logs_of(
+        solver,
+        model.samples.sum(axis=0) * worth,
+        model.correct.sum(axis=0) * worth,
+        logs,
+        scale_range=run.scale_range if known is None else (known, known),
+        prior=(prior.concentration, prior.right, prior.wrong),
+        noisy=_noisy(run, asked.seed),
+        seed=asked.seed,
+    )
+
+
+def _worth(model: Model, together: Pooled | None, questions: str) -> float | None:
+    if together is None or not resamples(model, questions):
+        return None
+    return float(model.samples.sum() * together.accuracy_worth)
+
+
+def _number_of(model: Model, posterior: AbstractPosterior) -> tuple[int, int | None] | None:
+    """Rollouts, and of each question, where these are resampled."""
+    if not isinstance(posterior, ClusteredPosterior):
+        return None
+    total = model.samples.sum()
+    return int(total), max(1, round(total / len(model.samples)))
 
 
 def diagnose(
@@ -189,6 +253,7 @@ def diagnose(
     run: TrainingRun | None = None,
     ks: Sequence[int] = (1, 2, 4, 8, 16, 32),
     max_patterns: int = 16,
+    questions: Questions = "sampled",
 ) -> Diagnosis:
     r"""What rollouts of a base model say of the training to come, and how sure that is.
 
@@ -212,6 +277,8 @@ def diagnose(
     - `run`: a `TrainingRun` to forecast over its steps.
     - `ks`: for pass@k.
     - `max_patterns`: beyond so many, the rarest are grouped as one.
+    - `questions`: with `"pooled"`, whether those of the file are `"sampled"` from many like them
+      (they are resampled, and patterns are compared within them), or `"fixed"`, all that matter.
 
     **Returns:** a `Diagnosis`. Solves that fail are counted in its `status`.
 
@@ -231,26 +298,37 @@ def diagnose(
     Source: derived in docs/diagnosis.md#what-is-computed.
     """
     objective = objective_of(objective, run)
-    asked = DiagnosisSettings(pooling, prior, repr(objective), eps, draws, seed)
+    asked = DiagnosisSettings(pooling, prior, repr(objective), eps, draws, seed, questions)
     _check(asked, ks, max_patterns)
     source = as_rollouts(rollouts)
     base = source.base_model()
     model = modelled(base, max_patterns)
-    run = run_of(source, run, model)
+    run = run_of(source, run, model, questions)
     number, data = len(model.patterns), _data(model, asked, len(source.questions))
     key, rng = jax.random.key(seed), np.random.default_rng([seed, 0])
     keys = [jax.random.fold_in(key, i) for i in range(2)]
-    posterior = _posterior(pooling, keys[0], model, prior)
+    solver = Solver.of(objective, eps)
+    logs = logs_of(run, number) if pooling == "pooled" else None
+    together, check = None, None
+    if pooling == "pooled":
+        together = pooled(model, prior, questions, logs)
+        posterior = together.posterior
+        if logs is not None and run is not None:
+            worth = min(together.accuracy_worth, together.shares_worth)
+            check = _checked(model, worth, run, logs, solver, asked)
+    else:
+        posterior = _posterior(pooling, keys[0], model, prior)
+    drift = None if together is None else together.drift
     padded = drawn(posterior, keys[1], draws)
     tables = Tables(*(x[..., :number] for x in padded))
-
-    solver = Solver.of(objective, eps)
     times = solver.times(tables, data.weights)
     regime = _regime(tables, times)
     forecast, row_status = _forecast(solver, tables, data.weights, times)
     rewards, risks = rewards_of(base, model), None
     if rewards is not None:
-        risks = risk(rewards, tables, data.weights, len(model.asked), rng)
+        sampled = resamples(model, questions)
+        shape = weights_shape(model.samples.sum(axis=1)) if sampled else None
+        risks = risk(rewards, tables, data.weights, len(model.asked), rng, shape)
     found = Diagnosis(
         data=data,
         settings=asked,
@@ -259,28 +337,37 @@ def diagnose(
             success_rates=band(tables.rates),
             accuracy=band(tables.accuracy @ data.weights),
             strengths=_strengths(posterior, number, rng),
+            within=None if together is None else together.within,
+            worth=_worth(model, together, questions),
+            draws=None if together is None else (tables.probs[:_KEPT, 0], tables.rates[:_KEPT, 0]),
         ),
         regime=regime,
         rlvr=_rlvr(
             times,
+            solver.times(
+                tables._replace(probs=np.full_like(tables.probs, 1 / number)), data.weights
+            ),
             forecast,
-            _step_forecast(posterior, run, objective, asked, number),
+            _step_forecast(posterior, run, objective, asked, number, drift),
             pass_at_k_of(ks, model.samples, model.correct, tables, data.weights),
         ),
         rlif=risks,
         open_points=open_points(
-            posterior,
+            posterior.effective() if isinstance(posterior, ClusteredPosterior) else posterior,
             objective,
             solver,
-            data.samples.sum(axis=1),
+            np.ceil(data.samples.sum(axis=1) * (1 if together is None else together.shares_worth)),
             data.weights,
             padded,
             float(regime.probs.max(axis=-1).mean()),
             float(np.median(width_of(times.log_convergence))),
             seed,
+            _number_of(model, posterior),
         ),
         limits=(),
         status=_statuses(times.entanglement_status, times.convergence_status, row_status),
+        log_check=check,
+        notes=tuple(source.notes),
     )
     missing = len(source.questions) - len(model.asked)
     return dataclasses.replace(

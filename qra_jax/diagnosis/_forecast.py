@@ -8,80 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._core.checks import require, require_all
 from ..training._groups import SampledGroups
+from ._drift import RateDrift
 from ._noise import StepNoise
-from ._result import LEVELS, Band, StepForecast, weighted_band
+from ._plan import Plan
+from ._result import LEVELS, Band, StepForecast, time_band, weighted_band
 from ._solve import ROWS, Solver, Tables
 
 _SCALES = 128
+_TIMED = 999  # pairs of draw and scale whose times in steps are told
 _LEAST = 1e-12  # a chance that no count makes impossible
-
-
-class Plan(NamedTuple):
-    """What a forecast over steps starts from.
-
-    `logs`: `(L, 3)`, steps, right answers and samples. `patterns`: `(L, R)`, how many of these used
-    each pattern, if that is known. `scale_range`: of the time per step; both ends equal where it is
-    known.
-    """
-
-    steps: Int[np.ndarray, " T"]
-    logs: Float[np.ndarray, "L 3"]
-    patterns: Float[np.ndarray, "L R"] | None
-    scale_range: tuple[float, float]
-
-    @property
-    def known(self) -> bool:
-        return self.scale_range[0] == self.scale_range[1]
-
-    @property
-    def counts(self) -> Float[np.ndarray, "L C"]:
-        """What the fit reads: samples by pattern, where that is known, else right and wrong ones.
-        Given its pattern, whether a sample is right says nothing of the training."""
-        if self.patterns is not None:
-            return self.patterns
-        _, right, samples = self.logs.T
-        return np.stack([right, samples - right], axis=1)
-
-
-def check_logs(logged: object) -> Float[np.ndarray, "L 3"]:
-    """Logged accuracies as `(L, 3)`: steps, right answers, samples.
-
-    **Raises:** `ValueError` unless steps are whole numbers that rise from 0 or more, and right
-    answers lie between 0 and the samples.
-    """
-    logs = np.zeros((0, 3)) if logged is None else np.asarray(logged, float)
-    require(logs.ndim == 2 and logs.shape[1] == 3, "logged", "have shape (L, 3)", logs.shape)
-    steps, right, samples = logs.T
-    require_all(steps, lambda x: (x >= 0) & (x == np.floor(x)), "logged steps", "be whole numbers")
-    require(bool(np.all(np.diff(steps) > 0)), "logged steps", "rise", steps)
-    require_all(samples, lambda x: (x > 0) & (x < np.inf), "logged samples", "be above 0")
-    require_all(right, lambda x: x >= 0, "logged right answers", "be at least 0")
-    require_all(samples - right, lambda x: x >= 0, "logged samples - right", "be at least 0")
-    return logs
-
-
-def check_patterns(
-    logged: object, logs: Float[np.ndarray, "L 3"]
-) -> Float[np.ndarray, "L R"] | None:
-    """Logged counts of patterns as `(L, R)`, if there are any.
-
-    **Raises:** `ValueError` unless they have a row for each of the logs, are at least 0, and sum to
-    no more than its samples.
-    """
-    if logged is None:
-        return None
-    counts, name = np.asarray(logged, float), "logged_patterns"
-    number = len(logs)
-    must = f"have shape ({number}, R), a row for each of logged"
-    require(counts.ndim == 2 and len(counts) == number, name, must, counts.shape)
-    require_all(counts, lambda x: (x >= 0) & (x < np.inf), name, "be at least 0")
-    spare = logs[:, 2] - counts.sum(axis=1)
-    # Expected counts need not be whole, and their sum rounds.
-    spare = np.where(np.abs(spare) <= 1e-9 * logs[:, 2], 0, spare)
-    require_all(spare, lambda x: x >= 0, f"logged samples - {name}", "be at least 0")
-    return counts
 
 
 class Curves(NamedTuple):
@@ -118,11 +54,6 @@ class Curves(NamedTuple):
         return before + (mixed - before) * early[extra]
 
 
-def _log_steps(steps: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore"):
-        return np.log(np.asarray(steps, float))
-
-
 class Fit(NamedTuple):
     """Weights of draws and log scales, without training noise: `(D, S)`, their sum 1."""
 
@@ -138,12 +69,12 @@ def fit_scale(solver: Solver, tables: Tables, weights, plan: Plan) -> Fit:
     where the likelihood is; a second one is made there.
     """
     low, high = map(math.log, plan.scale_range)
-    last = np.log(max(1.0, plan.steps[-1], *plan.logs[:, 0]))  # from step 1
+    last = np.log(max(1.0, *plan.clock(plan.steps[-1:]), *plan.clock(plan.logs[:, 0])))
 
     def fit(low: float, high: float) -> Fit:
         curves = Curves.solve(solver, tables, weights, low, high + last)
         scales = np.linspace(low, high, 1 if plan.known else _SCALES)
-        log_times = scales[:, None] + _log_steps(plan.logs[:, 0])[None]
+        log_times = scales[:, None] + plan.log_clock(plan.logs[:, 0])[None]
         chances = curves.at(log_times, plan.patterns is not None)
         if plan.patterns is None:
             chances = np.stack([chances, 1 - chances], axis=-1)
@@ -164,6 +95,8 @@ def forecast_steps(
     tables: Tables,
     weights: Float[np.ndarray, " Q"],
     plan: Plan,
+    drift: RateDrift | None,
+    seed: int,
 ) -> StepForecast:
     """The forecast without training noise: of infinitely many samples a step."""
     fit = fit_scale(solver, tables, weights, plan)
@@ -171,28 +104,53 @@ def forecast_steps(
     keep = np.flatnonzero(mass > 1e-9 * mass.max())
     # At most so many pairs: a systematic sample of them by weight.
     if len(keep) > 4000:
-        keep = np.searchsorted(np.cumsum(mass), (np.arange(4000) + 0.5) / 4000)
-        keep = np.minimum(keep, len(mass) - 1)
+        keep = _systematic(mass, 4000)
         share = np.full(len(keep), 1 / len(keep))
     else:
         share = mass[keep] / mass[keep].sum()
     draw, scale = np.unravel_index(keep, fit.weights.shape)
-    curves, log_steps = fit.curves, _log_steps(plan.steps)
+    curves, log_steps = fit.curves, plan.log_clock(plan.steps)
+    moved = _moved(tables.rates, drift, plan.steps, seed)
     accuracy, shares = [], []
-    for log_step in log_steps:
+    for at, log_step in enumerate(log_steps):
         # Of each pair its own time.
         own = curves.at(fit.log_scales + log_step), curves.at(fit.log_scales + log_step, True)
         accuracy.append(own[0][draw, scale])
         shares.append(own[1][draw, scale])
+        if moved is not None:
+            accuracy[-1] = np.sum(shares[-1] * moved[at, draw], axis=-1)
+    chosen = np.unravel_index(_systematic(mass, _TIMED), fit.weights.shape)
+    times = solver.times(tables, weights)
+    found = (x[chosen[0]] for x in (times.log_entanglement, times.log_convergence))
+    steps = (plan.log_steps(x - fit.log_scales[chosen[1]][:, None]) for x in found)
     return StepForecast(
         steps=plan.steps,
         accuracy=weighted_band(np.stack(accuracy, axis=1), share),
         pattern_shares=weighted_band(np.stack(shares, axis=1), share),
         log_scale=weighted_band(fit.log_scales[scale], share),
+        log_entanglement_step=time_band(next(steps)),
+        log_convergence_step=time_band(next(steps)),
         logged=plan.logs,
         effective_draws=float(1 / np.sum(fit.weights.sum(axis=1) ** 2)),
         noise="",
     )
+
+
+def _systematic(mass: np.ndarray, number: int) -> np.ndarray:
+    """Places by weight, equally likely each."""
+    passed = np.cumsum(mass)
+    places = np.searchsorted(passed, (np.arange(number) + 0.5) / number * passed[-1])
+    return np.minimum(places, len(mass) - 1)
+
+
+def _moved(rates, drift: RateDrift | None, steps, seed: int) -> np.ndarray | None:
+    """Success rates `(T, D, R)` of one table at steps, as they drift; None if they do not."""
+    if drift is None:
+        return None
+    start = np.clip(rates[:, 0], 1e-9, 1 - 1e-9)
+    shifts = drift.shifts(np.random.default_rng([seed, 6]), start, steps)
+    logits = np.log(start) - np.log1p(-start)
+    return 0.5 * (1 + np.tanh((logits + shifts) / 2))
 
 
 class _Particles(NamedTuple):
@@ -234,12 +192,14 @@ def _filter(
     particles: _Particles,
     counts: Float[Array, "N C"],
     rows: Int[Array, " T"],
+    speeds: Float[Array, " M"],
+    moved: Float[Array, "T P R"] | None,
     by_pattern: bool,
 ):
     """Train all particles step by step; weigh them where something was logged.
 
     `counts`: of patterns or of right and wrong samples, at step 0, 1, ..., 0 where nothing was
-    logged.
+    logged; `speeds`: of steps, relative; `moved`: success rates at `rows`, where they drift.
     """
 
     def mean_accuracy(particles: _Particles):
@@ -267,19 +227,21 @@ def _filter(
         probs = jax.nn.softmax(particles.logits, axis=-1)
         keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 0), step), len(probs))
         ascent = jax.vmap(noise.step, (0, 0, 0, None))(keys, probs, particles.rates, weights)
-        scale = jnp.exp(particles.log_scale)[:, None, None]
+        scale = speeds[step] * jnp.exp(particles.log_scale)[:, None, None]
         return look(step + 1, particles._replace(logits=particles.logits + scale * ascent))
 
-    def row(carry, last):
-        first, particles = carry
+    def row(carry, task):
+        (first, particles), (last, rates) = carry, task
         particles = jax.lax.fori_loop(first, last, advance, particles)
         probs, accuracy = mean_accuracy(particles)
         shares = jax.nn.softmax(particles.log_weight)
         mixed = jnp.einsum("q,pqr->pr", weights, probs)
+        if rates is not None:
+            accuracy = jnp.sum(mixed * rates[particles.ancestor], axis=-1)
         return (last, particles), (_points(accuracy, shares), _points(mixed, shares))
 
     start = look(jnp.zeros((), rows.dtype), particles)
-    (_, final), bands = jax.lax.scan(row, (jnp.zeros((), rows.dtype), start), rows)
+    (_, final), bands = jax.lax.scan(row, (jnp.zeros((), rows.dtype), start), (rows, moved))
     return final, bands
 
 
@@ -319,6 +281,7 @@ def forecast_training(
     weights: Float[np.ndarray, " Q"],
     plan: Plan,
     sampler: SampledGroups,
+    drift: RateDrift | None,
     seed: int,
 ) -> StepForecast:
     """The forecast with training noise: every draw of the base model is trained with noise of its
@@ -333,6 +296,8 @@ def forecast_training(
     longest = int(max(plan.steps[-1], plan.logs[-1, 0] if len(plan.logs) else 0))
     counts = np.zeros((longest + 1, plan.counts.shape[1]))
     counts[plan.logs[:, 0].astype(int)] = plan.counts
+    speeds = np.ones(longest) if plan.rates is None else plan.rates[:longest]
+    moved = _moved(fresh.rates, drift, plan.steps, seed)
     with np.errstate(divide="ignore"):
         logits = np.log(fresh.probs)
     particles = _Particles(
@@ -349,16 +314,24 @@ def forecast_training(
         particles,
         jnp.asarray(counts),
         jnp.asarray(plan.steps),
+        jnp.asarray(speeds),
+        None if moved is None else jnp.asarray(moved),
         plan.patterns is not None,
     )
     accuracy, shares = (np.asarray(x) for x in bands)
     share = np.asarray(jax.nn.softmax(final.log_weight))
-    of_ancestor = np.bincount(np.asarray(final.ancestor), weights=share, minlength=number)
+    ancestor = np.asarray(final.ancestor)
+    of_ancestor = np.bincount(ancestor, weights=share, minlength=number)
+    chosen = _systematic(share, min(_TIMED, number))
+    times = solver.times(Tables(*(x[ancestor[chosen]] for x in fresh)), weights)
+    scale = np.asarray(final.log_scale)[chosen][:, None]
     return StepForecast(
         steps=plan.steps,
         accuracy=Band(*accuracy.swapaxes(0, 1)),
         pattern_shares=Band(*shares.swapaxes(0, 1)),
         log_scale=weighted_band(np.asarray(final.log_scale), share),
+        log_entanglement_step=time_band(plan.log_steps(times.log_entanglement - scale)),
+        log_convergence_step=time_band(plan.log_steps(times.log_convergence - scale)),
         logged=plan.logs,
         effective_draws=float(1 / np.sum(of_ancestor**2)),
         noise=repr(sampler),

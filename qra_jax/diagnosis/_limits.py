@@ -19,7 +19,7 @@ def limits_of(
     rollouts."""
     lines = [*_of_source(source, missing), *_of_counts(found, grouped), *_of_model(found)]
     if found.settings.pooling == "pooled":
-        lines += _alike(source)
+        lines += _alike(found, source)
     if isinstance(posterior, PartialPosterior):
         worst = min(float(posterior.patterns.effective), float(posterior.answers.effective.min()))
         if worst < 100:
@@ -33,7 +33,6 @@ def _of_source(source: Rollouts, missing: int) -> list[str]:
     lines = [f"{number} rollouts were dropped: {why}" for why, number in source.dropped.items()]
     if missing:
         lines.append(f"questions left out, as the base model has no rollouts of them: {missing}")
-    lines += source.notes
     if len(source.steps) > 1:
         lines.append(f"the base model is that of step {source.steps[0]}; later steps are logs")
     return lines
@@ -78,32 +77,30 @@ def _of_counts(found: Diagnosis, grouped: int) -> list[str]:
     return lines
 
 
-def _alike(source: Rollouts) -> list[str]:
+def _alike(found: Diagnosis, source: Rollouts) -> list[str]:
     """What rollouts of the same question are worth, if one policy stands for all questions."""
-    samples, correct = (x.sum(axis=1).astype(float) for x in source.base_model().counts())
-    asked = samples > 0
-    number, right, total = samples[asked], correct[asked], samples.sum()
-    mean, questions = right.sum() / total, len(number)
-    if questions < 2 or not 0 < mean < 1:
-        return []
-    # Variance of the mean over questions, beside that of as many independent rollouts.
-    spread = np.sum((right - mean * number) ** 2) * questions / (questions - 1) / total**2
-    worth = total * min(1.0, mean * (1 - mean) / total / spread) if spread > 0 else total
-    if worth > total / _ALIKE:
-        return []
-    return [
-        f"rollouts of the same question are alike: the {total:.0f} from {questions} questions are "
-        f"worth {worth:.0f} independent ones for the accuracy over questions like these, and its "
-        f"interval is too narrow by a factor of {np.sqrt(total / worth):.1f} (ask more questions, "
-        "not more often)"
-    ]
+    samples = source.base_model().samples_per_question()
+    asked, total = int(np.sum(samples > 0)), int(samples.sum())
+    if found.start.worth is not None:
+        if found.start.worth > total / _ALIKE:
+            return []
+        return [
+            f"rollouts of the same question are alike: the {total} from {asked} questions are "
+            f"worth {found.start.worth:.0f} independent ones for the accuracy over questions like "
+            "these; the intervals say so (ask more questions, not more often)"
+        ]
+    if asked > 1 and samples.max() > 1:
+        few = f"only {asked} questions were asked" if found.settings.questions == "sampled" else (
+            "questions are taken as fixed")  # fmt: skip
+        return [f"{few}: intervals are for these very questions, and say nothing of others"]
+    return []
 
 
 def _of_model(found: Diagnosis) -> list[str]:
     lines = ["success rates within patterns are taken as fixed while training moves patterns"]
     if found.settings.pooling == "pooled" and found.data.num_questions > 1:
         lines.append(
-            "one policy stands for all questions: pass@k of the model ignores how they differ"
+            "one policy stands for all questions: it says nothing of pass@k after training"
         )
     if found.settings.pooling != "pooled":
         lines.append(
@@ -111,7 +108,17 @@ def _of_model(found: Diagnosis) -> list[str]:
         )
     if found.rlif is not None and np.isnan(found.rlif.pattern_rewards.median).any():
         lines.append("RLIF is judged among the patterns with an internal reward only")
+    if found.start.within is not None and not found.start.within.compared.all():
+        lines.append(
+            "some patterns are beside others in too few questions to be compared within these: "
+            "their success rates are pooled ones"
+        )
     run = found.rlvr.step_forecast
+    if run is not None and found.log_check is None and len(run.logged):
+        lines.append(
+            "whether the logs bear out the model was not checked: that takes pooled questions, and "
+            "logs of patterns and right answers"
+        )
     if run is not None and run.noise == "":
         lines.append(
             "the forecast over steps has no training noise: it is that of very large batches"

@@ -7,8 +7,10 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
 from .._core.checks import require, require_all
+from ..posteriors._clustered import LEAST_QUESTIONS, design_effects
 from ..posteriors._posteriors import check_counts
 from ..rollouts._rollouts import Rollouts
+from ._check import Logs
 from ._rlif import Rewards, internal_rewards
 from ._run import MOST_STEPS, TrainingRun
 from ._solve import width_for
@@ -69,22 +71,57 @@ def as_rollouts(rollouts: Rollouts | tuple[ArrayLike, ArrayLike]) -> Rollouts:
     return Rollouts(questions, patterns, question, pattern, right.astype(bool), count)
 
 
-def run_of(rollouts: Rollouts, run: TrainingRun | None, model: Model) -> TrainingRun | None:
+def _effect(rollouts: Rollouts) -> float:
+    samples, correct = (x.astype(float) for x in rollouts.counts())
+    asked = samples.sum(axis=1) > 0
+    if asked.sum() < LEAST_QUESTIONS:
+        return 1.0
+    found = design_effects(samples[asked], correct[asked])
+    return max(found.accuracy, found.shares)
+
+
+def run_of(
+    rollouts: Rollouts, run: TrainingRun | None, model: Model, questions: str
+) -> TrainingRun | None:
     """The run, with the later steps of the rollouts as its logs if it has none."""
     if len(rollouts.steps) < 2 or (run is not None and run.logged is not None):
         return run
     first, *later = rollouts.steps
-    logged, patterns, width = [], [], width_for(len(model.patterns))
+    logged, patterns, rights, width = [], [], [], width_for(len(model.patterns))
+    effects = []
     for step in later:
         at = rollouts.at_step(step)
+        if questions == "sampled":
+            effects.append(_effect(at))
         logged.append((step - first, at.count[at.correct].sum(), at.count.sum()))
         used = model.pattern_of[at.pattern]
         patterns.append(np.bincount(used, weights=at.count, minlength=width))
-    logs, used = np.array(logged), np.array(patterns)
+        rights.append(np.bincount(used, weights=at.count * at.correct, minlength=width))
+    found = {"logged": logged, "logged_patterns": patterns, "logged_right": rights}
+    logs = {name: np.array(rows, float) for name, rows in found.items()}
+    # Samples of the same question are alike: as many independent ones as they are worth.
+    worth = 1 / np.mean(effects) if effects else 1.0
+    logs["logged"][:, 1:] *= worth
+    logs["logged_patterns"] *= worth
+    logs["logged_right"] *= worth
     if run is None:
-        number = min(10 * (later[-1] - first), MOST_STEPS)
-        return TrainingRun(number, logged=logs, logged_patterns=used)
-    return dataclasses.replace(run, logged=logs, logged_patterns=used)
+        run = TrainingRun(min(10 * (later[-1] - first), MOST_STEPS))
+    return dataclasses.replace(run, **logs)
+
+
+def logs_of(run: TrainingRun | None, patterns: int) -> Logs | None:
+    """Later steps whose patterns and right answers are known, without padding."""
+    if run is None or run.logged_patterns is None or run.logged_right is None:
+        return None
+    steps = np.asarray(run.logged, float)[:, 0]
+    tables = (np.asarray(x, float)[:, :patterns] for x in (run.logged_patterns, run.logged_right))
+    samples, correct = tables
+    later = (steps > 0) & (samples.sum(axis=1) > 0)
+    if not later.any():
+        return None
+    clock = run.plan().clock(steps)
+    later &= clock > 0
+    return Logs(steps[later], clock[later], samples[later], correct[later])
 
 
 def rewards_of(base: Rollouts, model: Model) -> Rewards | None:

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._core.checks import require
 from ..training._estimators import RejectionFineTuning, SampledGRPO
@@ -122,3 +122,36 @@ def _multinomial(normal: Float[Array, "*Q R"], probs: Float[Array, "*Q R"]):
     r"""Standard normals made to have the covariance $\mathrm{diag}\,p - p p^\top$."""
     roots = jnp.sqrt(probs)
     return roots * normal - probs * jnp.sum(roots * normal, axis=-1, keepdims=True)
+
+
+def noisy_runs(
+    key: PRNGKeyArray,
+    noise: StepNoise,
+    probs: Float[Array, " R"],
+    rates: Float[Array, " R"],
+    scales: Float[Array, " N"],
+    rows: Int[Array, " L"],
+    number: int,
+) -> Float[Array, "K L R"]:
+    """Pattern shares at some steps of several runs of one question that start alike.
+
+    **Arguments:** `key`; `noise`; `probs`, `rates`: of the start; `scales`: of each step; `rows`:
+    steps, rising; `number`: K.
+    """
+    one = jnp.ones(1, probs.dtype)
+
+    def run(key):
+        def advance(step, logits):
+            now = jax.nn.softmax(logits)[None]
+            at = jax.random.fold_in(key, step)
+            return logits + scales[step] * noise.step(at, now, rates[None], one)[0]
+
+        def row(carry, last):
+            first, logits = carry
+            logits = jax.lax.fori_loop(first, last, advance, logits)
+            return (last, logits), jax.nn.softmax(logits)
+
+        start = jnp.zeros((), rows.dtype), jnp.log(probs)
+        return jax.lax.scan(row, start, rows)[1]
+
+    return jax.vmap(run)(jax.random.split(key, number))

@@ -5,9 +5,10 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ..posteriors._posteriors import Prior
+from ._checked import LogCheck
 
 _Numbers = Float[np.ndarray, "..."]
 
@@ -64,6 +65,8 @@ class StepForecast:
       at steps with a log, given the logs up to there.
     - `log_scale`: the natural logarithm of the flow's time per step, a band of scalars (all three
       equal for a given learning rate).
+    - `log_entanglement_step`, `log_convergence_step`: `TimeBand`s of the natural logarithm of the
+      step, the uncertainty of the scale included.
     - `logged`: `(L, 3)` steps, right answers and samples that it was fitted to, these or, where
       they were logged, the patterns of the samples.
     - `effective_draws`: how many equally weighted draws the fit is worth.
@@ -74,6 +77,8 @@ class StepForecast:
     accuracy: Band
     pattern_shares: Band
     log_scale: Band
+    log_entanglement_step: TimeBand
+    log_convergence_step: TimeBand
     logged: Float[np.ndarray, "L 3"]
     effective_draws: float
     noise: str
@@ -90,6 +95,7 @@ class RLIFRisk:
     - `ends_below_start`: probability that the accuracy ends below its start.
     - `end_accuracy`: a band of scalars.
     - `rollouts`: how many rollouts had the reward.
+    - `why_not`: why it cannot be judged, if it cannot; the probabilities are NaN then.
     """
 
     reward: str
@@ -99,6 +105,7 @@ class RLIFRisk:
     ends_below_start: float
     end_accuracy: Band
     rollouts: int
+    why_not: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +147,9 @@ class OpenPoint:
       the width of the 90 % interval of log10 of the time (of many questions, the median one).
     - `further_rollouts`: the smallest number of further rollouts (among 1, 3, 7, 15, ... times
       those there are) after which it is expected to be; None if not within the largest tried.
-    - `tried`: the largest number of further rollouts that was tried.
+    - `tried`: the largest number of further rollouts that was tried, 0 if none was.
+    - `each`: where questions are resampled, samples of each of the further questions (it takes new
+      questions, not more samples of those there are); else None.
     """
 
     about: str
@@ -149,6 +158,7 @@ class OpenPoint:
     target: float
     further_rollouts: int | None
     tried: int
+    each: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +191,26 @@ class DiagnosisSettings:
     eps: float
     draws: int
     seed: int
+    questions: str = "fixed"
+
+
+@dataclasses.dataclass(frozen=True)
+class RatesWithin:
+    """Success rates compared within questions: as if every question were answered by every pattern.
+
+    - `rates`, `pooled`: `(R,)`, within questions and of all rollouts together.
+    - `compared`: `(R,)`, False where a pattern is beside another in too few questions: its rate is
+      the pooled one.
+    - `disagree`: whether the order of two patterns, or their distance, is another one within
+      questions, beyond chance.
+    - `spread`: deviation of the questions' difficulty in logits.
+    """
+
+    rates: Float[np.ndarray, " R"]
+    pooled: Float[np.ndarray, " R"]
+    compared: Bool[np.ndarray, " R"]
+    disagree: bool
+    spread: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,12 +221,21 @@ class StartEstimate:
     - `accuracy`: band of a scalar, the mean over questions by weight.
     - `strengths`: with partial pooling, a band `(1 + R,)`: how many samples the shared shares
       weigh as, then the shared success rate of each pattern; else None.
+    - `within`: success rates compared within questions, which `success_rates` are then; None where
+      questions have too few samples of several patterns, or are told apart, or are taken as fixed.
+    - `worth`: how many independent rollouts those are worth for the accuracy over questions like
+      these; None where questions are taken as fixed.
+    - `draws`: a few draws of shares and success rates of one table, for designs; None where
+      questions are told apart.
     """
 
     pattern_probs: Band
     success_rates: Band
     accuracy: Band
     strengths: Band | None
+    within: RatesWithin | None = None
+    worth: float | None = None
+    draws: tuple[Float[np.ndarray, "N R"], Float[np.ndarray, "N R"]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +263,8 @@ class RLVREstimate:
     - `log_convergence_if_strong`, `log_convergence_if_weak`: bands `(Q',)` of finite log times, of
       the draws whose regime is STRONG (T0 = 0) and of the others: the two may lie far apart.
     - `forecast`; `step_forecast`: None unless asked for; `pass_at_k`.
+    - `relative_duration`: band `(Q',)` of the natural logarithm of the convergence time over that
+      of the same success rates from equal shares.
     """
 
     log_entanglement_time: TimeBand
@@ -233,6 +274,7 @@ class RLVREstimate:
     forecast: Forecast
     step_forecast: StepForecast | None
     pass_at_k: PassAtKEstimate
+    relative_duration: Band
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,6 +285,9 @@ class Diagnosis:
     - `start`: the base model; `regime`: strong, entangled or mixed.
     - `rlvr`: what RLVR will do; `rlif`: where RLIF would end, None where there is neither
       confidence nor answers.
+    - `log_check`: whether the logged steps bear out the model; None without logs of patterns and
+      right answers, or where questions are told apart.
+    - `notes`: what the reader of the file decided, in words.
     - `open_points`: what is too uncertain to say; `limits`: what the reader must know.
     - `status`: how many solves ended how, by the name of the `qra.Status`.
     """
@@ -256,6 +301,8 @@ class Diagnosis:
     open_points: tuple[OpenPoint, ...]
     limits: tuple[str, ...]
     status: dict[str, int]
+    log_check: LogCheck | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The same as lists, strings and numbers for JSON, which knows no infinities and no NaN:
@@ -306,6 +353,22 @@ def _middle(below: np.ndarray, above: np.ndarray) -> np.ndarray:
     """Half way, of infinities too; between -inf and inf, NaN."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(below == above, below, (below + above) / 2))
+
+
+def finite_band(log_times: np.ndarray, where: np.ndarray) -> Band:
+    """The band of the draws that are finite, and meant."""
+    return band(np.where(np.isfinite(log_times) & where, log_times, np.nan))
+
+
+def time_band(log_times: np.ndarray) -> TimeBand:
+    """Of draws `(D, Q)`."""
+    return TimeBand(
+        at_once=np.mean(log_times == -np.inf, axis=0),
+        never=np.mean(log_times == np.inf, axis=0),
+        failed=np.mean(np.isnan(log_times), axis=0),
+        band=finite_band(log_times, np.isfinite(log_times)),
+        overall=band(log_times),
+    )
 
 
 def weighted_band(values: np.ndarray, weights: np.ndarray) -> Band:

@@ -1,5 +1,6 @@
 """Where RLIF would end: the pattern of the highest internal reward, as the rollouts show it."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,8 @@ from jaxtyping import Float
 from ..rollouts._rollouts import Rollouts
 from ._result import RLIFRisk, band
 from ._solve import Tables
+
+AGREEMENT = "agreement with the majority answer"
 
 
 class Rewards(NamedTuple):
@@ -23,8 +26,8 @@ class Rewards(NamedTuple):
 def internal_rewards(rollouts: Rollouts, pattern_of: np.ndarray) -> Rewards | None:
     """The rewards that rollouts have, by the patterns as modelled; None if they have none.
 
-    Confidence where there is any, otherwise 1 for the majority answer of the question and 0 for
-    others (of several equally frequent answers the one of the lowest index is the majority).
+    Confidence where there is any, otherwise the agreement with the majority answer of the question:
+    1 for it and 0 for others, 1/m each for m answers that are equally frequent.
     """
     pattern = pattern_of[rollouts.pattern]
     if rollouts.confidence is not None:
@@ -39,13 +42,30 @@ def internal_rewards(rollouts: Rollouts, pattern_of: np.ndarray) -> Rewards | No
     count, number = rollouts.count[known], len(rollouts.answers)
     pair, inverse = np.unique(question * np.int64(number) + answer, return_inverse=True)
     votes = np.bincount(inverse, weights=count)
-    # Sorted by question, then by falling votes: the first of each question is its majority.
-    order = np.lexsort((pair, -votes, pair // number))
-    asked, first = np.unique(pair[order] // number, return_index=True)
-    majority = np.full(len(rollouts.questions), -1, np.int64)
-    majority[asked] = pair[order][first] % number
-    agrees = (majority[question] == answer).astype(float)
-    return Rewards("agreement with the majority answer", question, pattern[known], agrees, count)
+    most, ties = np.zeros((2, len(rollouts.questions)))
+    np.maximum.at(most, pair // number, votes)
+    first = votes == most[pair // number]
+    np.add.at(ties, pair // number, first)
+    agrees = (first / ties[pair // number])[inverse]
+    return Rewards(AGREEMENT, question, pattern[known], agrees, count)
+
+
+def why_not_judged(rewards: Rewards) -> str:
+    """Why rewards cannot tell patterns apart, as a sentence; empty if they may."""
+    _, asked = np.unique(rewards.question, return_inverse=True)
+    answers = np.bincount(asked, weights=rewards.times)
+    if rewards.kind == AGREEMENT and answers.max() < 2:
+        return (
+            "every question has one answer, which agrees with itself: a majority needs several "
+            "answers to a question"
+        )
+    if len(np.unique(rewards.pattern)) < 2:
+        return "rollouts of one pattern only have an internal reward"
+    mean = np.bincount(asked, weights=rewards.times * rewards.reward) / answers
+    scale = np.abs(rewards.reward).max()
+    if np.all(np.abs(rewards.reward - mean[asked]) <= 1e-12 * scale) and rewards.kind == AGREEMENT:
+        return "all answers to a question agree equally: the reward does not tell patterns apart"
+    return ""
 
 
 class Contest(NamedTuple):
@@ -92,29 +112,77 @@ def contest(rewards: Rewards, questions: int, patterns: int) -> Contest:
     raise AssertionError("patterns of one table can always be compared")
 
 
+def resampled_means(
+    rewards: Rewards,
+    questions: int,
+    patterns: int,
+    shape: float,
+    draws: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The patterns' mean rewards within questions, by a Bayesian bootstrap over questions.
+
+    **Arguments:** `rewards`; `questions`, `patterns`: how many; `shape`: of the questions' gamma
+    weights; `draws`: D; `rng`.
+
+    **Returns:** `(D, R)`, up to a constant; NaN for patterns without a reward.
+    """
+    cell = rewards.question.astype(np.int64) * patterns + rewards.pattern
+    size, weigh = questions * patterns, rewards.times.astype(float)
+    number, total = (
+        np.bincount(cell, weights=x, minlength=size).reshape(questions, patterns)
+        for x in (weigh, weigh * rewards.reward)
+    )
+    asked = np.maximum(number.sum(axis=1, keepdims=True), 1)
+    matrices = (
+        number[:, :, None] * np.eye(patterns) - number[:, :, None] * (number / asked)[:, None]
+    )
+    sides = total - number * (total.sum(axis=1, keepdims=True) / asked)
+    weights = rng.gamma(shape, 1 / shape, (draws, questions))
+    matrix = (weights @ matrices.reshape(questions, -1)).reshape(draws, patterns, patterns)
+    inverse = np.linalg.pinv(matrix, hermitian=True, rcond=1e-9)
+    means = np.einsum("drs,ds->dr", inverse, weights @ sides)
+    return np.where(number.sum(axis=0) > 0, means, np.nan)
+
+
 def risk(
     rewards: Rewards,
     tables: Tables,
     weights: Float[np.ndarray, " Q"],
     questions: int,
     rng: np.random.Generator,
+    shape: float | None = None,
 ) -> RLIFRisk:
-    """The risk that RLIF ends below its start, draws of base models beside draws of rewards."""
+    """The risk that RLIF ends below its start, draws of base models beside draws of rewards.
+
+    `shape`: of the weights of questions that are resampled; None for the normal law of independent
+    rollouts.
+    """
     draws, _, patterns = tables.probs.shape
-    found = contest(rewards, questions, patterns)
-    noise = rng.multivariate_normal(
-        np.zeros(patterns), found.covariance, size=draws, method="eigh", check_valid="ignore"
-    )
-    means = np.where(found.seen, found.mean + noise, np.nan)
+    found, why = contest(rewards, questions, patterns), why_not_judged(rewards)
+    if shape is not None and found.compared == "within questions":
+        means = resampled_means(rewards, questions, patterns, shape, draws, rng)
+    else:
+        noise = rng.multivariate_normal(
+            np.zeros(patterns), found.covariance, size=draws, method="eigh", check_valid="ignore"
+        )
+        means = np.where(found.seen, found.mean + noise, np.nan)
+    # What rounding leaves of equal rewards decides nothing: the first of them would always win.
+    means = means + 1e-12 * rng.normal(size=means.shape)
     chosen = np.nanargmax(means, axis=1)
     ends = np.take_along_axis(tables.rates, chosen[:, None, None], axis=-1)[..., 0] @ weights
     start = tables.accuracy @ weights
+    if why:
+        ends = np.full(draws, np.nan)
     return RLIFRisk(
         reward=rewards.kind,
         compared=found.compared,
         pattern_rewards=band(means),
-        selects=np.bincount(chosen, minlength=patterns) / draws,
-        ends_below_start=float(np.mean(ends < start)),
+        selects=np.full(patterns, np.nan)
+        if why
+        else np.bincount(chosen, minlength=patterns) / draws,
+        ends_below_start=math.nan if why else float(np.mean(ends < start)),
         end_accuracy=band(ends),
         rollouts=int(rewards.times.sum()),
+        why_not=why,
     )

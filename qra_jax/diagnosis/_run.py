@@ -2,18 +2,21 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import ArrayLike, PRNGKeyArray
+from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
-from .._core.checks import require, whole
+from .._core.checks import require, require_all, whole
 from ..objectives._objective import RLVR, Objective
 from ..objectives._rewards import Verifiable
-from ..posteriors._posteriors import AbstractPosterior
+from ..posteriors._posteriors import AbstractPosterior, check_counts
 from ..training._groups import SampledGroups
-from ._forecast import Plan, check_logs, check_patterns, forecast_steps, forecast_training
+from ._drift import RateDrift
+from ._forecast import forecast_steps, forecast_training
+from ._plan import Plan, check_logs, check_patterns
 from ._result import StepForecast
 from ._solve import Solver, Tables, check_objective
 
@@ -39,9 +42,14 @@ class TrainingRun:
     - `logged_patterns`: `(L, R)`, if known, how many of the samples of each row of `logged` used
       each pattern. The scale is fitted to these then: while a start is entangled the accuracy
       hardly moves, but the shares do.
+    - `logged_right`: `(L, R)`, if known, how many of these were right. They inform the success
+      rates, and show whether these drift.
+    - `schedule`: the relative learning rate of step 0, 1, ...: a function of an array of steps
+      (an optax schedule), or the rates themselves. The scale is that of a relative rate of 1. The
+      clock of a run is its cumulated learning rate. Constant unless given.
 
-    **Raises:** `ValueError` if a number is out of range, or neither learning rate nor logs are
-    given.
+    **Raises:** `ValueError` if a number is out of range; once it is forecast, also if neither
+    learning rate nor logs are given.
 
     Source: derived in docs/derivations.md#forecast-of-a-training-run.
     """
@@ -53,6 +61,8 @@ class TrainingRun:
     scale_range: tuple[float, float] = (1e-4, 1e2)
     particles: int = 2000
     logged_patterns: ArrayLike | None = None
+    logged_right: ArrayLike | None = None
+    schedule: Callable[[np.ndarray], ArrayLike] | ArrayLike | None = None
 
     def __post_init__(self) -> None:
         whole(self.num_steps, "num_steps", 1)
@@ -63,18 +73,42 @@ class TrainingRun:
         require(rate is None or 0 < rate < math.inf, "learning_rate", "be above 0", rate)
         require(0 < low < high < math.inf, "scale_range", "rise from above 0", self.scale_range)
         logs = check_logs(self.logged)
-        check_patterns(self.logged_patterns, logs)
-        require(rate is not None or bool(np.any(logs[:, 0] > 0)), "logged",
-                "hold a step above 0 where no learning rate is given", self.logged)  # fmt: skip
+        patterns = check_patterns(self.logged_patterns, logs)
+        known = patterns is not None or self.logged_right is None
+        require(known, "logged_right", "come with logged_patterns", self.logged_right)
+        if patterns is not None and self.logged_right is not None:
+            check_counts(patterns, self.logged_right)
+        self.rates()
+
+    def rates(self) -> Float[np.ndarray, " N"] | None:
+        """The relative learning rates of all steps, up to the last forecast or log."""
+        if self.schedule is None:
+            return None
+        logs = check_logs(self.logged)
+        number = int(max(self.num_steps, *logs[:, 0])) if len(logs) else self.num_steps
+        given = self.schedule(np.arange(number)) if callable(self.schedule) else self.schedule
+        rates = np.asarray(given, float)
+        must = f"give {number} rates"
+        require(rates.ndim == 1 and len(rates) >= number, "schedule", must, rates.shape)
+        require_all(rates, lambda x: (x >= 0) & (x < np.inf), "schedule", "be at least 0")
+        require(bool(rates[:number].sum() > 0), "schedule", "rise above 0", "0 everywhere")
+        return rates[:number]
 
     def plan(self) -> Plan:
-        """At most 201 rows, the first at step 0, evenly spaced."""
+        """At most 201 rows, the first at step 0, evenly spaced.
+
+        **Raises:** `ValueError` if there is neither a learning rate nor a log above step 0.
+        """
+        moved = np.any(check_logs(self.logged)[:, 0] > 0)
+        must = "hold a step above 0 where no learning rate is given"
+        require(self.learning_rate is not None or bool(moved), "logged", must, self.logged)
         rows = min(self.num_steps, 200) + 1
         steps = np.unique(np.round(np.linspace(0, self.num_steps, rows)).astype(np.int64))
         known = self.learning_rate
         scales = self.scale_range if known is None else (known, known)
         logs = check_logs(self.logged)
-        return Plan(steps, logs, check_patterns(self.logged_patterns, logs), scales)
+        patterns = check_patterns(self.logged_patterns, logs)
+        return Plan(steps, logs, patterns, scales, self.rates())
 
 
 def objective_of(objective: Objective | None, run: TrainingRun | None) -> Objective:
@@ -101,6 +135,8 @@ def forecast_run(
     objective: Objective | None = None,
     draws: int = 399,
     seed: int = 0,
+    eps: float = 0.1,
+    drift: RateDrift | None = None,
 ) -> StepForecast:
     r"""Accuracy and pattern shares over the steps of a training run.
 
@@ -111,7 +147,8 @@ def forecast_run(
 
     **Arguments:** `posterior`: of the base model; `run`; `weights`: `(Q',)` of its questions, equal
     unless given; `objective`, `draws`, `seed`: as for `diagnose` (with a sampler the objective's
-    utility, unless given, is that of the sampler).
+    utility, unless given, is that of the sampler); `eps`: converged means that the best pattern has
+    1 - eps; `drift`: of the success rates of one table, which the posterior knows already.
 
     **Returns:** a `StepForecast`: of the true accuracy of the trained policy.
 
@@ -129,8 +166,8 @@ def forecast_run(
         must, was = f"have {patterns} columns", plan.patterns.shape[1]
         require(was == patterns, "logged_patterns", must, was)
     shares = np.full(number, 1 / number) if weights is None else np.asarray(weights, float)
-    solver = Solver.of(objective, 0.1)
+    solver = Solver.of(objective, eps)
     if run.sampler is None:
-        return forecast_steps(solver, tables, shares, plan)
+        return forecast_steps(solver, tables, shares, plan, drift, seed)
     fresh = drawn(posterior, keys[1], run.particles)
-    return forecast_training(solver, tables, fresh, shares, plan, run.sampler, seed)
+    return forecast_training(solver, tables, fresh, shares, plan, run.sampler, drift, seed)

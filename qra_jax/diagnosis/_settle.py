@@ -76,14 +76,17 @@ def open_points(
     settled: float,
     width: float,
     seed: int,
+    rollouts: tuple[int, int | None] | None = None,
 ) -> tuple[OpenPoint, ...]:
     """What is open, and the further rollouts that are expected to settle it.
 
     **Arguments:** `samples`: rollouts of each question; `truths`: draws of what may be true;
     `settled`: the largest regime probability now (mean over questions); `width`: of the 90 %
-    interval of log10 of the convergence time (of the median question).
+    interval of log10 of the convergence time (of the median question); `rollouts`: how many these
+    are, and of each question, where `samples` are the independent ones that they are worth.
     """
-    total, points = int(samples.sum()), []
+    total, each = (int(samples.sum()), None) if rollouts is None else rollouts
+    points = []
     most = (2**DOUBLINGS - 1) * total
 
     # Some of many questions stand for all.
@@ -100,7 +103,9 @@ def open_points(
         after = _first(lambda i: float(np.mean(future(i).settled)) >= SETTLED)
         text = f"the regime is not settled: its largest probability is {settled:.2f}"
         points.append(
-            OpenPoint("regime", text, settled, SETTLED, after and (2**after - 1) * total, most)
+            OpenPoint(
+                "regime", text, settled, SETTLED, after and (2**after - 1) * total, most, each
+            )
         )
     if not width <= NARROW:
         # Solves of all futures of many questions would take longer than the diagnosis itself.
@@ -112,7 +117,7 @@ def open_points(
         text = f"the convergence time is known {known} only (90 % interval)"
         further = after and (2**after - 1) * total
         points.append(
-            OpenPoint("convergence time", text, width, NARROW, further, most if alone else 0)
+            OpenPoint("convergence time", text, width, NARROW, further, most if alone else 0, each)
         )
     return tuple(points)
 

@@ -147,6 +147,17 @@ class Solver:
         accuracy, shares, status = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return accuracy, shares, status
 
+    def paths(
+        self,
+        probs: Float[np.ndarray, "N R"],
+        rates: Float[np.ndarray, "N R"],
+        log_times: Float[np.ndarray, "N T"],
+    ) -> Float[np.ndarray, "N T R"]:
+        """Pattern shares of tables of one question, each at log times of its own; T is `ROWS`."""
+        width = width_for(probs.shape[-1])
+        inputs = _padded(probs, width), _padded(rates, width), log_times
+        return self._rows(inputs)[1][..., : probs.shape[-1]]
+
 
 class _Unseen(NamedTuple):
     """What goes with a key of a cache, and does not count in it."""

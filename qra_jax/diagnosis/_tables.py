@@ -37,12 +37,14 @@ def pass_at_k_of(
     weights: Float[np.ndarray, " W"],
 ) -> PassAtKEstimate:
     """Pass@k before training, measured on Q questions and of a model of W, and at the end of the
-    flow."""
+    flow. A model of one table says nothing of the pass@k of several questions: NaN."""
     totals = samples.sum(axis=1), correct.sum(axis=1)
     each = [measured_pass_at_k(k, *totals) for k in ks]
     known = np.array([int(np.sum(~np.isnan(x))) for x in each])
     means = [np.nanmean(x) if n else np.nan for x, n in zip(each, known, strict=True)]
     start, end = tables.accuracy, tables.values.max(axis=-1)
+    if len(weights) == 1 and len(samples) > 1:
+        start, end = np.full_like(start, np.nan), np.full_like(end, np.nan)
     before, after = ([(1 - (1 - x) ** k) @ weights for k in ks] for x in (start, end))
     return PassAtKEstimate(
         k=np.array(ks),

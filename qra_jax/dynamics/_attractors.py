@@ -6,7 +6,6 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int
 
 from .._core.checks import require
-from .._core.floats import snapped_difference
 from ._field import PatternField
 from ._fixed_points import FixedPoints, fixed_points
 from ._stability import outward
@@ -50,10 +49,10 @@ class Attractors(eqx.Module):
 def _from_values(field: PatternField) -> Attractors:
     """Constant values: every vertex attracts from the face on which its pattern is best."""
     objective = field.flow.objective
-    _, values = field.policy.pattern_table(field.flow.problem, objective.reward)
-    values, exists = values[field.question], field.exists
+    gaps = field.policy.pattern_gaps(field.flow.problem, objective.reward)
+    values, exists = gaps.gaps[field.question], field.exists
     corners = jnp.eye(values.shape[0], dtype=values.dtype)
-    better = jnp.sign(snapped_difference(values[None], values[:, None]))
+    better = jnp.sign(gaps.between()[field.question])
     return Attractors(
         corners, corners > 0, better, exists & jnp.isfinite(values), jnp.zeros((), jnp.int32)
     )
@@ -66,17 +65,8 @@ def _from_points(field: PatternField, found: FixedPoints, most: int) -> Attracto
     exists = field.exists
     absent = exists[None] & ~found.face
     leaves = jnp.where(absent, outward(found.growth, found.pull), 0)
-    # The spectrum holds the rates of absent patterns as well: what remains is that of the face.
-    size = jnp.where(jnp.isfinite(found.eigenvalues), jnp.abs(found.eigenvalues), 0)
-    zero = jnp.max(size, axis=-1, keepdims=True) * jnp.finfo(size.dtype).eps ** 0.6
-
-    def not_dying(rates, counted):
-        return jnp.sum(counted & (rates >= -zero), axis=-1)
-
-    along = not_dying(found.eigenvalues.real, ~jnp.isnan(found.eigenvalues.real))
-    along -= not_dying(found.growth, absent)
     vertex = jnp.sum(found.face, axis=-1) == 1
-    holds = found.valid & (vertex | (along == 0))
+    holds = found.valid & (vertex | found.settles)
     everything = Attractors(
         jnp.where(holds[:, None], found.pattern_probs, 0),
         found.face & holds[:, None],

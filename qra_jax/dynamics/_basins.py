@@ -18,7 +18,7 @@ from ..solvers.exact._exact import Exact
 from ..solvers.ode._ode import ODE
 from ..times._passage import isolated
 from ._attractors import Attractors, known_attractors
-from ._fates import exact_fate, pull_scale, solved_fate
+from ._fates import exact_fate, solved_fate
 from ._field import PatternField, log_probs_of, pattern_field
 from ._fixed_points import FixedPoints
 
@@ -102,7 +102,7 @@ class Basins(eqx.Module):
 
         Source: the quantifier of the same name of Attractors.jl (JuliaDynamics).
         """
-        horizon = as_float(log_horizon).astype(self.log_time.dtype)
+        horizon = as_float(log_horizon, "log_horizon").astype(self.log_time.dtype)
         times = jnp.where(self.attractor >= 0, self.log_time, jnp.nan)
 
         def by(horizon):
@@ -123,7 +123,7 @@ class Basins(eqx.Module):
         **Raises:** `ValueError` if `share` is out of range.
         """
         require_all(share, lambda x: (x >= 0) & (x <= 1), "share", "lie in [0, 1]")
-        level = as_float(share).astype(self.log_time.dtype)
+        level = as_float(share, "share").astype(self.log_time.dtype)
 
         def of_one(won):
             times = jnp.where(won, jax.lax.stop_gradient(self.log_time), jnp.inf)
@@ -221,14 +221,18 @@ def basins(
     log_probs = log_probs_of(field, pattern_probs, 2)
     number, dtype = log_probs.shape[0], log_probs.dtype
     require(number > 0, "pattern_probs", "hold at least one start", number)
-    weights = jnp.ones(number, dtype) if weights is None else as_float(weights).astype(dtype)
+    weights = (
+        jnp.ones(number, dtype) if weights is None else as_float(weights, "weights").astype(dtype)
+    )
     require(weights.shape == (number,), "weights", f"have shape ({number},)", weights.shape)
     require_all(weights, lambda x: (x >= 0) & (x < math.inf), "weights", "be finite, at least 0")
     integrable = Exact().why_not(policy, field.flow, ()) is None
     if method is None:
         method = Exact(1e-9) if integrable else ODE(rtol=1e-5, atol=1e-5, max_steps=1024)
     attractors = known_attractors(field, attractors, integrable, whole(most, "most", 1))
-    return _basins(field, attractors, log_probs, as_float(eps).astype(dtype), weights, method)
+    return _basins(
+        field, attractors, log_probs, as_float(eps, "eps").astype(dtype), weights, method
+    )
 
 
 @eqx.filter_jit
@@ -246,10 +250,10 @@ def _basins(
         def fate(start):
             return exact_fate(field, attractors, start, eps, method)
     else:
-        scale = pull_scale(field)
+        measured = field.measured()
 
         def fate(start):
-            return solved_fate(field, attractors, start, eps, method, scale)
+            return solved_fate(measured, attractors, start, eps, method)
 
     # What is rare changes slowly, and takes many steps: like beside like, in groups of one width.
     rarest = jnp.min(jnp.where(log_probs > -jnp.inf, log_probs, 0), axis=-1)

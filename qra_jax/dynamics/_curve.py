@@ -47,7 +47,7 @@ class Curve(eqx.Module):
         return self.field(z).equations(self.mask, z[:-1])
 
     def stability(self, z: Float[Array, " Z"]) -> Linearised:
-        return stability(self.field(z), self.mask, self.log_probs(z))
+        return stability(self.field(z).measured(), self.mask, self.log_probs(z))
 
     def on_plane(self, z: Float[Array, " Z"], plane: Float[Array, " Z"], level: Float[Array, ""]):
         """(C2): 0 at the fixed point on a plane across the branch."""

@@ -4,11 +4,10 @@
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._core.floats import safe_log, snapped_difference
+from .._core.floats import snapped_difference
 from ..flows._events import Approaches, PatternReaches, Stationary
 from ..flows._status import Status
 from ..solvers._method import AbstractMethod
@@ -51,7 +50,8 @@ def exact_fate(
     best = land.best[field.question]
     highest = jnp.max(jnp.where(best, start, -jnp.inf))
     # Of tied patterns the most probable; equally probable ones keep their shares for ever.
-    level = best & (snapped_difference(jnp.where(best, start, 0), highest) == 0)
+    size = 1 + jnp.abs(highest)
+    level = best & (snapped_difference(jnp.where(best, start, 0), highest, size) == 0)
     alone = jnp.sum(level) == 1
     moves = land.has_second[field.question] & (field.flow.problem.weights[field.question] > 0)
     target = jnp.where(moves, jnp.argmax(level), jnp.argmax(start))
@@ -71,29 +71,14 @@ def exact_fate(
     return _fate(jnp.argmax(row), won, inside, found.log_time, status, usable & land.valid.all())
 
 
-def pull_scale(field: PatternField) -> Float[Array, ""]:
-    """How large pulls are in this flow: the largest at points half-way to the corners."""
-    exists = field.exists
-    number = jnp.sum(exists)
-
-    def at(corner):
-        probs = jnp.where(exists, (1 + number * corner) / (2 * number), 0)
-        pull = field.pull(safe_log(probs))
-        return jnp.max(jnp.where(exists & (corner.sum() > 0), jnp.abs(pull), 0))
-
-    corners = jnp.eye(exists.shape[0], dtype=field.log_probs.dtype) * exists[:, None]
-    return jax.lax.stop_gradient(jnp.max(jax.vmap(at)(corners)))
-
-
 def solved_fate(
     field: PatternField,
     attractors: Attractors,
     start: Array,
     eps: Array,
     method: AbstractMethod,
-    scale: Array,
 ) -> Fate:
-    """Followed until it comes near an attractor."""
+    """Followed until it comes near an attractor; `field` as measured."""
     exists = start > -jnp.inf
     usable = ~jnp.any(jnp.isnan(start))
     among = attractors.within(exists)
@@ -102,7 +87,7 @@ def solved_fate(
     # No pattern with an advantage, up to rounding: a fixed point, where rounding alone would say
     # which way to leave. Such a lane is not solved: its event has happened.
     pull = jnp.max(jnp.where(exists, field.pull(start), -jnp.inf))
-    rests = pull <= 1e3 * float(jnp.finfo(start.dtype).eps) * scale
+    rests = pull <= 1e3 * field.rounding
     goes = ~inside & ~rests & jnp.any(among)
     near = eqx.tree_at(lambda e: (e.eps, e.among), near, (
         jnp.where(goes | inside, eps, 2.0), among | ~(goes | inside)
@@ -110,8 +95,8 @@ def solved_fate(
     events = (near,)
     if field.flow.objective.has_interior_optimum:
         # In place of the default: an entangled plateau is slower than a fixed point seems.
-        floor = float(jnp.finfo(start.dtype).tiny) ** 0.5
-        events = (near, Stationary(jnp.asarray(floor, start.dtype)))
+        tiny = float(jnp.finfo(start.dtype).tiny)
+        events = (near, Stationary(jnp.maximum(tiny**0.5 * jnp.asarray(field.scale), tiny)))
     found = first_event(field.at(start), field.flow, field.reference, events, method)
     final, _ = found.policy.pattern_table(field.flow.problem)
     index = jnp.argmin(near.distances(final[field.question]))

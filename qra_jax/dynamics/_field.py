@@ -8,9 +8,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._core.checks import as_float, check_probabilities, is_concrete, require, require_all, whole
+from .._core.floats import safe_log, snapped_difference, unit_of
 from ..flows._checks import check_solve
 from ..flows._flow import GradientFlow
 from ..flows._geometry import Natural
@@ -23,13 +25,39 @@ from ..policies._two_stage import AbstractTablePolicy
 class PatternField(eqx.Module):
     r"""The vector field of one question's patterns; the other questions stay at the policy.
 
-    Everything is a function of $\log \pi$ `(R,)`, `-inf` for patterns that do not exist.
+    Everything is a function of $\log \pi$ `(R,)`, `-inf` for patterns that do not exist. `scale`
+    is how large pulls are, to which their rounding is relative, and `unit` a power of 2 near it, in
+    which they are computed; both are 1 unless `measured`.
     """
 
     flow: GradientFlow
     policy: AbstractTablePolicy
     reference: AbstractPolicy
     question: int = eqx.field(static=True)
+    scale: Float[Array, ""] | float = 1.0
+    unit: Float[Array, ""] | float = 1.0
+
+    def measured(self) -> "PatternField":
+        """The same with `scale` and `unit` from its pulls half-way to the corners."""
+        number = jnp.sum(self.exists)
+
+        def at(corner):
+            probs = jnp.where(self.exists, (1 + number * corner) / (2 * number), 0)
+            pull = self.pull(safe_log(probs))
+            return jnp.max(jnp.where(self.exists & (corner.sum() > 0), jnp.abs(pull), 0))
+
+        corners = jnp.eye(self.num_patterns, dtype=self.log_probs.dtype) * self.exists[:, None]
+        pulls = jnp.max(jax.vmap(at)(corners))
+        # What values were rounded to may be larger than all their differences.
+        reward, problem = self.flow.objective.reward, self.flow.problem
+        gaps = self.policy.pattern_gaps(problem, reward)
+        weight = problem.weights[self.question].astype(pulls.dtype)
+        size = jnp.where(self.exists, gaps.size[self.question], 0)
+        size = weight * gaps.unit[self.question] * jnp.max(size)
+        scale = jax.lax.stop_gradient(pulls + jnp.where(jnp.isfinite(size), size, 0))
+        return PatternField(
+            self.flow, self.policy, self.reference, self.question, scale, unit_of(scale[None], 0)[0]
+        )
 
     @property
     def log_probs(self) -> Float[Array, " R"]:
@@ -58,9 +86,22 @@ class PatternField(eqx.Module):
 
     def pull(self, log_probs: Float[Array, " R"]) -> Float[Array, " R"]:
         r"""$(\partial J / \partial \theta_r) / \pi_r$, the advantage of each pattern as the
-        objective sees it: 0 for all patterns that are there, at a fixed point."""
+        objective sees it: 0 for all patterns that are there, at a fixed point.
+
+        Of patterns so rare that their probability, or its powers in derivatives, would underflow,
+        it is continued as a straight line in $\log \pi_r$: that of a reverse KL is one.
+        """
+        log_tiny = float(np.log(jnp.finfo(log_probs.dtype).tiny))
+        ends = jnp.asarray([0.3 * log_tiny, 0.2 * log_tiny], log_probs.dtype)
+        there = log_probs > -jnp.inf
+        rare = there & (log_probs < ends[0])
         natural = eqx.tree_at(lambda flow: flow.geometry, self.flow, Natural())
-        return self._velocity(natural, log_probs)
+        points = jnp.where(rare[None], ends[:, None], log_probs[None])
+        pulls = jax.vmap(lambda point: self._velocity(natural, point))(points)
+        # A line of rounding alone would meet 0 somewhere, too.
+        size = jnp.maximum(jnp.abs(pulls[0]), jnp.abs(pulls[1]))
+        slope = snapped_difference(pulls[0], pulls[1], size) / (ends[0] - ends[1])
+        return pulls[0] + jnp.where(rare, slope * (jnp.where(rare, log_probs, 0) - ends[0]), 0)
 
     def growth(self, log_probs: Float[Array, " R"]) -> Float[Array, " R"]:
         r"""$d \log \pi_r / dt = \dot\theta_r - \sum_j \pi_j \dot\theta_j$."""
@@ -69,22 +110,21 @@ class PatternField(eqx.Module):
 
     def equations(self, mask: Bool[Array, " R"], logits: Float[Array, " R"]) -> Float[Array, " R"]:
         """(F1): what is 0 at a fixed point of a face with normalised `logits`, as many equations as
-        unknowns: the pulls on its patterns, whose mean is 0 by itself, and the normalisation."""
+        unknowns: the pulls on its patterns (in `unit`), whose mean is 0 by itself, and the
+        normalisation."""
         total = jax.nn.logsumexp(jnp.where(mask, logits, -jnp.inf))
         pulls = self.pull(jnp.where(mask, logits, -jnp.inf) - total)
-        return jnp.where(mask, pulls + total, logits)
+        return jnp.where(mask, pulls / self.unit + total, logits)
 
     @property
     def rounding(self) -> Float[Array, ""]:
-        """Rounding errors of a pull of rewards of order 1."""
-        dtype = self.policy.pattern_logits.dtype
-        weight = self.flow.problem.weights[self.question].astype(dtype)
-        return jnp.finfo(dtype).eps * weight
+        """Rounding errors of a pull."""
+        return jnp.finfo(self.policy.pattern_logits.dtype).eps * jnp.asarray(self.scale)
 
     def _velocity(self, flow: GradientFlow, log_probs: Float[Array, " R"]) -> Float[Array, " R"]:
         params, frozen = flow.split(self.at(log_probs))
-        moved: Any = flow.velocity(params, frozen, self.reference)
-        return moved.pattern_logits[self.question]
+        moved: Any = flow.velocity(params, frozen, self.reference, self.unit)
+        return moved.pattern_logits[self.question] * self.unit
 
 
 def on_face(mask: Bool[Array, " R"], logits: Float[Array, " R"]) -> Float[Array, " R"]:
@@ -115,7 +155,7 @@ def log_probs_of(
     field: PatternField, pattern_probs: ArrayLike, ndim: int | None = None
 ) -> Float[Array, "*batch R"]:
     """Logarithms of given pattern probabilities, after checks of shape and values."""
-    probs = as_float(pattern_probs).astype(field.policy.pattern_logits.dtype)
+    probs = as_float(pattern_probs, "pattern_probs").astype(field.policy.pattern_logits.dtype)
     wanted = field.num_patterns
     fits = probs.ndim >= 1 and probs.shape[-1] == wanted and ndim in (None, probs.ndim)
     shape = f"({'..., ' if ndim is None else '' if ndim == 1 else 'N, '}{wanted})"

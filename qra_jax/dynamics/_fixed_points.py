@@ -4,6 +4,7 @@
 """
 
 import itertools
+from collections.abc import Iterator
 
 import equinox as eqx
 import jax
@@ -18,17 +19,20 @@ from ..flows._flow import GradientFlow
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
 from ._field import PatternField, on_face, pattern_field
-from ._stability import outward, stability
+from ._stability import index_along, outward, stability
 
 _MANY = 10  # patterns up to which all faces are looked at
 _GROUP = 16  # faces looked at together
+_RARE = -50.0  # the logit of a pattern far from which a search begins
 _LOOKS = 81  # at the equations, from each start
+_STEPS = 6  # of Newton's iteration thereafter
 
 
 class FixedPoints(eqx.Module):
     r"""Fixed points, `(N,)` of them; where `valid` is False, there is none and the rest is NaN.
 
     - `pattern_probs`: `(N, R)`, 0 outside the point's face.
+    - `log_probs`: `(N, R)`, their natural logarithms, which do not underflow; `-inf` outside.
     - `face`: `(N, R)`, the patterns that are there.
     - `valid`: `(N,)`.
     - `residual`: `(N,)`, the largest pull that is left on a pattern of the face, in units of the
@@ -43,9 +47,12 @@ class FixedPoints(eqx.Module):
     - `kind`: `(N,)`, a `Stability`.
     - `regular`: `(N,)`, whether no eigenvalue along the face is 0; if not, the point may belong to
       a whole line of fixed points, of which only one is listed.
+    - `settles`: `(N,)`, whether all eigenvalues along the face have negative real parts.
+    - `index`: `(N,)`, the sign of det(-linearisation along the face): 1, -1, or 0 if not regular.
     """
 
     pattern_probs: Float[Array, "N R"]
+    log_probs: Float[Array, "N R"]
     face: Bool[Array, "N R"]
     valid: Bool[Array, " N"]
     residual: Float[Array, " N"]
@@ -54,6 +61,8 @@ class FixedPoints(eqx.Module):
     pull: Float[Array, "N R"]
     kind: Int[Array, " N"]
     regular: Bool[Array, " N"]
+    settles: Bool[Array, " N"]
+    index: Int[Array, " N"]
 
     def listed(self) -> "FixedPoints":
         """The valid ones alone. Not under `jit`: how many there are depends on values."""
@@ -68,18 +77,25 @@ class FixedPoints(eqx.Module):
 
     @property
     def index_sum(self) -> Int[Array, ""]:
-        r"""The sum of indices over regular saturated points, $\sum (-1)^{u}$, u the number of
-        growing directions along the face: 1 if all were found and all are regular.
+        r"""The sum of `index` over regular saturated points: 1 if all were found and all are
+        regular. It looks at points from which no absent pattern grows; `index_sum_on` at others.
 
         Source: Hofbauer and Sigmund, "Evolutionary Games and Population Dynamics" (1998),
         chapter 13.
         """
-        # A pair of complex eigenvalues leaves the sign as it is. Those of absent patterns do not
-        # count, and at a saturated point they do not grow.
-        real = jnp.abs(self.eigenvalues.imag) == 0
-        growing = jnp.sum(real & (self.eigenvalues.real > 0), axis=-1)
-        counted = self.saturated & self.regular
-        return jnp.sum(jnp.where(counted, 1 - 2 * (growing % 2), 0))
+        return self.index_sum_on(jnp.ones(self.face.shape[1], bool))
+
+    def index_sum_on(self, patterns: ArrayLike) -> Int[Array, ""]:
+        """`index_sum` of the flow in which only some patterns exist: 1 if all fixed points of that
+        face and its own faces were found and all are regular. A point that is missed on a face
+        shows there, even where other patterns would leave it.
+
+        **Arguments:** `patterns`: `(R,)` bools, which patterns exist.
+        """
+        kept = jnp.asarray(patterns)[None]
+        inside = self.valid & jnp.all(~self.face | kept, axis=-1)
+        leaves = jnp.any((outward(self.growth, self.pull) > 0) & kept, axis=-1)
+        return jnp.sum(jnp.where(inside & ~leaves, self.index, 0))
 
 
 def fixed_points(
@@ -96,7 +112,8 @@ def fixed_points(
     On the face S, the patterns that are there, a point is at rest if
     $\partial J / \partial \theta_r = 0$ for r in S. The spectrum of the flow at it is that of the
     flow along S together with the growth rates of the patterns outside S. Roots are looked for
-    from many starts on every face; `FixedPoints.index_sum` tells if one must have been missed.
+    from many starts on every face; `FixedPoints.index_sum`, and `index_sum_on` face by face, tell
+    if one must have been missed.
 
     **Arguments:**
 
@@ -127,7 +144,7 @@ def fixed_points(
     """
     field = pattern_field(policy, flow, question, reference)
     masks = _as_masks(faces, field.num_patterns)
-    logits = _spread(field.num_patterns, whole(starts, "starts", 1))
+    logits = _starts(masks, whole(starts, "starts", 1))
     return _fixed_points(field, jnp.asarray(masks), jnp.asarray(logits, field.log_probs.dtype))
 
 
@@ -151,11 +168,36 @@ def _as_masks(faces: str | ArrayLike, patterns: int) -> Bool[np.ndarray, "F R"]:
     return masks
 
 
-def _spread(patterns: int, starts: int) -> Float[np.ndarray, "S R"]:
-    """Logits of starts: the middle, then at and between the corners, ever further out."""
+def _starts(masks: Bool[np.ndarray, "F R"], starts: int) -> Float[np.ndarray, "F S R"]:
+    """Logits of starts on each face: its middle, next to each corner, then by turns far from some
+    of the patterns and at random, ever further out.
+
+    Under a small penalty the fixed points next to a smaller face attract Newton's iteration only
+    from where the penalty outweighs all else that depends on a rare pattern: far out.
+    """
+    patterns = masks.shape[1]
     draws = np.random.default_rng(0).standard_normal((starts, patterns))
-    size = 1.5 * (1 + np.arange(starts) % 4)[:, None]
-    return np.where(np.arange(starts)[:, None] == 0, 0, size * draws)
+    spread = 1.5 * (1 + np.arange(starts) % 4)[:, None] * draws
+    spread[0] = 0
+    rows = np.repeat(spread[None], len(masks), axis=0)
+    for row, mask in zip(rows, masks, strict=True):
+        for logits, kept in zip(row[1:], _kept(mask), strict=False):
+            logits[mask & ~kept] = _RARE
+    return rows
+
+
+def _kept(mask: Bool[np.ndarray, " R"]) -> Iterator[Bool[np.ndarray, " R"]]:
+    """Which patterns of a face a start does not make rare: first one alone, then by turns all
+    smaller sets and the whole face."""
+    members = np.flatnonzero(mask)
+    places = np.arange(len(mask))
+    smaller = [
+        np.isin(places, chosen)
+        for size in range(2, len(members))
+        for chosen in itertools.combinations(members, size)
+    ]
+    yield from (places == one for one in members)
+    yield from itertools.cycle([*smaller, *[mask] * max(1, len(smaller))])
 
 
 class _Root(eqx.Module):
@@ -167,15 +209,17 @@ class _Root(eqx.Module):
 
 @eqx.filter_jit
 def _fixed_points(
-    field: PatternField, masks: Bool[Array, "F R"], starts: Float[Array, "S R"]
+    field: PatternField, masks: Bool[Array, "F R"], starts: Float[Array, "F S R"]
 ) -> FixedPoints:
+    field = field.measured()
 
-    def on_one(mask):
+    def on_one(face):
+        mask, starts = face
         root = _roots_on_face(field, mask, starts)
         found = jax.vmap(lambda x: stability(field, mask, x))(root.log_probs)
         return root, found, jnp.broadcast_to(mask, root.log_probs.shape)
 
-    batch = in_groups(on_one, masks, _GROUP)
+    batch = in_groups(on_one, (masks, starts), _GROUP)
     root, found, face = jax.tree_util.tree_map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
     def shown(values, missing):
@@ -183,6 +227,7 @@ def _fixed_points(
 
     return FixedPoints(
         pattern_probs=shown(jnp.exp(root.log_probs), jnp.nan),
+        log_probs=shown(root.log_probs, jnp.nan),
         face=shown(face, False),
         valid=root.found,
         residual=shown(root.residual, jnp.nan),
@@ -191,6 +236,8 @@ def _fixed_points(
         pull=shown(found.pull, jnp.nan),
         kind=shown(found.kind, -1),
         regular=shown(root.regular, False),
+        settles=shown(found.settles, False),
+        index=shown(jnp.where(root.regular, found.sign, 0), 0),
     )
 
 
@@ -227,27 +274,27 @@ def _root(field: PatternField, mask: Bool[Array, " R"], start: Float[Array, " R"
     """The fixed point that one start leads to, if to any."""
     eps = float(jnp.finfo(start.dtype).eps)
     held = jax.lax.stop_gradient(field)
-    solution = jax.lax.stop_gradient(
-        solve_system(
-            lambda x: held.equations(mask, x),
-            jnp.where(mask, start, 0),
-            damped=True,
-            most=_LOOKS,
-        )
+    rough = solve_system(
+        lambda x: jnp.where(mask, held.pull(on_face(mask, x)), 0),
+        jnp.where(mask, start, 0),
+        damped=True,
+        most=_LOOKS,
     )
-    left, vertex = jnp.max(jnp.abs(solution.value)), jnp.sum(mask) == 1
-    # Of the pulls alone. Where those die away towards the boundary they are small without being
-    # near a root, but not small beside their own derivatives.
-    both = mask[:, None] & mask[None]
-    slopes = jnp.where(both, solution.slopes - jnp.exp(on_face(mask, solution.root))[None], 0)
-    size = jnp.max(jnp.abs(slopes))
-    found = (left <= eps**0.6 * size) | vertex
-    # The normalisation on the scale of the pulls, so that it does not hide a small eigenvalue.
-    scaled = jnp.where(
-        both, slopes + size / jnp.sum(mask), jnp.where(mask[None], 0, solution.slopes * size)
-    )
-    values = jnp.linalg.svd(scaled, compute_uv=False)
-    regular = found & (values[-1] > eps**0.4 * values[0]) | vertex
+    left, vertex = jnp.max(jnp.abs(rough.value)), jnp.sum(mask) == 1
+    # Where pulls die away towards the boundary they are small without being near a root, but not
+    # small beside their own derivatives.
+    found = (left <= eps**0.6 * jnp.max(jnp.abs(rough.slopes))) | vertex
+    here = jnp.where(mask, on_face(mask, rough.root), 0)
+    # Under a small penalty the derivatives are small themselves, and what pulls are left may be
+    # rounding: then Newton's steps get short, as they do not where pulls die away.
+    fine = solve_system(lambda x: held.equations(mask, x), here, damped=False, most=_STEPS)
+    rest = jnp.max(jnp.where(mask, jnp.abs(held.pull(on_face(mask, fine.root))), 0))
+    sharp = fine.converged & (rest <= held.rounding / jnp.sqrt(eps))
+    here = jax.lax.stop_gradient(jnp.where(sharp, fine.root, here))
+    found = jax.lax.stop_gradient(found | sharp)
+    regular = found & (index_along(held, mask, on_face(mask, here)) != 0)
     # (F4).
-    root = implicit_root(lambda x: field.equations(mask, x), solution.root, regular, system=True)
-    return _Root(on_face(mask, root), left, found, regular)
+    root = implicit_root(lambda x: field.equations(mask, x), here, regular, system=True)
+    log_probs = on_face(mask, root)
+    left = jnp.max(jnp.where(mask, jnp.abs(field.pull(log_probs)), 0))
+    return _Root(log_probs, left, found, regular)

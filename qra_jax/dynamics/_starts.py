@@ -50,7 +50,7 @@ def random_starts(
     """
     whole(num_patterns, "num_patterns", 2)
     whole(number, "number", 1)
-    alpha = as_float(concentration)
+    alpha = as_float(concentration, "concentration")
     each = (num_patterns,)
     require(alpha.shape in ((), each), "concentration", f"be a scalar or {each}", alpha.shape)
     require_all(alpha, lambda x: (x > 0) & (x < math.inf), "concentration", "be above 0")

@@ -345,7 +345,7 @@ def design_sft(
     # An event that has happened at the start would never be seen to happen.
     task = eqx.tree_at(lambda t: t.floor, task, jnp.minimum(task.floor, most - tiny))
     found = _design(task, rates, valid, starts, steps, key)
-    if as_float(pattern_probs).ndim == 2:
+    if as_float(pattern_probs, "pattern_probs").ndim == 2:
         return found
     # One draw was given without an axis, and comes back without one.
     first = {name: getattr(found, name)[0] for name in _OF_DRAWS}

@@ -84,7 +84,10 @@ class Task(eqx.Module):
 
 def as_task(pattern_probs, success_rates, available, utility, budget, floor, eps, cost):
     """The task, and the rates `(D, R)`, after all checks."""
-    probs, rates = as_float(pattern_probs), as_float(success_rates)
+    probs, rates = (
+        as_float(pattern_probs, "pattern_probs"),
+        as_float(success_rates, "success_rates"),
+    )
     require(probs.ndim in (1, 2) and probs.size > 0, "pattern_probs",
             "have shape (R,) or (D, R)", probs.shape)  # fmt: skip
     policy, problem = two_stage(probs, rates)
@@ -247,13 +250,13 @@ def log_total_time(
     """
     task, _ = as_task(pattern_probs, success_rates, None, utility, 0.0, 0.0, eps, cost)
     dtype = task.logits.dtype
-    shares = as_float(mixture).astype(dtype)
+    shares = as_float(mixture, "mixture").astype(dtype)
     wanted = task.logits.shape[1:]
     require(shares.shape == wanted, "mixture", f"have shape {wanted}", shares.shape)
     check_probabilities(shares, "mixture", 1e-5)
     duration = as_scalar(duration, "duration", lambda s: (s >= 0) & (s <= 1e4), "lie in [0, 1e4]")
     found = _log_total(task, shares, duration.astype(dtype))
-    return found[0] if as_float(pattern_probs).ndim == 1 else found
+    return found[0] if as_float(pattern_probs, "pattern_probs").ndim == 1 else found
 
 
 @eqx.filter_jit

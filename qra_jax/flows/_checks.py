@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._core.checks import require
+from .._core.checks import instance, require
 from ..policies._policy import AbstractPolicy, check_order
 from ..policies._problem import Problem
 from ._flow import GradientFlow, as_flow
@@ -30,6 +30,7 @@ def check_solve(
     check_order(policy, flow, "flow")
     flow = as_flow(flow)
     if reference is not None:
+        instance(reference, AbstractPolicy, "reference", "a policy like the one that starts")
         shapes, wanted = (jtu.tree_map(jnp.shape, tree) for tree in (reference, policy))
         require(shapes == wanted, "reference", f"have the shapes of policy, {wanted}", shapes)
     flow.validate(policy, policy if reference is None else reference)

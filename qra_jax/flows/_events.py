@@ -24,12 +24,14 @@ class FlowState(eqx.Module):
 
     `velocity` is a function without arguments that returns `(direction, log_speed)`: the unit
     vector of the motion in the structure of the trainable leaves, and the logarithm of its speed.
+    `log_scale` is the logarithm of a speed that is natural to the flow.
     """
 
     flow: GradientFlow
     policy: AbstractPolicy
     log_time: Scalar
     velocity: Callable[[], tuple[PyTree, Scalar]] = eqx.field(static=True)
+    log_scale: Scalar | float = 0.0
 
 
 class AbstractEvent(eqx.Module):
@@ -94,7 +96,7 @@ class ValueReaches(AbstractEvent):
     ):
         known = ("rising", "falling")
         require(direction in known, "direction", f"be one of {known}", repr(direction))
-        self.level = as_float(level)
+        self.level = as_float(level, "level")
         require_all(self.level, lambda x: x == x, "level", "not be NaN")
         self.question = None if question is None else jnp.asarray(question)
         self.direction = direction
@@ -185,7 +187,7 @@ class PatternReaches(AbstractEvent):
         )
         given, name = (level, "level") if level is not None else (shortfall, "shortfall")
         assert given is not None
-        amount = as_float(given)
+        amount = as_float(given, name)
         require_all(amount, lambda x: (x > 0) & (x < 1), name, "lie strictly between 0 and 1")
         odds = jnp.log(amount) - jnp.log1p(-amount)
         self.log_odds = odds if shortfall is None else -odds
@@ -258,11 +260,8 @@ class ValuePasses(AbstractEvent):
         _check_pattern(self.pattern, policy)
 
     def value(self, state: FlowState) -> Scalar:
-        reward = state.flow.objective.reward
-        _, values = state.policy.pattern_table(state.flow.problem, reward)
         logits = state.policy.log_pattern_weights()[self.question]
-        values = values[self.question]
-        above = jnp.where(logits > -jnp.inf, snapped_difference(values, values[self.pattern]), 0)
+        above = self.balance(state.policy, state.flow)
         # A side without patterns counts as next to nothing.
         nothing = jax.lax.stop_gradient(jnp.max(logits)) - 1e4
 
@@ -273,8 +272,9 @@ class ValuePasses(AbstractEvent):
         return jnp.where(self.past, 1, ahead)
 
     def balance(self, policy: AbstractPolicy, flow: GradientFlow) -> Float[Array, " R"]:
-        _, values = policy.pattern_table(flow.problem, flow.objective.reward)
-        above = snapped_difference(values[self.question], values[self.question, self.pattern])
+        values = policy.pattern_gaps(flow.problem, flow.objective.reward)
+        gaps, size = values.gaps[self.question], values.size[self.question]
+        above = snapped_difference(gaps, gaps[self.pattern], jnp.maximum(size, size[self.pattern]))
         return jnp.where(policy.exists[self.question], above, 0)
 
 
@@ -311,7 +311,7 @@ class Approaches(AbstractEvent):
         question: ArrayLike = 0,
         among: ArrayLike | None = None,
     ):
-        self.points, self.eps = as_float(points), as_float(eps)
+        self.points, self.eps = as_float(points, "points"), as_float(eps, "eps")
         require(self.points.ndim == 2, "points", "have shape (M, R)", self.points.shape)
         check_probabilities(self.points, "points", 1e-5)
         require_all(self.eps, lambda x: x > 0, "eps", "be above 0")
@@ -382,7 +382,7 @@ class TimeReached(AbstractEvent):
     log_time: Float[Array, ""]
 
     def __init__(self, log_time: ArrayLike):
-        self.log_time = as_float(log_time)
+        self.log_time = as_float(log_time, "log_time")
         require_all(self.log_time, lambda x: x == x, "log_time", "not be NaN")
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
@@ -402,8 +402,8 @@ class Stationary(AbstractEvent):
     Added by default to flows that can come to rest inside the simplex (KL penalty, SFT). A flow
     without one slows down for ever, and on an entangled plateau long before it has converged.
 
-    **Arguments:** `tol`: in units of the logits per unit of time, above 0; 1e-9 in float64 and
-    1e-5 in float32 if not given.
+    **Arguments:** `tol`: in logits per unit of time, above 0; if not given, 5e-9 (in float32 5e-5)
+    of the flow's speed at the start, or where all logits are equal if that is larger.
 
     **Raises:** `ValueError` if `tol` is not above 0.
     """
@@ -414,7 +414,7 @@ class Stationary(AbstractEvent):
         if tol is None:
             self.tol = None
         else:
-            self.tol = as_float(tol)
+            self.tol = as_float(tol, "tol")
             require_all(self.tol, lambda x: x > 0, "tol", "be above 0")
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
@@ -423,7 +423,6 @@ class Stationary(AbstractEvent):
     def value(self, state: FlowState) -> Scalar:
         _, log_speed = state.velocity()
         if self.tol is None:
-            tol = jnp.asarray(1e-9 if log_speed.dtype == jnp.float64 else 1e-5, log_speed.dtype)
-        else:
-            tol = self.tol.astype(log_speed.dtype)
-        return jnp.log(tol) - log_speed
+            share = 5e-9 if log_speed.dtype == jnp.float64 else 5e-5
+            return jnp.log(share) + state.log_scale - log_speed
+        return jnp.log(self.tol.astype(log_speed.dtype)) - log_speed

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
-from jaxtyping import PyTree
+from jaxtyping import ArrayLike, PyTree
 
-from .._core.checks import no_class, require
+from .._core.checks import instance, require
 from ..objectives._objective import RLVR, AbstractObjective
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
@@ -68,20 +68,16 @@ class GradientFlow(eqx.Module):
         trainable: Literal["patterns", "all"] | Filter = "patterns",
         geometry: AbstractGeometry = Euclidean(),
     ):
-        no_class(objective, "objective")
-        if not isinstance(objective, AbstractObjective):
-            called = " (to be called)" if callable(objective) else ""
-            raise TypeError(f"objective must be an AbstractObjective, got {objective!r}{called}")
-        if not isinstance(problem, Problem):
-            raise TypeError(f"problem must be a Problem, got {problem!r}")
+        instance(objective, AbstractObjective, "objective", "RLVR() or Objective(...)")
+        instance(problem, Problem, "problem", "Problem([0])")
         if isinstance(trainable, str):
             known = ("patterns", "all")
             require(trainable in known, "trainable", f"be one of {known}", repr(trainable))
             trainable = _part_filter(trainable)
-        no_class(geometry, "geometry")
-        if not isinstance(geometry, AbstractGeometry):
-            must = "geometry must be an AbstractGeometry, such as Euclidean() or Natural()"
-            raise TypeError(f"{must}, got {geometry!r}")
+        elif isinstance(trainable, type) or not callable(trainable):
+            must = 'trainable must be "patterns", "all" or a function of the policy'
+            raise TypeError(f"{must}, got {trainable!r}")
+        instance(geometry, AbstractGeometry, "geometry", "Euclidean() or Natural()")
         self.objective = objective
         self.problem = problem
         self.trainable = trainable
@@ -101,13 +97,16 @@ class GradientFlow(eqx.Module):
         """The policy's trainable and frozen leaves, each with None in place of the other."""
         return eqx.partition(policy, self.trainable(policy))
 
-    def velocity(self, params: PyTree, frozen: PyTree, reference: AbstractPolicy) -> PyTree:
+    def velocity(
+        self, params: PyTree, frozen: PyTree, reference: AbstractPolicy, unit: ArrayLike = 1.0
+    ) -> PyTree:
         r"""The vector field $\dot\theta(\theta)$.
 
         **Arguments:** `params`, `frozen`: as `split` returns them; `reference`: the policy that
-        regularisers compare with.
+        regularisers compare with; `unit`: what the velocity is divided by, at the source, so that
+        rewards of 1e-300 do not underflow on the way.
 
-        **Returns:** the structure of `params`, per unit of time.
+        **Returns:** the structure of `params`, per unit of time, divided by `unit`.
         """
         policy = eqx.combine(params, frozen)
 
@@ -115,7 +114,7 @@ class GradientFlow(eqx.Module):
             live = eqx.combine(params, frozen)
             # `held` enters from outside: this gradient takes rewards as constants, but one taken
             # of the whole solve does not.
-            return self.objective.surrogate(live, self.problem, reference, policy)
+            return self.objective.surrogate(live, self.problem, reference, policy) / unit
 
         return self.geometry.direction(policy, jax.grad(objective)(params))
 

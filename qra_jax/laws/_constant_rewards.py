@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from .._core.checks import as_float, require_all
+from .._core.checks import as_float, per_question, require_all
 from .._core.floats import safe_log, snapped_difference
 from ..flows._flow import GradientFlow
 from ..policies._policy import AbstractPolicy
@@ -52,7 +52,7 @@ class _Tail(eqx.Module):
         gaps = jnp.where(losers, best - start.values, 1)
 
         top = jnp.max(jnp.where(land.best, log_probs, -jnp.inf), axis=-1, keepdims=True)
-        leading = land.best & (snapped_difference(log_probs, top) == 0)
+        leading = land.best & (snapped_difference(log_probs, top, 1 + jnp.abs(top)) == 0)
         behind = land.best & ~leading
         leaders = count(leading).astype(log_probs.dtype)
         # Patterns tied for best keep their differences in x, and with them an x of their own:
@@ -128,23 +128,25 @@ class _Tail(eqx.Module):
         return tied + jnp.where(pair, exact, passing)
 
 
-def _check_time(log_time: ArrayLike) -> Array:
+def _check_time(policy: AbstractPolicy, log_time: ArrayLike) -> Array:
+    per_question(log_time, "log_time", policy.num_questions)
     require_all(log_time, lambda x: x > -jnp.inf, "log_time", "be above -inf and not NaN")
-    return as_float(log_time)
+    return as_float(log_time, "log_time")
 
 
 def _tail_law(
     tail: _Tail,
     limit: Float[Array, " Q"],
+    log_pace: Float[Array, " Q"],
     error: Callable[[Float[Array, " Q"]], Float[Array, " Q"]],
     log_time: Array,
 ) -> Law:
     log_time = tail.start.per_question(log_time)
     at_the_end = log_time == jnp.inf
     # A tail at t = inf is the limit itself: no error, and no inf in what is differentiated.
-    off = error(jnp.where(at_the_end, 0, log_time) + tail.start.log_weight)
+    off = error(jnp.where(at_the_end, 0, log_time) + tail.start.log_pace)
     return Law(
-        value=jnp.where(tail.defined, limit * jnp.exp(-tail.start.log_weight), jnp.nan),
+        value=jnp.where(tail.defined, limit * jnp.exp(-log_pace), jnp.nan),
         valid=tail.defined,
         relative_error=jnp.where(tail.defined, jnp.where(at_the_end, 0, off), jnp.nan),
     )
@@ -155,13 +157,13 @@ def _value_tail(policy: AbstractPolicy, flow: GradientFlow, log_time: Array) -> 
     tail = _Tail.of(law_start(policy, flow))
     # The product of the last two of (L2), n G / (n + G).
     limit = tail.power * tail.leaders / (1 + tail.power)
-    return _tail_law(tail, limit, tail.value_error, log_time)
+    return _tail_law(tail, limit, tail.start.log_weight, tail.value_error, log_time)
 
 
 @eqx.filter_jit
 def _pattern_tail(policy: AbstractPolicy, flow: GradientFlow, log_time: Array) -> Law:
     tail = _Tail.of(law_start(policy, flow))
-    return _tail_law(tail, tail.limit, tail.pattern_error, log_time)
+    return _tail_law(tail, tail.limit, tail.start.log_pace, tail.pattern_error, log_time)
 
 
 @eqx.filter_jit
@@ -174,7 +176,7 @@ def _convergence(policy: AbstractPolicy, flow: GradientFlow, eps: Array) -> Law:
     error = tail.pattern_error(own_time)
     ahead = total(tail.losers, tail.start.land.probs) > eps
     return Law(
-        value=jnp.where(defined, own_time - tail.start.log_weight, jnp.nan),
+        value=jnp.where(defined, own_time - tail.start.log_pace, jnp.nan),
         valid=defined & ahead & (jnp.abs(error) < 1),
         relative_error=jnp.where(defined, error, jnp.nan),
     )
@@ -190,7 +192,9 @@ def _entanglement(policy: AbstractPolicy, flow: GradientFlow) -> Law:
     rare, common = total(land.best, log_probs), total(misleading, log_probs)
     second = total(misleading, start.values)
     lead = jnp.where(defined, total(land.best, start.values) - second, 1)
-    gaps = jnp.where(others, snapped_difference(second[:, None], start.values), 1)
+    # 0 for a tie.
+    gaps = jnp.where(others & ~land.second, second[:, None] - start.values, 0)
+    gaps = jnp.where(others, gaps, 1)
     log_gaps = safe_log(gaps)  # -inf for a tie
 
     # (L4) in logarithms, factor by factor: pi_* = 1e-300 with K = 1024 does no harm. With two
@@ -222,7 +226,7 @@ def _entanglement(policy: AbstractPolicy, flow: GradientFlow) -> Law:
     rarest = jnp.all(land.best | ~land.exists | (log_probs > rare[:, None]), axis=-1)
     apart = defined & three & (count(land.second) == 1)
     return Law(
-        value=jnp.where(defined, own_time - start.log_weight, jnp.nan),
+        value=jnp.where(defined, own_time - start.log_pace, jnp.nan),
         valid=apart & rarest & (land.kind == Regime.ENTANGLED) & (size < 1),
         relative_error=jnp.where(apart, error, jnp.nan),
     )
@@ -260,7 +264,7 @@ def value_tail_law(
 
     Source: derived in docs/laws.md#tails.
     """
-    return _value_tail(policy, check_law(policy, flow), _check_time(log_time))
+    return _value_tail(policy, check_law(policy, flow), _check_time(policy, log_time))
 
 
 def pattern_tail_law(
@@ -290,7 +294,7 @@ def pattern_tail_law(
 
     Source: derived in docs/laws.md#tails.
     """
-    return _pattern_tail(policy, check_law(policy, flow), _check_time(log_time))
+    return _pattern_tail(policy, check_law(policy, flow), _check_time(policy, log_time))
 
 
 def log_convergence_time_law(
@@ -323,8 +327,9 @@ def log_convergence_time_law(
     Source: derived in docs/laws.md#tails.
     """
     flow = check_law(policy, flow)
+    per_question(eps, "eps", policy.num_questions)
     require_all(eps, lambda e: (e > 0) & (e < 1), "eps", "lie strictly between 0 and 1")
-    return _convergence(policy, flow, as_float(eps))
+    return _convergence(policy, flow, as_float(eps, "eps"))
 
 
 def log_entanglement_time_law(policy: AbstractPolicy, flow: GradientFlow | Problem) -> Law:

@@ -33,14 +33,16 @@ class Law(eqx.Module):
 class LawStart(eqx.Module):
     """The patterns of each question at the start.
 
-    `log_probs` and `values` are 0 where a pattern does not exist, and `log_weight` where a question
-    does not move (weight 0, or invalid input).
+    `values` are those of `land`, up to a constant and in its unit. They and `log_probs` are 0 where
+    a pattern does not exist, `log_weight` and `log_pace`, the logarithm of the weight times that
+    unit, where a question does not move (weight 0, or invalid input).
     """
 
     log_probs: Float[Array, "Q R"]
     values: Float[Array, "Q R"]
     land: Landscape
     log_weight: Float[Array, " Q"]
+    log_pace: Float[Array, " Q"]
     moves: Bool[Array, " Q"]
 
     def per_question(self, values: ArrayLike) -> Float[Array, " Q"]:
@@ -66,11 +68,13 @@ def law_start(policy: AbstractPolicy, flow: GradientFlow) -> LawStart:
     log_probs, _ = having(policy, AbstractTablePolicy, "for a law").log_probs()
     weights = flow.problem.weights.astype(log_probs.dtype)
     moves = land.valid & (weights > 0)
+    log_weight = jnp.log(jnp.where(moves, weights, 1))
     return LawStart(
         log_probs=jnp.where(land.exists, log_probs, 0),
         values=jnp.where(land.exists, land.values, 0),
         land=land,
-        log_weight=jnp.log(jnp.where(moves, weights, 1)),
+        log_weight=log_weight,
+        log_pace=log_weight + jnp.where(moves, jnp.log(land.unit), 0),
         moves=moves,
     )
 

@@ -24,7 +24,7 @@ _SIGN_SLOPE = math.log(2) / 2 - 1 / 4  # E |c| w
 def _checked(num_patterns: ArrayLike, tilt: ArrayLike) -> tuple[Array, Array]:
     require_all(num_patterns, lambda r: r >= 1, "num_patterns", "be at least 1")
     require_all(tilt, lambda d: abs(d) <= 1, "tilt", "lie in [-1, 1]")
-    return as_float(num_patterns), as_float(tilt)
+    return as_float(num_patterns, "num_patterns"), as_float(tilt, "tilt")
 
 
 def rlif_rise_probability(num_patterns: ArrayLike, tilt: ArrayLike = 0.0) -> Float[Array, "..."]:

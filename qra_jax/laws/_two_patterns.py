@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from .._core.checks import as_float, require_all
-from .._core.floats import safe_log, snapped_difference
+from .._core.checks import as_float, per_question, require_all
+from .._core.floats import safe_log
 from .._core.roots import root_in_bracket
 from ..flows._flow import GradientFlow
 from ..policies._policy import AbstractPolicy
@@ -28,8 +28,9 @@ def _pair(
     pair = land.valid & (count(land.exists) == 2)
     odds = total(ahead, start.log_probs) - total(behind, start.log_probs)
     # Values that are equal but for rounding make no speed: such odds stay.
-    gap = snapped_difference(total(ahead, start.values), total(behind, start.values))
-    log_speed = safe_log(jnp.where(pair & start.moves, gap, 0)) + start.log_weight
+    gap = total(ahead, start.values) - total(behind, start.values)
+    differs = pair & start.moves & land.has_second
+    log_speed = safe_log(jnp.where(differs, gap, 0)) + start.log_pace
     return start, pair, jnp.where(pair, odds, 0), log_speed
 
 
@@ -109,8 +110,9 @@ def two_pattern_log_odds(
     Source: derived in docs/laws.md#two-patterns.
     """
     flow = check_law(policy, flow)
+    per_question(log_time, "log_time", policy.num_questions)
     require_all(log_time, lambda x: x < jnp.inf, "log_time", "be below inf and not NaN")
-    return _log_odds(policy, flow, as_float(log_time))
+    return _log_odds(policy, flow, as_float(log_time, "log_time"))
 
 
 def log_two_pattern_time(
@@ -139,5 +141,6 @@ def log_two_pattern_time(
     Source: derived in docs/laws.md#two-patterns.
     """
     flow = check_law(policy, flow)
+    per_question(log_odds, "log_odds", policy.num_questions)
     require_all(log_odds, lambda x: x == x, "log_odds", "not be NaN")
-    return _log_time(policy, flow, as_float(log_odds))
+    return _log_time(policy, flow, as_float(log_odds, "log_odds"))

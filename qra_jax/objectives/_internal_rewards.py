@@ -108,6 +108,11 @@ class TopTwoMargin(AbstractReward):
         top, _ = jax.lax.top_k(answers, 2)
         return top[:, :, :1] - top[:, :, 1:]
 
+    def size(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R 1"]:
+        """That of the larger of the two."""
+        answers, _ = _without_cancellation(factors(policy)[1])
+        return jnp.max(answers, axis=-1, keepdims=True)
+
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         """**Raises:** `ValueError` if there is only one answer."""
         number = policy.num_answers

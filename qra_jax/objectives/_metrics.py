@@ -51,7 +51,7 @@ def pass_at_k(policy: AbstractPolicy, problem: Problem, k: ArrayLike) -> Float[A
     each = accuracy(policy, problem)
     certain = each >= 1
     log_wrong = jnp.log1p(-jnp.where(certain, 0, each))
-    return jnp.where(certain, 1, -jnp.expm1(as_float(k).astype(each.dtype) * log_wrong))
+    return jnp.where(certain, 1, -jnp.expm1(as_float(k, "k").astype(each.dtype) * log_wrong))
 
 
 def advantage(

@@ -45,6 +45,17 @@ class AbstractReward(eqx.Module):
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> RewardValues:
         """The values, in the reward's own unit, of three axes that broadcast to `(Q, R, A)`."""
 
+    def size(self, policy: AbstractPolicy, problem: Problem) -> RewardValues:
+        """The size of the largest number that each value is a sum or a difference of, to which its
+        rounding is relative; that of the value itself unless a subclass says more.
+
+        **Returns:** in the form of the values.
+        """
+        values = self(policy, problem)
+        if isinstance(values, TokenValues):
+            return TokenValues(jnp.abs(values.along), jnp.abs(values.end))
+        return jnp.abs(jnp.asarray(values))
+
     @abc.abstractmethod
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         """Raise `ValueError` where the reward is not defined; looks at concrete values only."""
@@ -143,6 +154,11 @@ class SelfCertainty(AbstractReward):
         _, log_answers = factors(policy)
         return -jnp.mean(log_answers, axis=-1, keepdims=True) - jnp.log(log_answers.shape[-1])
 
+    def size(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "Q R 1"]:
+        """Nearly uniform answers have next to none, the difference of two that are of order 1."""
+        _, log_answers = factors(policy)
+        return -jnp.mean(log_answers, axis=-1, keepdims=True)
+
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         """**Raises:** `ValueError` if an existing pattern gives some answer probability 0, such
         as a success rate of exactly 0 or 1."""
@@ -179,7 +195,7 @@ class PatternReward(AbstractReward):
     same_for_answers: ClassVar[bool] = True
 
     def __init__(self, values: ArrayLike):
-        self.values = as_float(values)
+        self.values = as_float(values, "values")
         require_all(self.values, lambda x: abs(x) < jnp.inf, "values", "be finite")
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> Float[Array, "_ R 1"]:
@@ -256,7 +272,7 @@ class Mixture(AbstractReward):
 
     def __init__(self, rewards: Sequence[RewardFunction], weights: ArrayLike):
         self.rewards = tuple(as_reward(reward) for reward in rewards)
-        self.weights = as_float(weights)
+        self.weights = as_float(weights, "weights")
         require(len(self.rewards) > 0, "rewards", "hold at least one reward", self.rewards)
         shape = (len(self.rewards),)
         fits = self.weights.shape == shape
@@ -277,17 +293,30 @@ class Mixture(AbstractReward):
 
     def __call__(self, policy: AbstractPolicy, problem: Problem) -> RewardValues:
         """**Returns:** `(Q, R, A)`, or `(Q, R, 1)` where no member tells answers apart; 0 where a
-        pattern does not exist. `TokenValues` if one of them is a reward of tokens."""
+        pattern does not exist; `(Q, 1, A)` where none tells patterns apart. `TokenValues` if one of
+        them is a reward of tokens."""
+        return self._sum(self.weights, [reward(policy, problem) for reward in self.rewards], policy)
+
+    def size(self, policy: AbstractPolicy, problem: Problem) -> RewardValues:
+        """The sum of those of the members."""
+        sizes = [reward.size(policy, problem) for reward in self.rewards]
+        return self._sum(jnp.abs(self.weights), sizes, policy)
+
+    def _sum(
+        self, weights: Float[Array, " n"], members: Sequence[RewardValues], policy: AbstractPolicy
+    ) -> RewardValues:
         exists = policy.exists[:, :, None]
-        total, along = jnp.zeros_like(exists, self.weights.dtype), None
-        for weight, reward in zip(self.weights, self.rewards, strict=True):
-            found = reward(policy, problem)
+        total, along = jnp.zeros((1, 1, 1), self.weights.dtype), None
+        for weight, found in zip(weights, members, strict=True):
             paid = as_token_values(found)
             if isinstance(found, TokenValues):
                 along = weight * paid.along + (0 if along is None else along)
             values = reward_table(paid.end, policy.reward_shape)
-            # A padded pattern may carry an infinite value, which times a weight's gradient is NaN.
-            total = total + weight * jnp.where(exists, values, 0)
+            if values.shape[1] > 1:
+                # A padded pattern may carry an infinite value, which times a weight's gradient is
+                # NaN. What all patterns are paid alike stays so.
+                values = jnp.where(exists, values, 0)
+            total = total + weight * values
         return total if along is None else TokenValues(along, total)
 
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:

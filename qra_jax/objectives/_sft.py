@@ -38,7 +38,7 @@ class SFT(AbstractObjective):
     reward: AbstractReward
 
     def __init__(self, pattern_targets: ArrayLike):
-        targets = as_float(pattern_targets)
+        targets = as_float(pattern_targets, "pattern_targets")
         require(
             targets.ndim in (1, 2), "pattern_targets", "have shape (R,) or (Q, R)", targets.shape
         )

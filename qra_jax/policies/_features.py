@@ -70,7 +70,10 @@ class FeaturePolicy(AbstractTwoStagePolicy):
     ):
         if not callable(network):
             raise TypeError(f"network must be callable, got {network!r}")
-        described, answers = as_float(features), as_float(answer_logits)
+        described, answers = (
+            as_float(features, "features"),
+            as_float(answer_logits, "answer_logits"),
+        )
         require(answers.ndim == 3, "answer_logits", "have shape (Q, R, A)", answers.shape)
         shape = answers.shape[:2]
         require(
@@ -184,9 +187,9 @@ def linear_policy(
 
     Source: derived in docs/derivations.md#question-weights-rescale-time.
     """
-    described = as_float(features)
+    described = as_float(features, "features")
     shape = (num_patterns, _num_features(described))
-    chosen = jnp.zeros(shape, described.dtype) if weights is None else as_float(weights)
+    chosen = jnp.zeros(shape, described.dtype) if weights is None else as_float(weights, "weights")
     require(chosen.shape == shape, "weights", f"have shape (R, F) = {shape}", chosen.shape)
     require_all(chosen, lambda x: abs(x) < jnp.inf, "weights", "be finite")
     return FeaturePolicy(_Linear(chosen), described, answer_logits, exists)
@@ -227,7 +230,7 @@ def network_policy(
 
     Source: derived in docs/derivations.md#question-weights-rescale-time.
     """
-    described = as_float(features)
+    described = as_float(features, "features")
     size = _num_features(described)
     require(width >= 1, "width", "be at least 1", width)
     require(depth >= 0, "depth", "be at least 0", depth)

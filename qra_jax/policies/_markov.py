@@ -93,7 +93,7 @@ class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
         patterns: ArrayLike | None = None,
         trained: ArrayLike | None = None,
     ):
-        table, begin = as_float(logits), jnp.asarray(start)
+        table, begin = as_float(logits, "logits"), jnp.asarray(start)
         tokens, context = table.shape[0] if table.ndim else 0, table.ndim - 1
         same = table.ndim >= 2 and len(set(table.shape)) == 1 and tokens > 0
         require(same, "logits", "have shape (V,) * (n + 1), n at least 1", table.shape)
@@ -306,6 +306,7 @@ class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
         there = shares > 0
         return -jnp.sum(shares * jnp.log(jnp.where(there, shares, 1)), axis=-1)
 
+    @eqx.filter_jit  # one small program, not one for each operation
     def log_joint(self) -> Float[Array, "Q R V"]:
         columns = jnp.exp(self.log_columns())
         mass = self._by_pattern(self._at_branch())
@@ -314,6 +315,7 @@ class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
         probs = jnp.sum(end, axis=tuple(range(1, end.ndim - 1)))
         return jnp.log(probs.reshape(*mass.shape[:2], self.num_tokens))
 
+    @eqx.filter_jit
     def complete(self, key: PRNGKeyArray, outcomes: Outcomes) -> Outcomes:
         """Tokens, given pattern and answer: each weighed by the chance of these after it."""
         columns, flat = jnp.exp(self.log_columns()), outcomes.pattern.size

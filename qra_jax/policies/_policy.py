@@ -5,9 +5,12 @@ from collections.abc import Callable
 from typing import ClassVar, Literal, TypeVar
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .._core.checks import require, require_all
+from ._gaps import PatternGaps, Sizes
 from ._problem import Problem
 from ._token_values import RewardValues
 
@@ -100,6 +103,20 @@ class AbstractPolicy(eqx.Module):
 
         **Returns:** two arrays `(Q, R)`.
         """
+
+    def pattern_gaps(self, problem: Problem, reward: RewardFunction | None = None) -> PatternGaps:
+        """Pattern values up to a constant, with the digits in which they differ: what decides ties
+        and regimes.
+
+        **Arguments:** as `pattern_table`.
+
+        **Returns:** `PatternGaps`.
+        """
+        probs, values = self.pattern_table(problem, reward)
+        size = values if reward is None else self.pattern_table(problem, Sizes(reward))[1]
+        leader = jnp.argmax(probs, axis=-1, keepdims=True)
+        base = jax.lax.stop_gradient(jnp.take_along_axis(values, leader, axis=-1))
+        return PatternGaps.of(probs, jnp.where(self.exists, values - base, 0), size, base)
 
     @abc.abstractmethod
     def log_pattern_weights(self) -> Float[Array, "Q R"]:

@@ -41,7 +41,8 @@ class Problem(eqx.Module):
             jnp.issubdtype(index.dtype, jnp.integer), "correct", "hold integers", index.dtype.name
         )
         require_all(index, lambda i: i >= 0, "correct", "be non-negative")
-        share = as_float(jnp.full(index.shape, 1 / index.size) if weights is None else weights)
+        given = jnp.full(index.shape, 1 / index.size) if weights is None else weights
+        share = as_float(given, "weights")
         require(
             share.shape == index.shape,
             "weights",

@@ -47,7 +47,10 @@ class TabularPolicy(AbstractTablePolicy):
     independent_questions: ClassVar[bool] = True
 
     def __init__(self, pattern_logits: ArrayLike, answer_logits: ArrayLike):
-        patterns, answers = as_float(pattern_logits), as_float(answer_logits)
+        patterns, answers = (
+            as_float(pattern_logits, "pattern_logits"),
+            as_float(answer_logits, "answer_logits"),
+        )
         dtype = np.promote_types(patterns.dtype, answers.dtype)
         require(
             patterns.ndim == 2 and patterns.size > 0,
@@ -137,7 +140,10 @@ def two_stage(pattern_probs: ArrayLike, success_rates: ArrayLike) -> tuple[Tabul
 
     Source: arXiv 2506.04695, section 3.
     """
-    probs, rates = as_float(pattern_probs), as_float(success_rates)
+    probs, rates = (
+        as_float(pattern_probs, "pattern_probs"),
+        as_float(success_rates, "success_rates"),
+    )
     dtype = np.promote_types(probs.dtype, rates.dtype)
     probs, rates = probs.astype(dtype), rates.astype(dtype)
     require(

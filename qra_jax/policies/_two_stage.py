@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._core.floats import snapped_difference
+from ._gaps import PatternGaps, sizes_of
 from ._means import from_leader, mean_of
 from ._policy import AbstractPolicy, AbstractSampledPolicy, Outcomes, RewardFunction, having
 from ._problem import Problem
@@ -55,28 +56,73 @@ class AbstractTwoStagePolicy(AbstractSampledPolicy):
         self, problem: Problem, reward: RewardFunction | None = None
     ) -> tuple[Float[Array, "Q R"], Float[Array, "Q R"]]:
         log_patterns, log_answers = self.log_probs()
-        if reward is None:
-            found = problem.correctness(log_answers.shape[-1])
-        else:
-            found = reward(self, problem)
-        values = reward_table(found, log_answers.shape).astype(log_answers.dtype)
-        # The same for all answers of a pattern: no mean over them to take.
-        same = values.shape[-1] == 1
-        values = jnp.broadcast_to(values, (*log_patterns.shape, 1) if same else log_answers.shape)
-        # A padded pattern may carry any value, infinite ones included: it must not reach a sum.
-        values = jnp.where(self.exists[:, :, None], values, 0)
-        values = values[:, :, 0] if same else mean_of(jnp.exp(log_answers), values)
+        values = self._values(self._paid(problem, reward, log_answers), log_answers)
         return jnp.exp(log_patterns), values
 
+    def _paid(
+        self, problem: Problem, reward: RewardFunction | None, log_answers: Float[Array, "Q R A"]
+    ) -> Float[Array, "_ _ _"]:
+        """The reward's own values."""
+        number = log_answers.shape[-1]
+        found = problem.correctness(number) if reward is None else reward(self, problem)
+        return reward_table(found, log_answers.shape).astype(log_answers.dtype)
+
+    def _values(
+        self, paid: Float[Array, "_ _ _"], log_answers: Float[Array, "Q R A"]
+    ) -> Float[Array, "Q R"]:
+        """Means over the answers of each pattern."""
+        # The same for all answers of a pattern: no mean over them to take.
+        same, shape = paid.shape[-1] == 1, log_answers.shape
+        paid = jnp.broadcast_to(paid, (*shape[:-1], 1) if same else shape)
+        # A padded pattern may carry any value, infinite ones included: it must not reach a sum.
+        paid = jnp.where(self.exists[:, :, None], paid, 0)
+        return paid[:, :, 0] if same else mean_of(jnp.exp(log_answers), paid)
+
+    def _less_base(
+        self, problem: Problem, reward: RewardFunction | None
+    ) -> tuple[Float[Array, "Q R"], Float[Array, "Q R"], Float[Array, "Q 1"], Array, Array]:
+        """Pattern probabilities; values less a constant, and that; what is paid, less the constant;
+        log-probabilities of answers."""
+        log_patterns, log_answers = self.log_probs()
+        paid = self._paid(problem, reward, log_answers)
+        base = jnp.zeros((1, 1, 1), paid.dtype)
+        if paid.shape[1] == 1:
+            # All patterns are paid alike, and differ by their answers only: what all answers have
+            # in common goes first, lest the small rest be rounded with it. By the value nearest to
+            # 0 no digit is lost. It is a baseline: gradients stay as they are.
+            held = jax.lax.stop_gradient(paid)
+            nearest = jnp.argmin(jnp.abs(held), axis=-1, keepdims=True)
+            base = jnp.take_along_axis(held, nearest, axis=-1)
+        values = self._values(paid - base, log_answers)
+        base = jnp.broadcast_to(base[:, 0], (values.shape[0], 1))
+        return jnp.exp(log_patterns), values, base, paid - base[:, :, None], log_answers
+
+    def pattern_gaps(self, problem: Problem, reward: RewardFunction | None = None) -> PatternGaps:
+        probs, values, base, paid, log_answers = self._less_base(problem, reward)
+        if paid.shape[1] == 1:
+            sizes = jnp.abs(paid)
+        else:
+            shape = log_answers.shape
+            sizes = reward_table(sizes_of(reward, paid, self, problem), shape).astype(paid.dtype)
+        # Of a probability out of a softmax the rounding is relative to its logarithm.
+        logs = jnp.where(log_answers > -jnp.inf, log_answers, 0)
+        known = paid.shape[-1] == 1 and sizes.shape[-1] == 1
+        sizes = sizes if known else sizes * (1 - logs)
+        size = self._values(sizes, log_answers)
+        if paid.shape[1] == 1 and known:
+            size = jnp.zeros_like(size)
+        return PatternGaps.of(probs, values, size, base)
+
     def expectation(self, reward: RewardFunction, problem: Problem) -> Float[Array, " Q"]:
-        return mean_of(*self.pattern_table(problem, reward))
+        probs, values, base, _, _ = self._less_base(problem, reward)
+        return base[:, 0] + mean_of(probs, values)
 
     def excess(
         self, reward: RewardFunction, problem: Problem, level: Float[Array, " Q"]
     ) -> Float[Array, " Q"]:
-        probs, values = self.pattern_table(problem, reward)
-        base, rest = from_leader(probs, values)
-        return snapped_difference(base, level) + rest
+        probs, values, base, _, _ = self._less_base(problem, reward)
+        leading, rest = from_leader(probs, values)
+        return snapped_difference(leading, level - base[:, 0]) + rest
 
     def kl(self, reference: AbstractPolicy) -> Float[Array, " Q"]:
         log_patterns, log_answers = self.log_probs()

@@ -1,5 +1,10 @@
 """Posteriors of pattern probabilities and success rates."""
 
+from ._clustered import LEAST_QUESTIONS as LEAST_QUESTIONS
+from ._clustered import ClusteredPosterior as ClusteredPosterior
+from ._clustered import DesignEffects as DesignEffects
+from ._clustered import clustered_posterior as clustered_posterior
+from ._clustered import design_effects as design_effects
 from ._posteriors import AbstractPosterior as AbstractPosterior
 from ._posteriors import ConjugatePosterior as ConjugatePosterior
 from ._posteriors import PartialPosterior as PartialPosterior
@@ -7,13 +12,22 @@ from ._posteriors import Prior as Prior
 from ._posteriors import partial_posterior as partial_posterior
 from ._posteriors import per_question_posterior as per_question_posterior
 from ._posteriors import pooled_posterior as pooled_posterior
+from ._within import WithinQuestions as WithinQuestions
+from ._within import within_questions as within_questions
 
 __all__ = [
+    "LEAST_QUESTIONS",
     "AbstractPosterior",
+    "ClusteredPosterior",
     "ConjugatePosterior",
+    "DesignEffects",
     "PartialPosterior",
     "Prior",
+    "WithinQuestions",
+    "clustered_posterior",
+    "design_effects",
     "partial_posterior",
     "per_question_posterior",
     "pooled_posterior",
+    "within_questions",
 ]

@@ -127,7 +127,7 @@ def check_counts(samples: ArrayLike, correct: ArrayLike) -> tuple[_Table, _Table
 
     **Raises:** `ValueError` if they are negative, not finite, or more are right than there are.
     """
-    samples, correct = as_float(samples), as_float(correct)
+    samples, correct = as_float(samples, "samples"), as_float(correct, "correct")
     shape = samples.shape
     require(1 <= len(shape) <= 2 and 0 not in shape, "samples", "have shape (Q, R)", shape)
     require(correct.shape == shape, "correct", f"have shape {shape}", correct.shape)

@@ -1,15 +1,19 @@
 """Rollouts and counts of a real model, read from files."""
 
+from ._account import Account as Account
 from ._fields import Fields as Fields
 from ._pattern_tables import PatternTable as PatternTable
 from ._pattern_tables import read_pattern_table as read_pattern_table
 from ._reading import read_rollouts as read_rollouts
+from ._reading import read_with_account as read_with_account
 from ._rollouts import Rollouts as Rollouts
 
 __all__ = [
+    "Account",
     "Fields",
     "PatternTable",
     "Rollouts",
     "read_pattern_table",
     "read_rollouts",
+    "read_with_account",
 ]

@@ -1,15 +1,17 @@
 """A base model as a small table: its patterns, their shares and success rates."""
 
 import dataclasses
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from ._files import Table, open_table
+from ._files import Chunk, CsvTable, Table
+from ._streams import require_data
 
 _SHARES = ("pattern", "probability", "success_rate")
 _COUNTS = ("pattern", "samples", "correct")
@@ -46,26 +48,34 @@ class CountedRow(NamedTuple):
     correct: int
 
 
-def counted_rows(table: Table, names: Mapping[str, str]) -> Iterator[CountedRow]:
+def counted_rows(
+    table: Table,
+    chunks: Iterable[Chunk],
+    names: Mapping[str, str],
+    seen: set[tuple],
+    at_step: int | None = None,
+) -> Iterator[CountedRow]:
     """The rows of a table of counts.
 
-    **Arguments:** `names`: the columns of `pattern`, `samples`, `correct` and, if there are any,
-    of `question` and `step`.
+    **Arguments:** `chunks`: those of the table; `names`: the columns of `pattern`, `samples`,
+    `correct` and, if there are any, of `question`, `dataset` and `step`; `seen`: of the rows
+    before, added to; `at_step`: the step of all rows where no column tells it.
 
-    **Raises:** `ValueError`, with line or row, if a name is missing, occurs again for the same
-    question and step, or a count is not a whole number or more than its samples.
+    **Raises:** `ValueError`, with line or row, if a name is missing or no name, occurs again for
+    the same question and step, or a count is not a whole number or more than its samples.
     """
-    seen: set[tuple] = set()
-    for chunk in table.chunks(tuple(names.values())):
+    for chunk in chunks:
         columns = [chunk.columns[name] for name in names.values()]
         for number, *values in zip(chunk.numbers, *columns, strict=True):
             row = dict(zip(names, values, strict=True))
             question = _name(table, number, "question", row.get("question", POOLED))
+            if "dataset" in row:
+                question = f"{_name(table, number, 'dataset', row['dataset'])}: {question}"
             pattern = _name(table, number, "pattern", row["pattern"])
-            step = row.get("step")
+            step = at_step
             if "step" in row:
-                step = int(_number(table, number, "step", step, is_whole, _WHOLE))
-            _once(table, number, pattern, (question, pattern, step), seen)
+                step = int(_number(table, number, "step", row["step"], is_whole, _WHOLE))
+            _once(table, number, pattern, (question, pattern, step), seen, _AGAIN)
             samples, correct = (
                 _number(table, number, name, row[name], _is_count, f"{_WHOLE} of at least 0")
                 for name in ("samples", "correct")
@@ -77,12 +87,13 @@ def counted_rows(table: Table, names: Mapping[str, str]) -> Iterator[CountedRow]
 
 
 POOLED = "all questions"
+_AGAIN = "; --step-field NAME reads steps, --where NAME=VALUE some rows, if these tell them apart"
 _WHOLE = "be a whole number"
 
 
 def is_whole(value: float) -> bool:
     """Whether a number is an integer that floating point holds exactly."""
-    return value.is_integer() and abs(value) < 2**53
+    return math.isfinite(value) and value.is_integer() and abs(value) < 2**53
 
 
 def _is_count(value: float) -> bool:
@@ -90,26 +101,46 @@ def _is_count(value: float) -> bool:
 
 
 def _name(table: Table, number: int, name: str, value: Any) -> str:
-    text = "" if value is None else str(value).strip()
+    plain = value is None or (isinstance(value, (str, int, float)) and not isinstance(value, bool))
+    if not plain:
+        raise table.fault(number, name, "be one text or number", _shown(value))
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = "" if value is None or value != value else str(value).strip()
     if not text:
         raise table.fault(number, name, "have a name", "nothing")
     return text
 
 
-def _once(table: Table, number: int, pattern: str, key: tuple, seen: set[tuple]) -> None:
+def _shown(value: Any) -> str:
+    try:
+        shown = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a number of thousands of digits"
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def _once(
+    table: Table, number: int, pattern: str, key: tuple, seen: set[tuple], hint: str = ""
+) -> None:
     if key in seen:
-        raise table.fault(number, "pattern", "have a name of its own", f"{pattern!r} again")
+        must = "have a name of its own"
+        raise table.fault(number, "pattern", must, f"{pattern!r} again{hint}")
     seen.add(key)
 
 
 def _number(table: Table, number: int, name: str, value: Any, fits, must: str) -> float:
     shown = value.strip() if isinstance(value, str) else value
     try:
+        if isinstance(value, bool):
+            raise TypeError
         found = float(shown)
     except (TypeError, ValueError):
-        raise table.fault(number, name, "be a number", repr(shown)) from None
+        raise table.fault(number, name, "be a number", _shown(shown)) from None
+    except OverflowError:
+        found = math.inf
     if not fits(found):
-        raise table.fault(number, name, must, shown)
+        raise table.fault(number, name, must, _shown(shown) if isinstance(shown, int) else shown)
     return found
 
 
@@ -136,7 +167,8 @@ def read_pattern_table(path: str | os.PathLike) -> PatternTable:
         ```
     """
     path = Path(path)
-    table = open_table(path, ".csv")
+    require_data(path)
+    table = CsvTable(path)
     columns = table.names
     counts = sorted(columns) == sorted(_COUNTS)
     if not counts and sorted(columns) != sorted(_SHARES):
@@ -146,7 +178,7 @@ def read_pattern_table(path: str | os.PathLike) -> PatternTable:
 
 
 def _counted(table: Table) -> PatternTable:
-    rows = list(counted_rows(table, {name: name for name in _COUNTS}))
+    rows = list(counted_rows(table, table.chunks(_COUNTS), {name: name for name in _COUNTS}, set()))
     patterns = _several(table, [row.pattern for row in rows])
     samples = np.array([row.samples for row in rows], float)
     correct = np.array([row.correct for row in rows], float)

@@ -162,3 +162,9 @@ def listed(values: tuple[object, ...], most: int = 12) -> str:
     """Some names in words, on one line."""
     shown = ", ".join(" ".join(str(value).split()) for value in values[:most])
     return shown + (f" and {len(values) - most} more" if len(values) > most else "")
+
+
+def shown(value: object, most: int = 160) -> str:
+    """A value on one line."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -1,5 +1,6 @@
 """Which method solves a flow if none is asked for."""
 
+from .._core.checks import instance
 from ..flows._events import AbstractEvent
 from ..flows._flow import GradientFlow
 from ..policies._policy import AbstractPolicy
@@ -21,6 +22,7 @@ def method_for(
     if method is None:
         exact = Exact()
         return exact if exact.why_not(policy, flow, until) is None else ODE()
+    instance(method, AbstractMethod, "method", "Exact() or ODE()")
     reason = method.why_not(policy, flow, until)
     if reason is not None:
         name = type(method).__name__

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from .._core.checks import as_float, is_concrete, require, require_all
+from .._core.checks import as_float, is_concrete, no_class, require, require_all
 from .._core.compiled import compiled
 from ..flows._checks import check_solve
 from ..flows._events import AbstractEvent
@@ -29,11 +29,13 @@ Until = AbstractEvent | Sequence[AbstractEvent] | None
 
 
 def _as_events(until: Until, policy: AbstractPolicy, problem: Problem) -> tuple[AbstractEvent, ...]:
+    no_class(until, "until")
     events = () if until is None else (until,) if isinstance(until, AbstractEvent) else until
     if not isinstance(events, Iterable):
         raise TypeError(f"until must be an event or a sequence of events, got {until!r}")
     events = tuple(events)
     for event in events:
+        no_class(event, "until")
         if not isinstance(event, AbstractEvent):
             raise TypeError(f"until must be an event or a sequence of events, got {event!r}")
         event.validate(policy, problem)
@@ -114,7 +116,7 @@ def solve_flow(
     flow = check_solve(policy, flow, reference)
     events = _as_events(until, policy, flow.problem)
     if log_times is not None:
-        log_times = as_float(log_times)
+        log_times = as_float(log_times, "log_times")
         shape = log_times.shape
         require(len(shape) == 1 and shape[0] > 0, "log_times", "have shape (T,)", shape)
         require_all(log_times, lambda x: x < jnp.inf, "log_times", "be below inf and not NaN")

@@ -300,10 +300,12 @@ class _Interrupt:
     seen = False
 
     def __enter__(self) -> "_Interrupt":
-        self._old = {}
+        self._old, self._woken = {}, -1
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._old[number] = signal.signal(number, self._note)
+            # Whoever is woken by signals otherwise would not wait for the chunks under way.
+            self._woken = signal.set_wakeup_fd(-1)
         return self
 
     def _note(self, number, frame) -> None:
@@ -314,6 +316,8 @@ class _Interrupt:
         for number, handler in self._old.items():
             # None: a handler that was not set from Python, such as that of JAX's runtime.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self._woken >= 0:
+            signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
 
     def __exit__(self, *_: object) -> None:
         self._restore()

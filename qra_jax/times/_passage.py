@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from .._core.checks import as_float, require_all
+from .._core.checks import as_float, per_question, require_all
 from .._core.compiled import compiled
 from .._core.types import Scalar
 from ..flows._checks import check_solve
@@ -130,7 +130,8 @@ def end_of_entanglement(policy: AbstractPolicy, flow: GradientFlow, land: Landsc
     return Passage(questions, event, already, never, land.valid)
 
 
-def check_eps(eps: ArrayLike) -> None:
+def check_eps(eps: ArrayLike, number: int) -> None:
+    per_question(eps, "eps", number)
     require_all(eps, lambda e: (e > 0) & (e < 1), "eps", "lie strictly between 0 and 1")
 
 
@@ -139,7 +140,7 @@ def convergence_of(
 ) -> Passage:
     """The best patterns reach 1 - eps, for each question."""
     questions = jnp.arange(flow.problem.num_questions)
-    eps = jnp.broadcast_to(as_float(eps).astype(land.probs.dtype), questions.shape)
+    eps = jnp.broadcast_to(as_float(eps, "eps").astype(land.probs.dtype), questions.shape)
     others = jnp.sum(jnp.where(land.best, 0, land.probs), axis=-1)
     already = others <= eps
     never = ~already & ~moves_of(policy, flow)
@@ -243,8 +244,8 @@ def passage_times(
     Source: arXiv 2506.04695, theorems 5.3 and 5.4.
     """
     flow = check_solve(policy, flow, None)
-    check_eps(eps)
-    found = when(policy, flow, _both, method, eps)
+    check_eps(eps, policy.num_questions)
+    found = when(policy, flow, _both, method, as_float(eps, "eps"))
     (log_first, log_second), (status_first, status_second) = (
         jnp.split(x, 2) for x in (found.log_time, found.status)
     )

@@ -6,7 +6,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._core.codes import Code
 from .._core.compiled import compiled
-from .._core.floats import rounding, snapped_difference
 from .._core.trees import all_usable, where_usable
 from ..flows._checks import check_solve
 from ..flows._flow import GradientFlow
@@ -33,11 +32,14 @@ class Regime(Code):
 class Landscape(eqx.Module):
     """The patterns of each question at the start, by the reward of the flow.
 
-    `above` is `V(0) - R_r` for each pattern, 0 where the two agree up to rounding.
+    `values` are known up to a constant of the question and in its own `unit`, a power of 2; `above`
+    is `V(0) - R_r` in the same unit, 0 where the two agree up to rounding; `second_value` is the
+    second best value itself.
     """
 
     probs: Float[Array, "Q R"]
     values: Float[Array, "Q R"]
+    unit: Float[Array, " Q"]
     exists: Bool[Array, "Q R"]
     best: Bool[Array, "Q R"]
     second: Bool[Array, "Q R"]
@@ -70,37 +72,31 @@ class Landscape(eqx.Module):
         return jnp.any(self.exists & (self.probs == 0), axis=-1)
 
 
-def _tied(values: Float[Array, "Q R"], level: Float[Array, "Q 1"]) -> Bool[Array, "Q R"]:
-    return snapped_difference(values, level) == 0
-
-
 def landscape(policy: AbstractPolicy, flow: GradientFlow) -> Landscape:
-    probs, values = policy.pattern_table(flow.problem, flow.objective.reward)
-    exists = policy.exists
+    gaps, exists = policy.pattern_gaps(flow.problem, flow.objective.reward), policy.exists
 
     def top(among):
-        level = jnp.max(jnp.where(among, values, -jnp.inf), axis=-1, keepdims=True)
-        return level, among & _tied(values, jnp.where(jnp.any(among, -1, keepdims=True), level, 0))
+        level = jnp.max(jnp.where(among, gaps.gaps, -jnp.inf), axis=-1, keepdims=True)
+        level = jnp.where(jnp.any(among, -1, keepdims=True), level, 0)
+        size = jnp.max(
+            jnp.where(among & (gaps.gaps == level), gaps.size, 0), axis=-1, keepdims=True
+        )
+        return level[:, 0], among & (gaps.less(level, size) == 0)
 
     _, best = top(exists)
-    second_value, second = top(exists & ~best)
-    # V - R_r from the leading pattern m: (R_m - R_r) + sum_j pi_j (R_j - R_m).
-    leader = jnp.argmax(probs, axis=-1, keepdims=True)
-    base = jnp.take_along_axis(values, leader, axis=-1)
-    spread = jnp.where(exists, snapped_difference(values, base), 0)
-    above = jnp.sum(probs * spread, axis=-1, keepdims=True) - spread
-    scale = jnp.sum(probs * jnp.abs(spread), axis=-1, keepdims=True) + jnp.abs(spread)
-    above = jnp.where(jnp.abs(above) <= rounding(values) * scale, 0, above)
-    finite = jnp.where(exists, jnp.isfinite(values), True) & jnp.isfinite(probs)
+    second_gap, second = top(exists & ~best)
+    probs, finite = gaps.probs, jnp.where(exists, jnp.isfinite(gaps.gaps), True)
+    second_value = gaps.base + gaps.unit * second_gap
     return Landscape(
         probs,
-        values,
+        gaps.gaps,
+        gaps.unit,
         exists,
         best,
         second,
-        jnp.where(jnp.any(second, axis=-1), second_value[..., 0], 0),
-        above,
-        jnp.all(finite, axis=-1),
+        jnp.where(jnp.any(second, axis=-1), second_value, 0),
+        gaps.above(),
+        jnp.all(finite & jnp.isfinite(probs), axis=-1),
     )
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from .._core.checks import as_float, require_all
+from .._core.checks import as_float, per_question, require_all
 from .._core.floats import snapped_difference
 from ..flows._checks import check_solve
 from ..flows._events import ValueReaches
@@ -93,8 +93,8 @@ def convergence(
     Source: arXiv 2506.04695, theorem 5.3.
     """
     flow = check_solve(policy, flow, None)
-    check_eps(eps)
-    return when(policy, flow, convergence_of, method, eps)
+    check_eps(eps, policy.num_questions)
+    return when(policy, flow, convergence_of, method, as_float(eps, "eps"))
 
 
 def log_convergence_time(
@@ -163,8 +163,9 @@ def log_time_to_accuracy(
     Source: arXiv 2506.04695, section 5.
     """
     flow = check_solve(policy, flow, None)
+    per_question(level, "level", policy.num_questions)
     require_all(level, lambda x: (x >= 0) & (x <= 1), "level", "lie in [0, 1]")
-    return when(policy, flow, _accuracy_of, method, level).log_time
+    return when(policy, flow, _accuracy_of, method, as_float(level, "level")).log_time
 
 
 def _accuracy_of(
@@ -173,7 +174,7 @@ def _accuracy_of(
     """The accuracy reaches a level, for each question."""
     questions = jnp.arange(flow.problem.num_questions)
     start = accuracy(policy, flow.problem)
-    level = jnp.broadcast_to(as_float(level).astype(start.dtype), questions.shape)
+    level = jnp.broadcast_to(as_float(level, "level").astype(start.dtype), questions.shape)
     already = start >= level
     never = ~moves_of(policy, flow)
     if flow.freezes_answers:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from .._core.checks import require, whole
+from .._core.floats import snapped_difference
 from ..objectives._utilities import (
     GRPO,
     AbstractUtility,
@@ -173,9 +174,9 @@ class SampledGRPO(AbstractEstimator):
 
     def advantages(self, rewards: Groups) -> Groups:
         deviation = jnp.std(rewards, axis=-1, keepdims=True, ddof=self.ddof)
-        # The mean of equal rewards may differ from them by rounding, hence not the deviation.
-        differ = jnp.max(rewards, axis=-1, keepdims=True) > jnp.min(rewards, axis=-1, keepdims=True)
-        differ &= deviation > 0
+        # Rewards that are equal up to rounding would be divided by what rounding has made.
+        most, least = (f(rewards, axis=-1, keepdims=True) for f in (jnp.max, jnp.min))
+        differ = (snapped_difference(most, least) > 0) & (deviation > 0)
         return jnp.where(differ, _centred(rewards) / jnp.where(differ, deviation, 1), 0)
 
     def utility(self, group_size: int) -> AbstractUtility:

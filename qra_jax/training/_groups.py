@@ -1,23 +1,25 @@
 r"""Sampled groups: how a step is estimated from samples."""
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._core.checks import no_class, require, whole
+from .._core.checks import instance, positive, require, whole
 from ..objectives._utilities import AbstractUtility
 from ..policies._policy import AbstractSampledPolicy, Outcomes
 from ..policies._token_values import RewardValues, as_token_values, reward_table
 from ._estimators import AbstractEstimator, Groups, SampledGRPO, pick_each
 
 
-def _as_clip(clip: float | tuple[float, float] | None) -> tuple[float, float] | None:
+def _as_clip(clip: float | Sequence[float] | None) -> tuple[float, float] | None:
     if clip is None:
         return None
-    low, high = clip if isinstance(clip, tuple) else (clip, clip)
-    require(low > 0 and high > 0, "clip", "be above 0", clip)
-    return float(low), float(high)
+    pair = tuple(clip) if isinstance(clip, tuple | list) else (clip, clip)
+    require(len(pair) == 2, "clip", "be a number or a pair of numbers", clip)
+    return positive(pair[0], "clip"), positive(pair[1], "clip")
 
 
 class SampledGroups(eqx.Module):
@@ -67,14 +69,11 @@ class SampledGroups(eqx.Module):
         group_size: int,
         batch: int | None = None,
         estimator: AbstractEstimator = SampledGRPO(),
-        clip: float | tuple[float, float] | None = None,
+        clip: float | Sequence[float] | None = None,
         epochs: int = 1,
     ):
-        no_class(estimator, "estimator")
-        if not isinstance(estimator, AbstractEstimator):
-            must = "estimator must be an AbstractEstimator, such as SampledGRPO() or RLOO()"
-            raise TypeError(f"{must}, got {estimator!r}")
-        whole(group_size, "group_size", 1)
+        instance(estimator, AbstractEstimator, "estimator", "SampledGRPO() or RLOO()")
+        group_size = whole(group_size, "group_size", 1)
         least = estimator.least_group
         name = type(estimator).__name__
         require(group_size >= least, "group_size", f"be at least {least} for {name}", group_size)

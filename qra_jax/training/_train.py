@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from .._core.checks import require, require_all, whole
+from .._core.checks import instance, require, require_all, whole
 from .._core.trees import all_usable, chosen
 from ..flows._checks import check_solve
 from ..flows._flow import GradientFlow
@@ -313,9 +313,9 @@ def train(
     if not isinstance(optimiser, optax.GradientTransformation):
         raise TypeError(f"optimiser must be an optax.GradientTransformation, got {optimiser!r}")
     require(bool(jtu.tree_leaves(flow.split(policy)[0])), "flow.trainable", "select a leaf", "none")
-    whole(num_steps, "num_steps", 1)
+    num_steps = whole(num_steps, "num_steps", 1)
     if reset_reference_every is not None:
-        whole(reset_reference_every, "reset_reference_every", 1)
+        reset_reference_every = whole(reset_reference_every, "reset_reference_every", 1)
     rows = min(num_steps + 1, _ROWS) if rows is None else whole(rows, "rows", 2)
     require(rows <= num_steps + 1, "rows", f"be at most num_steps + 1 = {num_steps + 1}", rows)
     sampled = None
@@ -324,6 +324,7 @@ def train(
     elif key is None:
         raise ValueError("key must be given with a sampler, got None")
     else:
+        instance(sampler, SampledGroups, "sampler", "SampledGroups(8)")
         sampled = _checked(policy, flow, sampler, key)
     steps = tuple(int(n) for n in np.round(np.linspace(0, num_steps, rows)))
     reference = policy if reference is None else reference

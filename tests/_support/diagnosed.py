@@ -77,6 +77,8 @@ PLAIN = Diagnosis(
             bands(6),
             bands(6, 3),
             Band(*(np.array(x * LN10) for x in (-2, -1, 0))),
+            time_band(1.5, 3, 5),
+            time_band(2, 4, 6, never=0.25),
             np.array([[2.0, 30, 40], [4, 35, 50]]),
             17.0,
             "",
@@ -88,6 +90,7 @@ PLAIN = Diagnosis(
             bands(3),
             bands(3),
         ),
+        relative_duration=Band(*(np.log([x]) for x in (2.0, 7.0, 30.0))),
     ),
     rlif=RLIFRisk(
         "confidence",

@@ -29,7 +29,7 @@ ROOMS = (
     ("maps",),
     ("language_model",),
     ("claims",),
-    ("sweep", "grid", "diagnose"),
+    ("sweep", "grid", "diagnose", "log_check", "clusters", "trust"),
 )
 """Those of the experiments."""
 ORDERS = {LIBRARY: FLOORS, "experiments": ROOMS}

@@ -5,6 +5,7 @@ Everything here is for one question with pattern probabilities `probs`, constant
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import mpmath
@@ -156,7 +157,8 @@ class ExactFlow:
         """x(tau), from the root of sum log x for the smallest x (no cancellation)."""
         moved = [x - r * tau for x, r in zip(self.start, self.rates, strict=True)]
         gaps = [m - min(moved) for m in moved]
-        log_x = self.log_product / len(gaps)  # to the right of the root of a convex function
+        # First in floats, then in all digits: Newton's iteration only polishes in the latter.
+        log_x = mpmath.mpf(self._near([float(gap) for gap in gaps]))
         for _ in range(200):
             xs = [mpmath.exp(log_x) + gap for gap in gaps]
             excess = sum(mpmath.log(x) for x in xs) - self.log_product
@@ -165,6 +167,19 @@ class ExactFlow:
             if abs(step) < mpmath.mpf(10) ** (5 - mpmath.mp.dps):
                 return [mpmath.exp(log_x) + gap for gap in gaps]
         raise AssertionError("no root")
+
+    def _near(self, gaps):
+        """The same root in floats, by the same iteration from the right of it."""
+        log_product = float(self.log_product)
+        log_x = log_product / len(gaps)
+        for _ in range(200):
+            xs = [math.exp(log_x) + gap for gap in gaps]
+            excess = math.fsum(map(math.log, xs)) - log_product
+            step = excess / sum(math.exp(log_x) / x for x in xs)
+            log_x -= step
+            if abs(step) < 1e-10:
+                break
+        return log_x
 
     def value_above(self, tau, level):
         """The sign of V - level, times a number in (0, 1] that keeps its root well scaled."""

@@ -11,13 +11,12 @@ from qra_jax.diagnosis import TrainingRun, forecast_run
 from qra_jax.diagnosis._forecast import (
     Curves,
     Fit,
-    Plan,
     _Particles,
     _points,
     _proposed_scales,
     _resampled,
-    check_logs,
 )
+from qra_jax.diagnosis._plan import Plan, check_logs
 from qra_jax.diagnosis._result import LEVELS, weighted_band
 from qra_jax.diagnosis._run import drawn
 

@@ -165,16 +165,22 @@ def test_tied_patterns_and_patterns_that_do_not_exist():
 distinct = st.lists(st.floats(0.02, 0.98), min_size=3, max_size=3, unique_by=lambda x: round(x, 2))
 
 
-@given(distinct, st.floats(0.05, 2.0), st.integers(0, 2**31))
-def test_indices_add_up(rates, beta, seed):
-    """Hofbauer's theorem, and Proposition 5.2 at the one saturated point."""
-    probs = np.random.default_rng(seed).dirichlet(np.ones(3))
+@given(distinct, st.floats(-6, 0.3), st.integers(0, 2**31))
+def test_indices_add_up(rates, exponent, seed):
+    """Hofbauer's theorem, and Proposition 5.2 at the one saturated point, for penalties so small
+    that probabilities underflow."""
+    beta, probs = 10.0**exponent, np.random.default_rng(seed).dirichlet(np.ones(3))
     policy, problem = qra.two_stage(probs, np.array(rates))
     found = qra.fixed_points(policy, kl_flow(beta, problem))
     assert found.index_sum == 1
     best = qra.laws.optimal_policy(policy, kl_flow(beta, problem))
     expected, _ = best.pattern_table(problem)
-    np.testing.assert_allclose(found.pattern_probs[found.saturated], expected, rtol=1e-9)
+    np.testing.assert_allclose(found.pattern_probs[found.saturated], expected, atol=1e-9)
+    logs = np.log(probs) + np.array(rates) / beta
+    logs -= np.logaddexp.reduce(logs)
+    np.testing.assert_allclose(found.log_probs[found.saturated][0], logs, rtol=1e-9, atol=1e-9)
+    assert found.kind[found.saturated].tolist() == [Stability.SINK]
+    assert int(found.valid.sum()) == 7
 
 
 def test_derivatives_and_batches():

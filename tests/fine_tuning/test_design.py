@@ -153,7 +153,7 @@ def shares_of(logits):
 def rl_times(logits, rates):
     """Times of RL to pi_* = 1 - eps from many policies `(N, R)`."""
     best, found = int(np.argmax(rates)), np.full(len(logits), np.nan)
-    target, step = math.log((1 - EPS) / EPS), 0.25
+    target = math.log((1 - EPS) / EPS)
 
     def field(rows):
         policy = shares_of(rows)
@@ -164,15 +164,27 @@ def rl_times(logits, rates):
         top = others.max(axis=1, keepdims=True)
         return rows[:, best] - (top[:, 0] + np.log(np.exp(others - top).sum(axis=1)))
 
+    def crossing(rows, step, before, after):
+        """The length of the step that ends at the target, by the secant method."""
+        first, last = np.zeros(len(rows)), np.full(len(rows), step)
+        for _ in range(5):
+            rise = np.where(after == before, np.inf, after - before)
+            move = (target - after) * (last - first) / rise
+            first, last, before = last, last + move, after
+            after = log_odds(classical(field, rows, last[:, None]))
+        return last
+
     rows, before, time = logits.copy(), log_odds(logits), 0.0
     found[before >= target] = 0
     while (left := np.flatnonzero(np.isnan(found))).size:
-        rows[left] = classical(field, rows[left], step)
-        after = log_odds(rows[left])
+        step = max(0.25, time / 100)  # a flow at time t moves at a speed of order 1/t
+        moved = classical(field, rows[left], step)
+        after = log_odds(moved)
         done = after >= target
-        part = (target - before[left]) / (after - before[left])
-        found[left[done]] = time + step * part[done]
-        before[left], time = after, time + step
+        if done.any():
+            ends = left[done]
+            found[ends] = time + crossing(rows[ends], step, before[ends], after[done])
+        rows[left], before[left], time = moved, after, time + step
         assert time < 5000
     return found
 

@@ -27,6 +27,7 @@ def entanglement_gradient(method: qra.solvers.AbstractMethod = METHODS["exact"])
     return compiled.batched(jax.value_and_grad(function, argnums=(0, 1)))
 
 
+@functools.cache
 def exact_gradient(probs, rates):
     """Central differences of the exact log T0, in 30 digits.
 

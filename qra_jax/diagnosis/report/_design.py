@@ -11,7 +11,7 @@ from ...flows import Status
 from ...objectives import AbstractUtility
 from ...posteriors import pooled_posterior
 from .. import Band, Diagnosis, band
-from ._text import interval, number, share, time
+from ._words import interval, number, share, time
 
 _DRAWS = 16
 """Draws that the design must serve all: its cost grows with them, its mean settles soon."""
@@ -52,11 +52,17 @@ class Plan:
             return "No fine-tuning is best: whatever it costs, RLVR alone is as fast."
         over = [float(x) for x in (found.log_gain_over_nothing, found.log_gain_over_naive)]
         factors = [number(float(np.exp(min(x, 290)))) for x in over]
+        mixture = np.asarray(found.mixture)
+        data = " and ".join(
+            f"{100 * mixture[at]:.0f} % right answers by way of '{self.patterns[at]}'"
+            for at in np.argsort(-mixture, kind="stable")
+            if mixture[at] >= 0.005
+        )
         return (
-            f"Fine-tuning for {number(float(found.duration))} (learning rate times steps) on the "
-            f"mixture below makes the total time shorter by a factor of {factors[0]} than RLVR "
-            f"alone, and of {factors[1]} than data of the best pattern only, over draws of the "
-            "posterior (geometric mean)."
+            f"Fine-tune on {data}, for a duration of {number(float(found.duration))} (learning "
+            "rate times steps of plain gradient ascent). Fine-tuning and RLVR together then take "
+            f"less time by a factor of {factors[0]} than RLVR alone, of {factors[1]} than after "
+            "data of the best pattern only (geometric means over draws of the posterior)."
         )
 
     @property
@@ -92,12 +98,15 @@ class Plan:
         """Constraints, and how the search ended."""
         found = self.design
         settled, starts = int(np.sum(found.converged)), len(found.converged)
-        slack = "binds" if float(found.duration_slack) < 1e-6 else "does not bind"
+        slack = "does not bind"
+        if float(found.duration_slack) < 1e-6:
+            slack = "binds (--sft-budget; longer fine-tuning might be better still)"
         lines = [
             f"the budget {slack}; the entropy of the patterns after fine-tuning is "
             f"{float(found.entropy):.3f} nats, {float(found.entropy_slack):.3f} above the floor",
             f"{settled} of {starts} starts of the search had settled; one mixture and one duration "
-            f"serve {len(self.before)} draws of the posterior",
+            f"serve {len(self.before)} draws of the posterior, and times in this section are "
+            "medians over these, not over all draws as above",
         ]
         if float(found.duration) > 0 and float(np.max(found.mixture)) < _PURE:
             lines.append(
@@ -143,17 +152,22 @@ def design(
     cost: float,
     utility: AbstractUtility | None,
 ) -> Plan:
-    """The best fine-tuning for draws of the pooled posterior: one data set serves all questions.
+    """The best fine-tuning for draws of the base model as one table: one data set serves all
+    questions. The draws are the diagnosis' own; where questions are told apart there, those of the
+    pooled counts.
 
     **Arguments:** `found`; `budget`, `floor`, `cost`, `utility`: as for `design_sft`.
 
     **Raises:** `ValueError` as `design_sft`.
     """
-    posterior = pooled_posterior(found.data.samples, found.data.correct, found.settings.prior)
     for_draws, for_starts = jax.random.split(
         jax.random.fold_in(jax.random.key(found.settings.seed), 3)
     )
-    probs, rates = (np.asarray(x)[:, 0] for x in posterior.draw(for_draws, _DRAWS))
+    if found.start.draws is not None:
+        probs, rates = found.start.draws
+    else:
+        posterior = pooled_posterior(found.data.samples, found.data.correct, found.settings.prior)
+        probs, rates = (np.asarray(x)[:, 0] for x in posterior.draw(for_draws, _DRAWS))
     best = design_sft(
         probs,
         rates,

@@ -6,20 +6,33 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from ...plot import BEST, LN10, MISLEADING, REST, THEORY, style
-from .. import Band, Diagnosis, PassAtKEstimate, RLIFRisk, StepForecast
+from .. import Band, Diagnosis, LogCheck, PassAtKEstimate, RLIFRisk, StepForecast
+from ._alarms import withheld
 from ._text import mean_band
 
+_TIME = r"$\log_{10}$ of time (learning rate $\times$ steps)"
 _COLOURS = (BEST, MISLEADING, REST, "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def draw_figures(found: Diagnosis) -> dict[str, Figure]:
-    """All figures by name, in the order of the page."""
+    """All figures by name, in the order of the page: one panel each, so that they stack on a
+    phone. What the logs refute is not drawn."""
+    gone = withheld(found)
     with style():
-        figures = {"patterns": _patterns(found), "forecast": _forecast(found)}
-        if found.rlvr.step_forecast is not None:
-            figures["steps"] = _steps(found, found.rlvr.step_forecast)
-        figures["pass_at_k"] = _pass_at_k(found.rlvr.pass_at_k)
-        if found.rlif is not None:
+        figures = {"shares": _forest_of(found, "shares"), "rates": _forest_of(found, "rates")}
+        ahead = found.rlvr.step_forecast
+        if found.log_check is not None:
+            figures["log_accuracy"] = _log_accuracy(found.log_check)
+            figures["log_shares"] = _log_shares(found, found.log_check)
+        if ahead is not None and "steps" not in gone:
+            figures["step_accuracy"] = _step_accuracy(ahead)
+            figures["step_shares"] = _step_shares(found, ahead)
+        elif "ends" not in gone:
+            figures["accuracy"] = _accuracy(found)
+            figures["pattern_shares"] = _pattern_shares(found)
+        if not gone & {"ends", "gain"}:
+            figures["pass_at_k"] = _pass_at_k(found.rlvr.pass_at_k)
+        if found.rlif is not None and not found.rlif.why_not:
             figures["rlif"] = _rlif(found, found.rlif)
         return figures
 
@@ -39,41 +52,100 @@ def _column(band: Band, at: int) -> Band:
     return Band(band.low[:, at], band.median[:, at], band.high[:, at])
 
 
-def _curves(found: Diagnosis, x: np.ndarray, accuracy: Band, shares: Band, label: str) -> Figure:
-    figure = Figure(figsize=(7.4, 2.9))
-    left, right = figure.subplots(1, 2, sharex=True)
-    _band(left, x, accuracy, THEORY, "median; band: 90 %")
-    left.set(xlabel=label, ylabel="accuracy", ylim=(0, 1.02))
-    left.set_title("(a) accuracy")
+def _panel(height: float = 3.0) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.6, height))
+    return figure, figure.subplots()
+
+
+def _mark_end(ax: Axes, at: Band, label: str) -> None:
+    """T0, with its interval, where it is neither 0 nor infinite."""
+    low, median, high = (float(np.ravel(x)[0]) for x in vars(at).values())
+    if not np.all(np.isfinite([low, median, high])):
+        return
+    ax.axvspan(low, high, color="0.85", lw=0, zorder=0)
+    ax.axvline(median, color="0.35", lw=0.9, ls="--", label=label)
+
+
+def _accuracy(found: Diagnosis) -> Figure:
+    ahead, (figure, ax) = found.rlvr.forecast, _panel()
+    _band(ax, ahead.log_times / LN10, ahead.accuracy, THEORY, "median; band: 90 %")
+    ax.axhline(float(ahead.start_accuracy.median), color="0.5", lw=0.8, ls=":", label="now")
+    _end_in_time(ax, found)
+    ax.set(xlabel=_TIME, ylabel="accuracy", ylim=(0, 1.02))
+    ax.legend(fontsize=7, loc="lower right")
+    return figure
+
+
+def _end_in_time(ax: Axes, found: Diagnosis) -> None:
+    if len(found.data.weights) == 1:
+        end = found.rlvr.log_entanglement_time.overall
+        _mark_end(ax, Band(*(x / LN10 for x in vars(end).values())), "T0 (grey: 90 %)")
+
+
+def _pattern_shares(found: Diagnosis) -> Figure:
+    ahead, (figure, ax) = found.rlvr.forecast, _panel()
     for at, colour in zip(_shown(found), _COLOURS, strict=False):
-        _band(right, x, _column(shares, at), colour, found.data.patterns[at])
-    right.set(xlabel=label, ylabel="share", ylim=(-0.02, 1.02))
-    right.set_title("(b) patterns")
-    right.legend(fontsize=7)
+        name = _short(found.data.patterns[at])
+        _band(ax, ahead.log_times / LN10, _column(ahead.pattern_shares, at), colour, name)
+    _end_in_time(ax, found)
+    ax.set(xlabel=_TIME, ylabel="share of answers", ylim=(-0.02, 1.02))
+    ax.legend(fontsize=7)
     return figure
 
 
-def _forecast(found: Diagnosis) -> Figure:
-    ahead = found.rlvr.forecast
-    x = ahead.log_times / LN10
-    label = r"$\log_{10}$ time (learning rate $\times$ steps)"
-    figure = _curves(found, x, ahead.accuracy, ahead.pattern_shares, label)
-    left = figure.axes[0]
-    left.axhline(float(ahead.start_accuracy.median), color="0.5", lw=0.8, ls=":", label="now")
-    left.legend(fontsize=7, loc="lower right")
-    return figure
-
-
-def _steps(found: Diagnosis, ahead: StepForecast) -> Figure:
-    figure = _curves(found, ahead.steps, ahead.accuracy, ahead.pattern_shares, "optimiser step")
-    left = figure.axes[0]
+def _step_accuracy(ahead: StepForecast) -> Figure:
+    figure, ax = _panel()
+    _band(ax, ahead.steps, ahead.accuracy, THEORY, "median; band: 90 %")
     if len(ahead.logged):
-        steps, right, samples = np.asarray(ahead.logged, float).T
-        rate = right / samples
-        error = 1.645 * np.sqrt(rate * (1 - rate) / samples)
-        left.errorbar(steps, rate, error, fmt="o", ms=3, lw=0.8, color=MISLEADING,
-                      label="logged, 90 %")  # fmt: skip
-    left.legend(fontsize=7, loc="lower right")
+        _logged(ax, *np.asarray(ahead.logged, float).T)
+    _end_in_steps(ax, ahead)
+    ax.set(xlabel="optimiser step", ylabel="accuracy", ylim=(0, 1.02))
+    ax.legend(fontsize=7, loc="lower right")
+    return figure
+
+
+def _end_in_steps(ax: Axes, ahead: StepForecast) -> None:
+    end = ahead.log_entanglement_step.overall
+    if np.size(end.median) == 1 and float(np.ravel(end.high)[0]) < np.log(ahead.steps[-1]):
+        _mark_end(ax, Band(*(np.exp(x) for x in vars(end).values())), "T0 (grey: 90 %)")
+
+
+def _logged(ax: Axes, steps: np.ndarray, right: np.ndarray, samples: np.ndarray) -> None:
+    rate = right / samples
+    error = 1.645 * np.sqrt(rate * (1 - rate) / samples)
+    ax.errorbar(steps, rate, error, fmt="o", ms=3, lw=0.8, color=MISLEADING, label="logged, 90 %")
+
+
+def _step_shares(found: Diagnosis, ahead: StepForecast) -> Figure:
+    figure, ax = _panel()
+    for at, colour in zip(_shown(found), _COLOURS, strict=False):
+        name = _short(found.data.patterns[at])
+        _band(ax, ahead.steps, _column(ahead.pattern_shares, at), colour, name)
+    _end_in_steps(ax, ahead)
+    ax.set(xlabel="optimiser step", ylabel="share of answers", ylim=(-0.02, 1.02))
+    ax.legend(fontsize=7)
+    return figure
+
+
+def _log_accuracy(check: LogCheck) -> Figure:
+    figure, ax = _panel()
+    ax.plot(check.steps, check.expected_accuracy, color=THEORY, label="best fit of the model")
+    ax.plot(check.steps, check.accuracy, "o", ms=4, color=MISLEADING, label="logged")
+    ax.set(xlabel="optimiser step", ylabel="accuracy", ylim=(0, 1.02))
+    ax.legend(fontsize=7)
+    return figure
+
+
+def _log_shares(found: Diagnosis, check: LogCheck) -> Figure:
+    figure, ax = _panel()
+    largest = np.maximum(check.pattern_shares, check.expected_shares).max(axis=0)
+    shown = np.sort(np.argsort(-largest, kind="stable")[: len(_COLOURS)])
+    for at, colour in zip(shown, _COLOURS, strict=False):
+        name = _short(found.data.patterns[at])
+        ax.plot(check.steps, check.expected_shares[:, at], color=colour, label=name)
+        ax.plot(check.steps, check.pattern_shares[:, at], "o", ms=4, color=colour)
+    ax.set(xlabel="optimiser step", ylabel="share of answers", ylim=(-0.02, 1.02))
+    ax.legend(fontsize=7, title="line: fit; dots: logged", title_fontsize=7)
     return figure
 
 
@@ -84,24 +156,22 @@ def _forest(ax: Axes, band: Band, rows: np.ndarray) -> None:
     ax.plot(median, y, "o", ms=4, color=THEORY)
 
 
-def _patterns(found: Diagnosis) -> Figure:
-    """At most as many rows as can be read."""
-    probs, rates = (
-        mean_band(found, x) for x in (found.start.pattern_probs, found.start.success_rates)
-    )
+def _forest_of(found: Diagnosis, what: str) -> Figure:
+    """Shares or success rates, median and 90 %; at most as many rows as can be read."""
+    of_shares = what == "shares"
+    start = found.start
+    band = mean_band(found, start.pattern_probs if of_shares else start.success_rates)
     rows = np.arange(len(found.data.patterns))[:24]
-    figure = Figure(figsize=(7.4, 1.2 + 0.22 * len(rows)))
-    left, right = figure.subplots(1, 2, sharey=True)
-    _forest(left, probs, rows)
-    left.set(xlabel="share of rollouts", xlim=(-0.02, 1.02))
-    left.set_yticks(np.arange(len(rows))[::-1], [_short(found.data.patterns[i]) for i in rows])
-    left.set_title("(a) share, median and 90 %")
-    _forest(right, rates, rows)
-    accuracy = found.start.accuracy
-    right.axvspan(float(accuracy.low), float(accuracy.high), color="0.85", lw=0)
-    right.axvline(float(accuracy.median), color="0.45", lw=0.9, ls=":")
-    right.set(xlabel="success rate", xlim=(-0.02, 1.02))
-    right.set_title("(b) success rate; dotted: accuracy now")
+    figure, ax = _panel(1.2 + 0.24 * len(rows))
+    _forest(ax, band, rows)
+    ax.set_yticks(np.arange(len(rows))[::-1], [_short(found.data.patterns[i]) for i in rows])
+    if of_shares:
+        ax.set(xlabel="share of answers (median and 90 %)", xlim=(-0.02, 1.02))
+        return figure
+    accuracy = start.accuracy
+    ax.axvspan(float(accuracy.low), float(accuracy.high), color="0.85", lw=0)
+    ax.axvline(float(accuracy.median), color="0.45", lw=0.9, ls=":")
+    ax.set(xlabel="success rate (median and 90 %); dotted: accuracy now", xlim=(-0.02, 1.02))
     return figure
 
 
@@ -110,10 +180,10 @@ def _short(name: str) -> str:
 
 
 def _pass_at_k(found: PassAtKEstimate) -> Figure:
-    figure = Figure(figsize=(4.2, 2.9))
-    ax = figure.subplots()
-    _band(ax, found.k, found.before, MISLEADING, "before")
-    _band(ax, found.k, found.after, BEST, "after RLVR", ls="--")
+    figure, ax = _panel()
+    if not np.isnan(found.before.median).any():
+        _band(ax, found.k, found.before, MISLEADING, "before")
+        _band(ax, found.k, found.after, BEST, "after RLVR", ls="--")
     seen = ~np.isnan(found.measured)
     ax.plot(found.k[seen], found.measured[seen], "o", ms=4, color=THEORY, label="measured")
     ax.set_xscale("log", base=2)
@@ -126,8 +196,7 @@ def _pass_at_k(found: PassAtKEstimate) -> Figure:
 
 def _rlif(found: Diagnosis, risk: RLIFRisk) -> Figure:
     """The internal reward of each pattern against its success rate: RLIF goes to the right."""
-    figure = Figure(figsize=(6.4, 2.9))
-    ax = figure.subplots()
+    figure, ax = _panel(3.4)
     rates = mean_band(found, found.start.success_rates)
     for at, colour in zip(_shown(found), _COLOURS, strict=False):
         reward = risk.pattern_rewards
@@ -143,5 +212,5 @@ def _rlif(found: Diagnosis, risk: RLIFRisk) -> Figure:
     unit = "nat" if risk.reward == "confidence" else "1"
     ax.set(xlabel=f"{risk.reward} ({unit}, up to a constant)", ylabel="success rate",
            ylim=(0, 1.02))  # fmt: skip
-    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.22))
     return figure

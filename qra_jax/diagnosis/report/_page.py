@@ -12,18 +12,19 @@ from ..._core.folders import writing_to
 from ..._core.provenance import provenance
 from ..._core.version import VERSION
 from .. import Diagnosis
+from ._alarms import alarms, withheld
 from ._design import Plan
 from ._figures import draw_figures
 from ._text import (
-    chance,
-    interval,
+    box,
     key_figures,
     open_lines,
     pattern_rows,
-    share,
     slowest,
     verdict,
 )
+from ._trust import trust_lines
+from ._words import share
 
 try:
     import jinja2
@@ -64,21 +65,23 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    rlif = found.rlif
+    questions = found.data.num_questions
     return template.render(
         title=f"Diagnosis of {source}",
         source=f"{source}: {found.data.samples.sum():.0f} rollouts of the base model, "
-        f"{found.data.num_questions} question{'' if found.data.num_questions == 1 else 's'}, "
+        f"{questions} question{'' if questions == 1 else 's'}, "
         f"{len(found.data.patterns)} patterns",
         found=found,
-        verdict=verdict(found),
+        alarms=alarms(found),
+        withheld=withheld(found),
+        box=box(found),
+        trust=trust_lines(found),
         key_figures=key_figures(found),
         patterns=pattern_rows(found),
         slowest=slowest(found),
         figure=figure,
-        risk="" if rlif is None else chance(rlif.ends_below_start, found),
-        rlif_end="" if rlif is None else interval(rlif.end_accuracy, (), share),
-        design=plan,
+        drawn=set(figures),
+        design=None if "ends" in withheld(found) else plan,
         stuck_counts=[sum(question.at == at for question in found.data.stuck) for at in (0, 1)],
         most_stuck=_MOST_STUCK,
         open_lines=open_lines(found),
@@ -101,6 +104,8 @@ def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) ->
     numbers = {
         "source": source,
         "provenance": provenance(),
+        "alarms": alarms(found),
+        "box": {row.name: row.value for row in box(found)},
         "verdict": verdict(found),
         "diagnosis": found.to_dict(),
         "design": None if plan is None else plan.to_dict(),

@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...plot import LN10
 from ...times import Regime
 from .. import Band, Diagnosis, TimeBand
+from ._alarms import alarms, withheld
+from ._trust import trust_lines
+from ._words import chance, digits_of, interval, number, share, time, time_within, within
 
 SURE = 0.9
 """A statement with at least this probability is called settled."""
@@ -22,75 +24,10 @@ class Row(NamedTuple):
     interval: str
 
 
-def share(value: float) -> str:
-    """A probability or a rate, to three decimals at most."""
-    return "-" if math.isnan(value) else f"{value:.3f}".rstrip("0").rstrip(".")
-
-
-def chance(value: float, found: Diagnosis) -> str:
-    """A probability that was counted in the draws of a diagnosis: never quite 0 or 1."""
-    least = 1 / (found.settings.draws + 1)
-    if value < least:
-        return f"< {share(least)}"
-    return f"> {share(1 - least)}" if value > 1 - least else share(value)
-
-
-def number(value: float) -> str:
-    """A positive number of any size."""
-    if math.isnan(value):
-        return "-"
-    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.1e}"
-
-
-def time(log_time: float) -> str:
-    """A time from its natural logarithm, however large."""
-    if math.isnan(log_time):
-        return "-"
-    if math.isinf(log_time):
-        return "never" if log_time > 0 else "0"
-    if log_time < 290:
-        return number(math.exp(log_time))
-    power = log_time / LN10
-    return f"{10 ** (power % 1):.1f}e{int(power // 1)}"
-
-
-def interval(band: Band, index=(), show=number) -> str:
-    """The 90 % interval of one entry."""
-    low, high = float(band.low[index]), float(band.high[index])
-    return "" if math.isnan(low) or math.isnan(high) else f"{show(low)} to {show(high)}"
-
-
 def regime_shares(found: Diagnosis) -> dict[str, float]:
     """Probability of each regime, mean over questions by weight."""
     mean = found.data.weights @ found.regime.probs
     return {kind.name: float(mean[kind]) for kind in Regime}
-
-
-def verdict(found: Diagnosis) -> str:
-    """The first thing to know, in a sentence or two."""
-    shares = regime_shares(found)
-    best = _likely(found, found.regime.best_probs)
-    if len(found.data.patterns) == 1:
-        return "There is one pattern only: RLVR has nothing to select."
-    if len(found.data.weights) > 1:
-        parts = ", ".join(f"{100 * value:.0f} % {name}" for name, value in shares.items())
-        return f"Of {len(found.data.weights)} questions, each by itself, expect {parts}."
-    strong = shares["STRONG"]
-    if strong >= SURE:
-        return (
-            f"Strong start (probability {chance(strong, found)}): RLVR needs no way out of "
-            f"entanglement, and raises {best} from the first step."
-        )
-    if 1 - strong >= SURE:
-        misleading = _likely(found, found.regime.misleading_probs)
-        kind = "Entangled" if shares["ENTANGLED"] >= SURE else "Weak"
-        return (
-            f"{kind} start (probability {chance(1 - strong, found)}): RLVR will first "
-            f"raise {misleading}, which misleads, before it turns to {best}. "
-            "Fine-tuning first would help."
-        )
-    parts = ", ".join(f"{name} {chance(value, found)}" for name, value in shares.items())
-    return f"These rollouts do not settle the regime: {parts}."
 
 
 def _likely(found: Diagnosis, probs: np.ndarray) -> str:
@@ -99,12 +36,165 @@ def _likely(found: Diagnosis, probs: np.ndarray) -> str:
     return f"'{found.data.patterns[at]}' (probability {chance(float(mean[at]), found)})"
 
 
-def _time_row(name: str, found: TimeBand, log_unit: float = 0.0) -> Row:
+def verdict(found: Diagnosis) -> str:
+    """The regime, and what it means, in a sentence or two."""
+    shares, number_of = regime_shares(found), len(found.data.patterns)
+    best = _likely(found, found.regime.best_probs)
+    if number_of == 1:
+        return "There is one pattern only: RLVR has nothing to select."
+    if len(found.data.weights) > 1:
+        parts = ", ".join(f"{100 * value:.0f} % {name}" for name, value in shares.items())
+        return f"Of {len(found.data.weights)} questions, each by itself, expect {parts}."
+    if number_of == 2:
+        return (
+            f"RLVR raises {best} from the first step: with two patterns there is no third that "
+            "could mislead, so that every start is STRONG by definition. That does not say that "
+            "RLVR is fast: see the time."
+        )
+    strong = shares["STRONG"]
+    if strong >= SURE:
+        return (
+            f"STRONG start (probability {chance(strong, found)}): RLVR raises {best} from the "
+            "first step, and nothing misleads it."
+        )
+    if 1 - strong >= SURE:
+        misleading = _likely(found, found.regime.misleading_probs)
+        if shares["ENTANGLED"] >= SURE:
+            name, sure = "ENTANGLED start", shares["ENTANGLED"]
+        else:
+            name, sure = "ENTANGLED or MIXED start", 1 - strong
+        return (
+            f"{name} (probability {chance(sure, found)}): RLVR will first raise {misleading}, "
+            f"which misleads, before it turns to {best}."
+        )
+    parts = ", ".join(f"{name} {chance(value, found)}" for name, value in shares.items())
+    return f"These rollouts do not settle the regime: {parts}."
+
+
+def _rlvr(found: Diagnosis) -> str:
+    gone = withheld(found)
+    if "ends" in gone:
+        return "Withheld: the logs refute what a forecast rests on (above)."
+    ahead = found.rlvr.forecast
+    gain = (
+        f"accuracy from {within(found.start.accuracy)} to {within(ahead.end_accuracy)} in the end"
+    )
+    if len(found.data.weights) > 1:
+        return f"{gain}. Times differ from question to question: see below."
+    steps = found.rlvr.step_forecast
+    if "gain" in gone and steps is not None:
+        gain = (
+            f"accuracy from {within(found.start.accuracy)} to {within(steps.accuracy, -1)} at step "
+            f"{steps.steps[-1]:,}, if success rates go on to drift"
+        )
+    share_of = f"{100 * (1 - found.settings.eps):g} %"
+    times = found.rlvr.log_convergence_time
+    longer = found.rlvr.relative_duration
+    parts = [f"{gain}; the best pattern has {share_of} of the answers "]
+    if steps is not None and "steps" not in gone:
+        parts.append(f"after {time_within(steps.log_convergence_step.overall, 0, 'steps')}")
+    else:
+        parts.append(
+            f"after a time of {time_within(times.overall)} (learning rate times steps of plain "
+            "gradient ascent; steps are not known without logs)"
+        )
+    if not math.isnan(float(longer.median[0])):
+        parts.append(
+            f". That is {time_within(longer)} times as long as if all patterns had equal shares"
+        )
+    if float(times.never[0]) > 0:
+        parts.append(f". With probability {chance(float(times.never[0]), found)} it never does")
+    return "".join(parts) + "."
+
+
+def rlif_sentence(found: Diagnosis) -> str:
+    """Safe, not safe, or cannot tell."""
+    rlif = found.rlif
+    if rlif is None:
+        return (
+            "Cannot tell: the rollouts hold neither confidence nor answers, and so no internal "
+            "reward."
+        )
+    if rlif.why_not:
+        return f"Cannot tell: {rlif.why_not}."
+    if "ends" in withheld(found):
+        return "Withheld: the logs refute what a forecast rests on (above)."
+    risk = rlif.ends_below_start
+    numbers = (
+        f"by {rlif.reward} the accuracy ends below its start with probability "
+        f"{chance(risk, found)} (end: {within(rlif.end_accuracy)}; start: "
+        f"{within(found.start.accuracy)})"
+    )
+    if rlif.reward == "confidence":
+        right, of = trust_lines.ends("certainty")
+        kept, _ = trust_lines.ends("certainty_table")
+        return (
+            f"Cannot tell if all parameters are trained: confidence rests on answers, which such "
+            f"training moves, and our study called the end right for {right} of {of} models "
+            f"({kept} of {of} where only patterns were trained). As answers are now, {numbers}."
+        )
+    head = "Cannot tell"
+    if risk >= SURE:
+        head = "Not safe"
+    elif risk <= 1 - SURE:
+        head = "Safe, as answers are now"
+    return f"{head}: {numbers}."
+
+
+def _next(found: Diagnosis) -> str:
+    check, shares = found.log_check, regime_shares(found)
+    if check is not None and check.refuted:
+        return (
+            "find out why the logs leave the model before you trust a forecast: look at samples of "
+            "the step where they part (figures below), and at the learning-rate schedule."
+        )
+    if check is not None and check.drifting:
+        return (
+            "find out why success rates within patterns move (answers that are trained, other "
+            "questions, another grader), and plan by logged accuracies."
+        )
+    if found.start.within is not None and found.start.within.disagree:
+        return (
+            "compare patterns within questions, as here; collect several samples of each of more "
+            "questions, since pooled success rates mislead."
+        )
+    if len(found.data.patterns) == 1:
+        return "sort the answers into patterns by other rules: with one there is nothing to learn."
+    asked = [x for x in found.open_points if x.about == "regime" and x.further_rollouts]
+    if asked:
+        return f"settle the regime first: {_further(asked[0])}."
+    if len(found.data.weights) == 1 and 1 - shares["STRONG"] >= SURE:
+        best = int(np.argmax(found.data.weights @ found.regime.best_probs))
+        return (
+            f"fine-tune before RLVR, on right answers by way of "
+            f"'{found.data.patterns[best]}' above all; --design finds the mixture and the duration."
+        )
+    if found.rlvr.step_forecast is not None:
+        return "go on with RLVR, and hold the forecast over steps against every further log."
+    return "start RLVR, and log the pattern of every evaluated answer: logs give the time in steps."
+
+
+def box(found: Diagnosis) -> list[Row]:
+    """The four lines for who decides: start, RLVR, RLIF, next."""
+    lines = (
+        ("Start", verdict(found)),
+        ("RLVR", _rlvr(found)),
+        ("RLIF", rlif_sentence(found)),
+        ("Next", _next(found)),
+    )
+    return [Row(name, text[0].upper() + text[1:], "") for name, text in lines]
+
+
+def _time_row(name: str, found: TimeBand) -> Row:
     """Over all draws, and apart over those where the time is neither 0 nor infinite."""
+    low, high = float(found.overall.low[0]), float(found.overall.high[0])
+    digits = digits_of(low, high) if math.isfinite(low) and math.isfinite(high) else 2
 
     def show(log_time):
-        return time(log_time - log_unit)
+        return time(log_time, digits)
 
+    if found.at_once[0] == 1:
+        return Row(name, "0", "in every draw")
     remarks = []
     for what, part in (("0", found.at_once[0]), ("never", found.never[0])):
         if part > 0:
@@ -114,41 +204,49 @@ def _time_row(name: str, found: TimeBand, log_unit: float = 0.0) -> Row:
         remarks.append(f"else {show(median)} ({interval(found.band, 0, show)})")
     if found.failed[0] > 0:
         remarks.append(f"{share(float(found.failed[0]))} of the solves failed")
-    within = "; ".join([interval(found.overall, 0, show), *remarks])
-    return Row(name, show(float(found.overall.median[0])), within)
+    both = "; ".join([interval(found.overall, 0, show), *remarks])
+    return Row(name, show(float(found.overall.median[0])), both)
 
 
 def key_figures(found: Diagnosis) -> list[Row]:
-    """What the practitioner asks first."""
-    ahead = found.rlvr.forecast
-    accuracies = (
-        ("accuracy now", found.start.accuracy),
-        ("accuracy in the end (RLVR)", ahead.end_accuracy),
-    )
-    rows = [
-        Row(name, share(float(each.median)), interval(each, (), share)) for name, each in accuracies
-    ]
+    """The numbers behind the box; what the logs refute is left out."""
+    gone = withheld(found)
+    accuracy = found.start.accuracy
+    rows = [Row("accuracy now", share(float(accuracy.median)), interval(accuracy, (), share))]
+    if not gone & {"ends", "gain"}:
+        end = found.rlvr.forecast.end_accuracy
+        rows.append(
+            Row("accuracy in the end (RLVR)", share(float(end.median)), interval(end, (), share))
+        )
     shares = regime_shares(found)
     rows += [
         Row(f"probability of {name}", chance(value, found), "") for name, value in shares.items()
     ]
-    if len(found.data.weights) == 1:
-        gamma = float(found.regime.gamma.median[0])
-        rows.append(Row("gamma, unless STRONG", number(gamma), interval(found.regime.gamma, 0)))
-        times = (
-            ("T0, the end of entanglement", found.rlvr.log_entanglement_time),
-            (f"time to pi(best) = {1 - found.settings.eps:g}", found.rlvr.log_convergence_time),
+    if len(found.data.weights) == 1 and "ends" not in gone:
+        gamma = found.regime.gamma
+        if not math.isnan(float(gamma.median[0])):
+            rows.append(
+                Row("gamma, unless STRONG", number(float(gamma.median[0]), 2),
+                    interval(gamma, 0, lambda x: number(x, 2)))
+            )  # fmt: skip
+        names = (
+            "T0, the end of entanglement",
+            f"time to pi(best) = {1 - found.settings.eps:g}",
         )
-        rows += [_time_row(name, each) for name, each in times]
-        if found.rlvr.step_forecast is not None:
-            per_step = float(found.rlvr.step_forecast.log_scale.median)
-            rows += [_time_row(f"{name}, in steps", each, per_step) for name, each in times]
-    if found.rlif is not None:
+        rlvr = found.rlvr
+        times = (rlvr.log_entanglement_time, rlvr.log_convergence_time)
+        rows += [_time_row(name, x) for name, x in zip(names, times, strict=True)]
+        steps = rlvr.step_forecast
+        if steps is not None and "steps" not in gone:
+            both = (steps.log_entanglement_step, steps.log_convergence_step)
+            rows += [_time_row(f"{name}, in steps", x) for name, x in zip(names, both, strict=True)]
+    rlif = found.rlif
+    if rlif is not None and not rlif.why_not and "ends" not in gone:
         rows.append(
             Row(
                 "risk that RLIF ends below its start",
-                chance(found.rlif.ends_below_start, found),
-                f"by {found.rlif.reward}, {found.rlif.rollouts} rollouts",
+                chance(rlif.ends_below_start, found),
+                f"by {rlif.reward}, {rlif.rollouts} rollouts",
             )
         )
     return rows
@@ -164,6 +262,7 @@ class PatternRow(NamedTuple):
     share_interval: str
     rate: str
     rate_interval: str
+    pooled: str
     best: str
     misleads: str
 
@@ -177,16 +276,18 @@ def pattern_rows(found: Diagnosis) -> list[PatternRow]:
     best, misleading = (
         found.data.weights @ x for x in (found.regime.best_probs, found.regime.misleading_probs)
     )
+    samples, correct = found.data.samples.sum(axis=0), found.data.correct.sum(axis=0)
     for at, name in enumerate(found.data.patterns):
         rows.append(
             PatternRow(
                 name,
-                int(found.data.samples[:, at].sum()),
-                int(found.data.correct[:, at].sum()),
+                int(samples[at]),
+                int(correct[at]),
                 share(float(probs.median[at])),
                 interval(probs, at, share),
                 share(float(rates.median[at])),
                 interval(rates, at, share),
+                share(float(correct[at] / samples[at])) if samples[at] else "-",
                 chance(float(best[at]), found),
                 chance(float(misleading[at]), found),
             )
@@ -209,32 +310,44 @@ def slowest(found: Diagnosis) -> list[tuple[str, str, str, str]]:
         (
             found.data.questions[i],
             chance(float(found.regime.probs[i, Regime.STRONG]), found),
-            time(float(times.median[i])),
-            interval(times, i, time),
+            time(float(times.median[i]), 2),
+            interval(times, i, lambda x: time(x, 2)),
         )
         for i in order
     ]
 
 
+def _further(point) -> str:
+    """How many further rollouts, in questions times samples where these are resampled."""
+    rollouts = point.further_rollouts if point.further_rollouts is not None else point.tried
+    if point.each is None:
+        amount = f"{rollouts:,} further rollouts"
+    else:
+        amount = (
+            f"{max(1, round(rollouts / point.each)):,} further questions x {point.each} samples"
+        )
+    if point.further_rollouts is not None:
+        return f"about {amount} would settle it"
+    if point.tried == 0:
+        return "how many further rollouts would settle it was not worked out"
+    return f"even {amount} would not settle it"
+
+
 def open_lines(found: Diagnosis) -> list[str]:
     """What is too uncertain to say, and how many rollouts would settle it."""
-    lines = []
-    for point in found.open_points:
-        more = (
-            f"about {point.further_rollouts:,} further rollouts would settle it"
-            if point.further_rollouts is not None
-            else f"not even {point.tried:,} further rollouts would settle it"
-        )
-        lines.append(f"{point.statement}; {more}")
-    return lines
+    gone = withheld(found)
+    points = [x for x in found.open_points if "ends" not in gone or x.about == "regime"]
+    return [f"{point.statement}; {_further(point)}" for point in points]
 
 
 def summary(found: Diagnosis) -> list[str]:
     """The lines of the console."""
-    lines = [verdict(found), ""]
+    lines = [f"ATTENTION: {line}" for line in alarms(found)]
+    lines += [f"{row.name + ':':<6} {row.value}" for row in box(found)]
+    lines.append("")
     for row in key_figures(found):
-        within = f"   ({row.interval})" if row.interval else ""
-        lines.append(f"  {row.name:<36} {row.value:>10}{within}")
+        both = f"   ({row.interval})" if row.interval else ""
+        lines.append(f"  {row.name:<36} {row.value:>10}{both}")
     lines += ["", "  pattern                  samples   share   success     best   misleads"]
     for row in pattern_rows(found):
         lines.append(
@@ -244,7 +357,12 @@ def summary(found: Diagnosis) -> list[str]:
     stuck = [sum(q.at == at for q in found.data.stuck) for at in (0, 1)]
     if found.data.stuck:
         lines += ["", f"  questions stuck: {stuck[0]} at 0, {stuck[1]} at 1"]
-    for title, each in (("too uncertain to say", open_lines(found)), ("limits", found.limits)):
+    parts = (
+        ("too uncertain to say", open_lines(found)),
+        ("how far to trust this", trust_lines(found)),
+        ("limits", found.limits),
+    )
+    for title, each in parts:
         if each:
             lines += ["", f"  {title}:", *(f"  - {line}" for line in each)]
     return lines

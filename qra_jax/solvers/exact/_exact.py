@@ -42,8 +42,14 @@ class _Orbits(eqx.Module):
 
     def __init__(self, policy: AbstractTablePolicy, flow: GradientFlow, resolution: Resolution):
         assert isinstance(flow.objective, Objective)
-        utility = flow.objective.utility
-        _, values = policy.pattern_table(flow.problem, flow.objective.reward)
+        utility, problem = flow.objective.utility, flow.problem
+        # In a unit of its own for each question, rewards of 1e-300 lose nothing; the flow of the
+        # mean knows them only up to a constant.
+        known = policy.pattern_gaps(problem, flow.objective.reward)
+        values, unit = known.gaps, known.unit
+        if not flow.objective.is_mean:
+            values = known.base[:, None] + unit[:, None] * values
+            unit = jnp.ones_like(unit)
         logits, exists = policy.pattern_logits, policy.exists
         finite = jnp.where(exists, logits, 0)
         # In units of the largest x no exponential overflows, whatever the logits.
@@ -56,7 +62,7 @@ class _Orbits(eqx.Module):
         )
         # Questions share no parameter, and weights rescale their times:
         # docs/derivations.md#question-weights-rescale-time (Q1).
-        self.log_weights = safe_log(flow.problem.weights.astype(values.dtype))
+        self.log_weights = safe_log(problem.weights.astype(values.dtype)) + jnp.log(unit)
         self.starts = logits
         self.resolution = resolution
 
@@ -111,6 +117,7 @@ class _Watch(eqx.Module):
     reference: AbstractPolicy
     events: tuple[AbstractEvent, ...]
     orbits: _Orbits
+    log_scale: Scalar
 
     @property
     def question(self) -> Any:
@@ -132,7 +139,8 @@ class _Watch(eqx.Module):
 
         # The time of the place is not known yet; the one event that asks for it, `TimeReached`, is
         # met without a search.
-        seen = FlowState(self.flow, policy, jnp.full((), jnp.nan, row.dtype), velocity)
+        never = jnp.full((), jnp.nan, row.dtype)
+        seen = FlowState(self.flow, policy, never, velocity, self.log_scale)
         return jnp.stack([event.value(seen) for event in self.events])
 
     def finder(self) -> AbstractFinder:
@@ -326,7 +334,8 @@ class Exact(AbstractMethod):
         orbits = _Orbits(live, flow, Resolution(self.tol, self.max_steps))
 
         limits = asked.limits(dtype)
-        watch = _Watch(flow, live, reference, asked.events, orbits)
+        scale = lane.system.pace.log_scale
+        watch = _Watch(flow, live, reference, asked.events, orbits, scale)
         end = _end_of(asked, jnp.min(limits), watch, active)
         way = _way_to(end, asked, orbits, active, rows)
         status, event = _how_it_ended(asked, end, way, lane, jnp.argmin(limits), self.max_steps)

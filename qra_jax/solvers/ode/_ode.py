@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float
 
-from ..._core.checks import require
+from ..._core.checks import instance, positive, whole
 from ..._core.trees import all_usable
 from ...flows._clocks import AbstractClock, ArcLength, Time
 from ...flows._events import AbstractEvent, Stationary, TimeReached
 from ...flows._flow import GradientFlow
 from ...flows._status import Status
 from ...policies._policy import AbstractPolicy
-from .._lane import prepare
+from .._lane import Pace, prepare
 from .._method import AbstractMethod, Path
 from ._landing import land, state_at, state_when, tableau_of
 
@@ -82,14 +82,12 @@ class ODE(AbstractMethod):
         max_steps: int = 4096,
         adjoint: diffrax.AbstractAdjoint = diffrax.RecursiveCheckpointAdjoint(),
     ):
-        for name, tol in (("rtol", rtol), ("atol", atol)):
-            require(tol is None or tol > 0, name, "be above 0", tol)
-        require(max_steps >= 1, "max_steps", "be at least 1", max_steps)
-        self.solver = solver
-        self.clock = clock
-        self.rtol = rtol
-        self.atol = atol
-        self.max_steps = max_steps
+        self.solver = instance(solver, diffrax.AbstractSolver, "solver", "diffrax.Tsit5()")
+        self.clock = instance(clock, AbstractClock, "clock", "ArcLength() or LogTime()")
+        instance(adjoint, diffrax.AbstractAdjoint, "adjoint", "diffrax.ForwardMode()")
+        self.rtol = None if rtol is None else positive(rtol, "rtol")
+        self.atol = None if atol is None else positive(atol, "atol")
+        self.max_steps = whole(max_steps, "max_steps", 1)
         self.adjoint = adjoint
 
     def why_not(
@@ -109,8 +107,9 @@ class ODE(AbstractMethod):
         dtype = jtu.tree_leaves(flow.split(policy)[0])[0].dtype
         if log_times is not None:
             log_times = log_times.astype(dtype)
-        events, kinds = self._events(flow, until, log_times, dtype)
-        lane = prepare(policy, flow, reference, events, self.clock)
+        pace = Pace.of(policy, flow, reference)
+        events, kinds = self._events(flow, until, log_times, pace, dtype)
+        lane = prepare(policy, flow, reference, events, self.clock, pace)
         system = lane.system
         solution = self._solve(lane, log_times, rows, dtype)
         stopped = solution.result == diffrax.RESULTS.event_occurred
@@ -165,7 +164,7 @@ class ODE(AbstractMethod):
         params = jax.vmap(lambda theta: self._params(lane, theta))(theta)
         return Path(log_times, valid, params, final_log_time, final_params, status, event, steps)
 
-    def _events(self, flow, until, log_times, dtype):
+    def _events(self, flow, until, log_times, pace, dtype):
         """All events a solve stops at, and the status that each stands for."""
         kinds = [Status.EVENT] * len(until)
         resting = any(isinstance(event, Stationary) for event in until)
@@ -174,7 +173,8 @@ class ODE(AbstractMethod):
         if log_times is not None:
             until, kinds = (*until, TimeReached(log_times[-1])), [*kinds, Status.COMPLETED]
         limit = math.log(float(jnp.finfo(dtype).max)) - _RESERVE
-        until = (*until, TimeReached(jnp.asarray(limit, dtype)))
+        # In the flow's own unit of time: as much later as it is slower.
+        until = (*until, TimeReached(jnp.asarray(limit, dtype) - jnp.log(pace.unit)))
         return until, [*kinds, Status.OVERFLOW]
 
     def _solve(self, lane, log_times, rows, dtype) -> diffrax.Solution:

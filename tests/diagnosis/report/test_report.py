@@ -1,5 +1,6 @@
 """The command line of the diagnosis: its page, its numbers, and what it says of bad files."""
 
+import dataclasses
 import html.parser
 import json
 import math
@@ -7,15 +8,18 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import qra_jax as qra
 from experiments.diagnose import main
 from qra_jax import cli
+from qra_jax.commands import Diagnose
+from qra_jax.commands._run_diagnose import relative_rates
 from qra_jax.diagnosis.report import design
 from tests._support.diagnosed import PLAIN, altered
 
-FIGURES = "patterns", "forecast", "pass_at_k", "rlif"
+FIGURES = "shares", "rates", "accuracy", "pattern_shares", "pass_at_k", "rlif"
 EXAMPLE = Path(__file__).parents[3] / "experiments" / "data" / "rollouts.jsonl"
 
 
@@ -57,14 +61,15 @@ def test_page_needs_nothing_but_itself(report):
     text = (report / "report.html").read_text(encoding="utf-8")
     page.feed(text)
     assert not page.open
-    assert len(page.sources) == 4
+    assert len(page.sources) == len(FIGURES)
     assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
     assert "@import" not in text
     assert "url(" not in text
     shown = "".join(page.text)
+    assert "How far to trust this" in shown
     for title in ("Key figures", "Forecast of RLVR", "RLIF", "pass@k", "Stuck questions", "Limits"):
         assert title in shown
-    assert "Entangled start" in shown
+    assert "ENTANGLED start" in shown
 
 
 def test_numbers(report):
@@ -115,7 +120,8 @@ def test_every_option_arrives(tmp_path, monkeypatch):
     options = (
         "--question-field q --pattern-field p --correct-field c --answer-field a "
         "--confidence-field s --step-field t --pooling partial --estimator rloo --group-size 5 "
-        "--num-steps 70 --learning-rate 0.25 --design --sft-budget 3 --sft-floor 0.2 "
+        "--num-steps 70 --learning-rate 0.25 --questions fixed --schedule cosine "
+        "--warmup-steps 20 --design --sft-budget 3 --sft-floor 0.2 "
         "--sft-cost 2.5 --eps 0.02 --draws 77 --seed 9"
     )
     assert main([str(path), "--out", str(tmp_path / "out"), *options.split()]) == 2
@@ -126,11 +132,14 @@ def test_every_option_arrives(tmp_path, monkeypatch):
     assert rollouts.steps == (0, 5)
     np.testing.assert_array_equal(sorted(rollouts.confidence), [-0.75, -0.25])
     assert rollouts.count[rollouts.correct].sum() == 1
-    assert {key: asked[key] for key in ("pooling", "eps", "draws", "seed")} == {
-        "pooling": "partial", "eps": 0.02, "draws": 77, "seed": 9,
+    assert {key: asked[key] for key in ("pooling", "questions", "eps", "draws", "seed")} == {
+        "pooling": "partial", "questions": "fixed", "eps": 0.02, "draws": 77, "seed": 9,
     }  # fmt: skip
     run, sampler = asked["run"], qra.SampledGroups(5, estimator=qra.training.RLOO())
     assert (run.num_steps, run.learning_rate, repr(run.sampler)) == (70, 0.25, repr(sampler))
+    # As optax takes them: the warm-up from 1/20 on, then half a period of the cosine.
+    decay = optax.cosine_decay_schedule(1.0, 50)(np.arange(50))
+    np.testing.assert_allclose(run.rates(), np.append(np.arange(1, 21) / 20, decay), atol=1e-6)
     assert repr(asked["objective"].utility) == repr(sampler.utility)
     assert asked["found"] is PLAIN
     assert {key: asked[key] for key in ("budget", "floor", "cost")} == {
@@ -157,6 +166,19 @@ def test_rules_sort_texts(tmp_path, monkeypatch):
     ((rollouts, settings),) = asked
     assert set(rollouts.patterns) == {"code", "prose"}
     assert (settings["run"], settings["objective"]) == (None, None)
+
+
+def test_schedules():
+    """Linear to 0, or constant after a warm-up; nothing where the rate is constant."""
+    plain = Diagnose((Path("a"),), num_steps=8)
+    assert relative_rates(plain) is None
+    linear = dataclasses.replace(plain, schedule="linear")
+    found = relative_rates(linear)
+    assert found is not None
+    np.testing.assert_allclose(found(np.arange(9)), 1 - np.arange(9) / 8)
+    warm = relative_rates(dataclasses.replace(plain, warmup_steps=3))
+    assert warm is not None
+    np.testing.assert_allclose(warm(np.arange(5)), [1 / 3, 2 / 3, 1, 1, 1])
 
 
 @pytest.mark.parametrize("gain", [True, False])
@@ -203,8 +225,9 @@ def test_design_of_a_diagnosis(monkeypatch, gain):
     if not gain:
         assert plan.sentence.startswith("No fine-tuning is best")
         return
-    assert "by a factor of 4 than RLVR alone, and of 1.2 than data of the best" in plan.sentence
-    assert "Fine-tuning for 2 (learning" in plan.sentence
+    assert "by a factor of 4 than RLVR alone, of 1.2 than after data" in plan.sentence
+    assert "Fine-tune on 75 % right answers by way of 'a' and 25 % right answers" in plan.sentence
+    assert "for a duration of 2 (learning" in plan.sentence
     assert [(row.duration, row.time) for row in plan.rows] == [
         ("2", "50"), ("0", "200"), ("1.5", "60"), ("3", "70"),
     ]  # fmt: skip
@@ -260,6 +283,13 @@ def test_stated_limits(case, tmp_path, capsys):
         ("a.csv", HEADER + "q,prose,1\n", ("--eps", "1.5"), "eps must lie"),
         ("a.csv", HEADER + "q,prose,1\n", ("--num-steps", "10"), "num-steps must come with"),
         ("a.csv", HEADER + "q,prose,1\n", ("--learning-rate", "1"), "num-steps must be given"),
+        ("a.csv", HEADER + "q,prose,1\n", ("--schedule", "linear"), "num-steps must be given"),
+        (
+            "a.csv",
+            HEADER + "q,prose,1\n",
+            ("--warmup-steps", "9", "--num-steps", "9"),
+            "warmup-steps must lie",
+        ),
         ("a.csv", HEADER + "q,prose,1\n", ("--seed", "-1"), "seed must be at least 0"),
         ("a.jsonl", '{"question": "q", "pattern": "p", "correct": 1}\n{"que', (), "line 2"),
         ("a.csv", "question,text,correct\nq,x,1\n", ("--rules", "none.toml"), "none.toml"),

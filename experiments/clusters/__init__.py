@@ -1,0 +1,1 @@
+"""Do intervals cover when questions differ in difficulty?"""

@@ -1,0 +1,64 @@
+"""How far to trust a diagnosis: what the project's own studies found of it."""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from .. import Diagnosis
+
+FILE = Path(__file__).with_name("trust.json")
+
+
+@functools.cache
+def stored() -> dict[str, Any]:
+    """The numbers of the studies (`python -m experiments.trust` writes them)."""
+    return json.loads(FILE.read_text())
+
+
+class _Trust:
+    """The lines of a diagnosis, and single numbers."""
+
+    @staticmethod
+    def ends(kind: str) -> tuple[int, int]:
+        """For how many models of how many the end of RLIF was called right."""
+        return stored()["ends"][kind], stored()["models"]
+
+    def __call__(self, found: Diagnosis) -> list[str]:
+        numbers = stored()
+        models, plain, adam = numbers["models"], numbers["gradient"], numbers["rlvr"]
+        before, after = zip(*numbers["accuracy_coverage"].values(), strict=True)
+        lines = [
+            f"Regime: called right for {plain['regimes']} of {models} small transformers trained "
+            f"by plain gradient ascent, and for {adam['regimes']} of {models} by GRPO with Adam.",
+            f"Order of times to converge: rank correlation {plain['order']:g} by plain gradient "
+            f"ascent, {adam['order']:g} by GRPO with Adam, whose speed is not modelled.",
+            f"Accuracy over steps: {plain['covered']:g} of later evaluations lay in the 90 % band "
+            f"by plain gradient ascent, {adam['covered']:g} by GRPO with Adam.",
+            f"Intervals: over questions of differing difficulty (simulated), 90 % intervals of the "
+            f"accuracy held the truth in {min(after):.2f} to {max(after):.2f} of cases "
+            f"({min(before):.2f} to {max(before):.2f} if questions are not resampled).",
+        ]
+        if found.log_check is not None:
+            parts = [
+                f"{alarms} of {runs} ({name})" for name, (alarms, runs) in numbers["check"].items()
+            ]
+            lines.append(
+                "Check of logs, alarms on simulated runs of 1,000 steps with 256 samples every 10: "
+                f"{', '.join(parts)}."
+            )
+        if found.rlif is not None:
+            kinds = {
+                "majority": "majority vote",
+                "majority_table": "majority vote, only patterns trained",
+                "certainty": "self-certainty",
+                "certainty_table": "self-certainty, only patterns trained",
+            }
+            parts = [f"{numbers['ends'][key]} ({name})" for key, name in kinds.items()]
+            lines.append(
+                f"RLIF: of {models} models the end was called right for {', '.join(parts)}."
+            )
+        return lines
+
+
+trust_lines = _Trust()
