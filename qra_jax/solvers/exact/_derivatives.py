@@ -189,7 +189,7 @@ def _cost(orbit: Orbit) -> Scalar:
 
 
 def _as_arrays(orbit: Orbit) -> tuple[Orbit, Any]:
-    """An orbit with nothing but arrays, which become those of lanes; and the rest of its utility."""
+    """An orbit of nothing but arrays, which become those of lanes; and the rest of its utility."""
     dynamic, static = eqx.partition(orbit.utility, eqx.is_array)
     return orbit._replace(utility=dynamic), static
 
