@@ -29,7 +29,7 @@ def compiled(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """`eqx.filter_jit`; on a CPU, for small concrete arguments, by the compiler that takes less."""
     best = eqx.filter_jit(function)
     # XLA takes such options of the outermost program only: not where a caller is being traced.
-    quick = eqx.filter_jit(function, compiler_options=OLDER_EMITTERS)
+    quick = eqx.filter_jit(function, compiler_options=OLDER_EMITTERS)  # pyright: ignore
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:

@@ -22,11 +22,13 @@ from ._influence import Rates
 from ._lanes import largest, padded, total
 from ._point import Orbit, Point, log_x
 from ._rows import states_at_times
-from ._walk import Ending, Measure, Resolution, walk_to
+from ._walk import Carried, Ending, Measure, Resolution, walk_to
 
 # Problems that are solved side by side. Each width is a program of its own, and results are the
 # same to the last bit within one.
 _FEW, _MANY = 8, 128
+# Of what is counted or true.
+_NO_TANGENTS: Any = (None, None)
 
 
 class AbstractFinder(eqx.Module):
@@ -239,23 +241,22 @@ def _narrow(found: Ending, number: int, axis: int = 0) -> Ending:
     def own(x):
         return jnp.squeeze(x, axis)
 
-    if found.sums is None:
-        return Ending(cut(found.log_x), own(found.log_time))
-    start, product, rewards, utility = found.sums
+    logs, log_time = cut(found.log_x), own(found.log_time)
+    if found.carried is None:
+        return Ending(logs, log_time)
+    inverse, motion, share, lead, tau, amount, sums = found.carried
+    start, product, rewards, utility = sums
     sums = Rates(cut(start), own(product), cut(rewards), [own(x) for x in utility])
-    return Ending(cut(found.log_x), own(found.log_time), cut(found.inverse), cut(found.motion),
-                  cut(found.share), cut(found.lead), own(found.tau), own(found.amount),
-                  sums)  # fmt: skip
+    carried = Carried(cut(inverse), cut(motion), cut(share), cut(lead), own(tau), own(amount), sums)
+    return Ending(logs, log_time, carried)
 
 
 def _tangent(tangent: Any, like: Array) -> Array:
     return jnp.zeros_like(like) if tangent is None else tangent
 
 
-def _held(orbit: Orbit, d_orbit: Orbit, at: Ending) -> tuple[Float[Array, " K"], Scalar]:
+def _held(orbit: Orbit, d_orbit: Orbit, at: Carried) -> tuple[Float[Array, " K"], Scalar]:
     """The changes of log x and of the log time where tau is held (E9)."""
-    for needed in (at.inverse, at.share, at.lead, at.sums, at.tau):
-        assert needed is not None
     there = orbit.exists
     d_log = jnp.where(there, _tangent(d_orbit.log_start, orbit.log_start), 0)
     d_rewards = jnp.where(there, _tangent(d_orbit.rewards, orbit.rewards), 0)
@@ -295,20 +296,22 @@ def _event_at_jvp(primals, tangents, *, resolution):
     orbit, finder, wanted, lasts = primals
     d_orbit, d_finder, *_ = tangents
     at, happens, steps = _event_on_lanes(orbit, finder, wanted, lasts, resolution, True)
-    d_log_x, d_log_time = _held(orbit, d_orbit, at)
+    carried = at.carried
+    assert carried is not None  # slopes were asked for
+    d_log_x, d_log_time = _held(orbit, d_orbit, carried)
 
     def value(log_x, finder):
         return finder.value(log_x)
 
     _, change = eqx.filter_jvp(value, (at.log_x, finder), (d_log_x, d_finder))
-    _, slope = jax.jvp(lambda log_x: finder.value(log_x), (at.log_x,), (at.motion,))
+    _, slope = jax.jvp(lambda log_x: finder.value(log_x), (at.log_x,), (carried.motion,))
     safe = happens & (slope > 0)
     # The place moves so that the event's value stays 0, and the time with it (E7).
     ahead = jnp.where(safe, -change / jnp.where(safe, slope, 1), 0)
-    d_log_x = jnp.where(happens, d_log_x + at.motion * ahead, 0)
-    d_log_time = jnp.where(happens, d_log_time + ahead / jnp.where(happens, at.amount, 1), 0)
+    d_log_x = jnp.where(happens, d_log_x + carried.motion * ahead, 0)
+    d_log_time = jnp.where(happens, d_log_time + ahead / jnp.where(happens, carried.amount, 1), 0)
     end = End(at.log_x, at.log_time, happens, steps)
-    return end, End(d_log_x, d_log_time, None, None)
+    return end, End(d_log_x, d_log_time, *_NO_TANGENTS)
 
 
 class States(NamedTuple):
@@ -354,13 +357,15 @@ def _states_at_jvp(primals, tangents, *, resolution):
     orbit, log_times, wanted = primals
     d_orbit, d_log_times, _ = tangents
     found, reached, steps = _states_on_lanes(orbit, log_times, wanted, resolution, True)
+    carried = found.carried
+    assert carried is not None  # slopes were asked for
     d_log_times = _tangent(d_log_times, log_times)
 
-    def one(at: Ending, reached, d_log_time):
+    def one(at: Carried, reached, d_log_time):
         d_log_x, passed = _held(orbit, d_orbit, at)
         # The place moves so that its time stays the one asked for (E7).
         amount = jnp.where(reached, jnp.minimum(at.amount, jnp.finfo(passed.dtype).max), 0)
         return jnp.where(reached, d_log_x + at.motion * amount * (d_log_time - passed), 0)
 
-    d_log_x = jax.vmap(one)(found, reached, d_log_times)
-    return States(found.log_x, reached, steps), States(d_log_x, None, None)
+    d_log_x = jax.vmap(one)(carried, reached, d_log_times)
+    return States(found.log_x, reached, steps), States(d_log_x, *_NO_TANGENTS)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Int
 
 from ..._core.floats import safe_log
 from ._influence import Influence, Rates, influence_of, nothing_yet, velocity_at, with_step
-from ._lanes import Lanes, Patterns, largest
+from ._lanes import Lanes, Patterns, Which, largest
 from ._point import (
     Orbit,
     Point,
@@ -229,20 +229,26 @@ def walk_to(
     return ended(orbit, walk, rest), found, walk.steps
 
 
+class Carried(NamedTuple):
+    """What derivatives need where a walk ends, beside the logarithms of the x: `amount`, the time
+    in units in which a step in kappa tau takes its own length; `sums`, the influences (E9)."""
+
+    inverse: Patterns
+    motion: Patterns
+    share: Patterns
+    lead: Which
+    tau: Lanes
+    amount: Lanes
+    sums: Rates
+
+
 class Ending(NamedTuple):
-    """What is known where a walk ends: the logarithms of the x and of the time; and, with
-    influences, what `_derivatives` needs: `amount`, the time in units in which a step in kappa tau
-    takes its own length."""
+    """Where a walk ends: the logarithms of the x and of the time; what derivatives need, if the
+    walk has carried influences."""
 
     log_x: Patterns
     log_time: Lanes
-    inverse: Patterns | None = None
-    motion: Patterns | None = None
-    share: Patterns | None = None
-    lead: Bool[Array, "K n"] | None = None
-    tau: Lanes | None = None
-    amount: Lanes | None = None
-    sums: Rates | None = None
+    carried: Carried | None = None
 
 
 def ended(orbit: Orbit, walk: Walk, step: Lanes) -> Ending:
@@ -263,9 +269,7 @@ def ended(orbit: Orbit, walk: Walk, step: Lanes) -> Ending:
         walk.influence.sums,
         walk.influence.here[0],
     )
-    return Ending(
-        logs,
-        log_time,
+    carried = Carried(
         point.inverse + step * inverse,
         point.motion + step * motion,
         point.share + step * share,
@@ -275,3 +279,4 @@ def ended(orbit: Orbit, walk: Walk, step: Lanes) -> Ending:
         jnp.where(clock.level > 0, jnp.inf, amount / (1 + first * step)),
         sums,
     )
+    return Ending(logs, log_time, carried)
