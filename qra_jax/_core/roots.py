@@ -193,13 +193,15 @@ class Solution(NamedTuple):
 
 
 class _Descent(NamedTuple):
-    """`best` and what is known there, and the `trial` that a step of `move` leads to."""
+    """`best` and what is known there, and the `trial` that a step of `move` leads to; `steepest` is
+    the largest slope of each unknown so far."""
 
     trial: Float[Array, " N"]
     move: Float[Array, " N"]
     best: Float[Array, " N"]
     value: Float[Array, " N"]
     slopes: Float[Array, "N N"]
+    steepest: Float[Array, " N"]
     damping: Float[Array, ""]
     looks: Int[Array, ""]
     converged: Bool[Array, ""]
@@ -230,8 +232,9 @@ def solve_system(
         trial = state.trial - move
         # Of second order: a step after one that is this small would be below rounding.
         arrived = jnp.max(jnp.abs(move)) / (1 + jnp.max(jnp.abs(trial))) <= small
+        steepest, looks = state.steepest, state.looks + 1
         return _Descent(
-            trial, move, trial, value, slopes, state.damping, state.looks + 1, arrived, arrived
+            trial, move, trial, value, slopes, steepest, state.damping, looks, arrived, arrived
         )
 
     def marquardt(state: _Descent) -> _Descent:
@@ -245,14 +248,17 @@ def solve_system(
         # At a root to rounding nothing gets better any more, however short the step.
         short = _size(state.move) <= 1e-14 * _size(best)
         over = ~better & ((damping > 1e8) | short)
-        # Each unknown in units of its own slopes: one that hardly matters is free to go far.
-        unit = jnp.linalg.norm(slopes, axis=0)
-        unit = jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)
+        # Each unknown in units of its own slopes: one that hardly matters is free to go far. Of the
+        # steepest so far: where slopes vanish at no root, units of today's would forbid all steps.
+        norms = jnp.linalg.norm(slopes, axis=0)
+        steepest = jnp.maximum(state.steepest, jnp.where(jnp.isfinite(norms), norms, 0))
+        unit = jnp.where(steepest > 0, steepest, 1)
         scaled = slopes / unit[None]
         normal = scaled.T @ scaled + damping * jnp.eye(start.shape[0], dtype=dtype)
         move = jnp.linalg.solve(normal, scaled.T @ value) / unit
+        looks = state.looks + 1
         return _Descent(
-            best - move, move, best, value, slopes, damping, state.looks + 1, over, over
+            best - move, move, best, value, slopes, steepest, damping, looks, over, over
         )
 
     begin = _Descent(
@@ -261,6 +267,7 @@ def solve_system(
         start,
         jnp.full_like(start, jnp.inf),
         jnp.zeros((start.shape[0], start.shape[0]), dtype),
+        jnp.zeros_like(start),
         jnp.asarray(1e-2, dtype),
         jnp.zeros((), jnp.int32),
         jnp.asarray(False),
