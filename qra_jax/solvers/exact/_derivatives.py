@@ -210,7 +210,9 @@ def _event_on_lanes(
     orbit: Orbit, finder: AbstractFinder, wanted, lasts, resolution: Resolution, slopes: bool
 ) -> tuple[Ending, Bool[Array, ""], Int[Array, ""]]:
     number = orbit.rewards.shape[0]
-    orbit = _wide(orbit, number)
+    balance = isinstance(finder, Balance)
+    # A function of the user's knows of no patterns more.
+    orbit = _wide(orbit, number) if balance else orbit
     arrays, static = _as_arrays(orbit)
     leaves, structure = jtu.tree_flatten(arrays)
 
@@ -220,9 +222,8 @@ def _event_on_lanes(
         measure = _balance(weights) if isinstance(finder, Balance) else _general(finder, lanes)
         return walk_to(lanes, measure, wanted, resolution, lasts, slopes)
 
-    leaves = [jnp.atleast_1d(x) for x in leaves]
     wanted, lasts = jnp.asarray(wanted)[None], jnp.asarray(lasts)[None]
-    if isinstance(finder, Balance):
+    if balance:
         weights = jnp.pad(finder.weights, (0, padded(number) - number))
         out = _over_lanes(solve)(_cost(orbit), weights, wanted, lasts, *leaves)
     else:
@@ -333,7 +334,6 @@ def _states_on_lanes(orbit: Orbit, log_times, wanted, resolution: Resolution, sl
         lanes = lanes._replace(utility=eqx.combine(lanes.utility, static))
         return states_at_times(lanes, log_times, wanted, resolution, slopes)
 
-    leaves = [jnp.atleast_1d(x) for x in leaves]
     out = _over_lanes(solve)(_cost(orbit), log_times, wanted[None], *leaves)
     found, reached, steps = out
     return _narrow(found, number, axis=1), reached, steps[0]
