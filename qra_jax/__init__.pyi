@@ -13,6 +13,7 @@ from . import sweep as sweep
 from . import times as times
 from . import tokens as tokens
 from . import training as training
+from ._core.compiled import enable_compilation_cache as enable_compilation_cache
 from .dynamics import basins as basins
 from .dynamics import fixed_points as fixed_points
 from .fine_tuning import design_sft as design_sft

@@ -1,13 +1,15 @@
-"""Functions compiled as a whole, fast where they are called by hand."""
+"""Functions compiled as a whole, fast where they are called by hand; programs kept on disk."""
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
 
 from .checks import is_concrete
+from .folders import require_private
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -41,3 +43,24 @@ def compiled(function: Callable[_P, _T]) -> Callable[_P, _T]:
         return (quick if small else best)(*args, **kwargs)
 
     return call
+
+
+def enable_compilation_cache(folder: str | Path | None = None) -> Path:
+    """Keep compiled programs in a folder, and take them from there in later runs.
+
+    A program from there is executed: the folder must be the user's own, and nobody else's to write.
+    Call it before the first computation, beside `jax.config.update("jax_enable_x64", True)`.
+
+    **Arguments:** `folder`: made if it is not there; `~/.cache/qra_jax/programs` if not given.
+
+    **Returns:** the folder.
+
+    **Raises:** `ValueError` if the folder is not the user's own, or cannot be made.
+
+    Source: JAX's persistent compilation cache, whose settings this changes.
+    """
+    folder = Path.home() / ".cache/qra_jax/programs" if folder is None else Path(folder)
+    require_private(folder, "folder")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    return folder

@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._core.compiled import enable_compilation_cache
 from ..policies import two_stage
 from ..solvers import Exact
 from ..sweep import Grid, StoreError, open_sweep, run_sweep
 from ..times import convergence, entanglement
-from ._cache import keep_programs
 from ._grid import PARAMETERS, GridSweep
 from ._grid_figure import draw_grid
 from ._settings import BadSetting
@@ -47,7 +47,7 @@ def run(settings: GridSweep) -> str:
     **Raises:** `BadSetting` if the folder holds another sweep, or cannot be written.
     """
     jax.config.update("jax_enable_x64", True)
-    keep_programs(settings.cache)
+    enable_compilation_cache(settings.cache)
     if settings.several:
         jax.distributed.initialize(
             settings.coordinator, settings.num_processes, settings.process_id

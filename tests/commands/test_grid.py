@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import qra_jax as qra
 from experiments import grid as command
 from qra_jax import cli
 from qra_jax.commands import PARAMETERS, BadSetting, GridSweep, _run_grid
-from qra_jax.commands._cache import keep_programs
 from qra_jax.commands._grid import cache_folder
 from qra_jax.commands._grid_figure import draw_grid
 from qra_jax.sweep import open_sweep
@@ -122,4 +122,4 @@ def test_programs_are_kept_in_private(tmp_path, monkeypatch):
     assert cache_folder() == tmp_path / "qra_jax"
     (tmp_path / "qra_jax").mkdir(mode=0o755)
     with pytest.raises(ValueError, match="of your own, of mode 700"):
-        keep_programs(cache_folder())
+        qra.enable_compilation_cache(cache_folder())
