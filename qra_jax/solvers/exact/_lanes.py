@@ -52,5 +52,7 @@ def log_product(factors: Patterns) -> Lanes:
     """The logarithm of the product over patterns."""
     # One logarithm for 8 patterns; each factor is a ratio of two neighbouring x.
     count, lanes = factors.shape
-    groups = factors.reshape(-1, min(count, _TOGETHER), lanes)
+    width = min(count, _TOGETHER)
+    factors = jnp.pad(factors, ((0, -count % width), (0, 0)), constant_values=1)
+    groups = factors.reshape(-1, width, lanes)
     return total(jnp.log(jnp.prod(groups, axis=1)))
