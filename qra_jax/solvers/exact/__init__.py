@@ -2,12 +2,12 @@ r"""Integrable flows along their closed-form orbit.
 
 What the symbols of docs/exact.md are called in the code of this folder; (E1) to (E10) in its
 comments are the numbers of the equations there. `log_` marks a natural logarithm. x and tau are in
-units of the largest x at the start, which cancels out of the time. Arrays of patterns have shape
+a unit in the middle of the x at the start, which cancels out of the time. Arrays of patterns have shape
 (K, n): n lanes, each a problem of its own.
 
 | symbol | in the code | what it is | unit |
 |---|---|---|---|
-| $x_i(0)$ | `Orbit.log_start` | $e^{-\theta_i}$ at the start | log; of the largest |
+| $x_i(0)$ | `Orbit.log_start` | $e^{-\theta_i}$ at the start | log |
 | $R_i$ | `Orbit.rewards` | reward of a pattern | 1 |
 | $f'(V)$ | `Orbit.utility` | slope of the utility, the clock (E10) | 1 |
 | $D(q)$ | `_Orbits.log_weights` | weight of a question | log |

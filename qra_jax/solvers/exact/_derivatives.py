@@ -187,7 +187,8 @@ def _mapped(solve: Callable[..., Any]) -> Callable[..., Any]:
 
 def _cost(orbit: Orbit) -> Scalar:
     """What the number of steps grows with."""
-    return -jnp.min(jnp.where(orbit.exists, orbit.log_start, 0))
+    high = jnp.max(jnp.where(orbit.exists, orbit.log_start, -jnp.inf))
+    return high - jnp.min(jnp.where(orbit.exists, orbit.log_start, jnp.inf))
 
 
 def _as_arrays(orbit: Orbit) -> tuple[Orbit, Any]:

@@ -3,6 +3,7 @@
 Symbols and numbers of equations: see this folder's `__init__.py`.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -52,9 +53,11 @@ class _Orbits(eqx.Module):
             unit = jnp.ones_like(unit)
         logits, exists = policy.pattern_logits, policy.exists
         finite = jnp.where(exists, logits, 0)
-        # In units of the largest x no exponential overflows, whatever the logits.
-        units = jnp.max(jnp.where(exists, -finite, -jnp.inf), axis=1)
-        self.log_units = jax.lax.stop_gradient(units)
+        # In a unit in the middle of the x, the largest number is as far above as the smallest below.
+        high = jnp.max(jnp.where(exists, -finite, -jnp.inf), axis=1)
+        low = jnp.min(jnp.where(exists, -finite, jnp.inf), axis=1)
+        most = 0.9 * math.log(float(jnp.finfo(logits.dtype).max))
+        self.log_units = jax.lax.stop_gradient(high - jnp.minimum((high - low) / 2, most))
         self.orbits = jax.vmap(lambda x, r, there: Orbit(x, r, there, utility))(
             jnp.where(exists, -finite - self.log_units[:, None], 0),
             jnp.where(exists, values, 0),
@@ -299,7 +302,7 @@ class Exact(AbstractMethod):
     tol: float = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
 
-    def __init__(self, tol: float = 1e-10, max_steps: int = 4096):
+    def __init__(self, tol: float = 1e-10, max_steps: int = 65536):
         require(1e-12 <= tol <= 1e-2, "tol", "lie between 1e-12 and 1e-2", tol)
         require(max_steps >= 1, "max_steps", "be at least 1", max_steps)
         self.tol = tol

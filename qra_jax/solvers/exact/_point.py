@@ -14,7 +14,7 @@ from ._lanes import Lanes, Patterns, Which, first_of, largest, log_product, of, 
 
 
 class Orbit(NamedTuple):
-    """Orbits of n lanes: `log_start`, logarithms of x(0) in units of the largest (0 where there is
+    """Orbits of n lanes: `log_start`, logarithms of x(0) in a unit of its own (0 where there is
     no pattern), and the rewards (0 there as well). `utility` holds an array (n,) for each of its
     parameters."""
 
