@@ -253,13 +253,17 @@ def time_between(a: Point, b: Point, step: Lanes) -> Taken:
     a1, a2, a3 = (rate * step**n for n, rate in enumerate(a.rates, 1))
     b1, b2, b3 = (ratio * rate * ahead**n for n, rate in enumerate(b.rates, 1))
     amount = (1 + ratio) / 2 + (a1 - b1) * (3 / 28) + (a2 + b2) / 84 + (a3 - b3) / 1680
-    # By how much rules of order 7 (which leave out the last derivative at one end) and 6 differ
-    # from it. Errors fall by about the same factor from one order to the next, and are 0 for what
-    # is a polynomial, as Z is of degree K - 1 where one pattern leads by far.
+    # By how much rules of order 7 (which leave out the last derivative at one end), 6 and 4 differ
+    # from it. Errors fall by about the same factor from one order to the next, and are 0 for a
+    # polynomial, as Z is of degree K - 1 where one pattern leads by far. The first estimate sees
+    # nothing where Z is even about the middle of the step, as in a hand-over; the second does.
     seventh = (1 - ratio) / 14 + (a1 + b1) / 28 + (a2 - b2) / 140 + (a3 + b3) / 1680
     sixth = (a1 - b1) / 140 + (a2 + b2) / 280 + (a3 - b3) / 1680
+    fourth = (a1 - b1) / 42 + (a2 + b2) / 84 + (a3 - b3) / 1680
     rounding = 2 * jnp.finfo(step.dtype).eps * (1 + ratio)
-    seventh = jnp.maximum(jnp.abs(seventh) - rounding, 0)
-    sixth = jnp.maximum(jnp.abs(sixth), jnp.finfo(step.dtype).tiny)
-    error = seventh * jnp.clip(seventh / sixth, 0.01, 1)
+    seventh, sixth = (jnp.maximum(jnp.abs(x) - rounding, 0) for x in (seventh, sixth))
+    least = jnp.finfo(step.dtype).tiny
+    odd = seventh * jnp.clip(seventh / jnp.maximum(sixth, least), 0.01, 1)
+    even = sixth * jnp.clip(sixth / jnp.maximum(jnp.abs(fourth), least), 0, 1)
+    error = jnp.maximum(odd, even)
     return Taken(step * amount, jnp.abs(step) * error, ratio * (a.pace / b.pace))
