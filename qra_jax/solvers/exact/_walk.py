@@ -115,8 +115,8 @@ def planned(walk: Walk, wish: Lanes, tol: float, limit: Lanes | float = jnp.inf)
     longest = jnp.minimum(most, forward)
     step = jnp.clip(wish, -jnp.minimum(most, backward), longest)
     # Z is largest at the ends of a step across the layer: if even that is nothing beside the time
-    # that has passed, the layer need not be resolved. So the number of steps is bounded, however
-    # thin it is.
+    # that has passed (at this end; `advance` looks at the other), the layer need not be resolved.
+    # So the number of steps is bounded, however thin it is.
     across = to_hand_over(walk.point)
     known = (walk.clock.level > 0) | (2 * across < 0.1 * tol * walk.clock.amount)
     thin = (across > 0) & (across <= walk.step) & known & (wish >= longest)
@@ -145,17 +145,22 @@ def advance(
     factor = 0.8 * jnp.sqrt(jnp.sqrt(jnp.sqrt(tol / error)))
     # The root has converged to what its last correction, squared and cubed, leaves.
     solved = jnp.abs(place.correction) < 1e-4
-    sound = solved & (plan.across | (error <= tol)) & (taken.amount * step >= 0)
+    ratio = taken.unit * there.pace / point.pace
+    # Several patterns that led together leave the next far behind: Z may be much larger there.
+    brief = plan.across & (step * jnp.maximum(1, ratio) < 0.2 * tol * clock.amount)
+    brief |= plan.across & (clock.level > 0)
+    sound = solved & (brief | (error <= tol)) & (taken.amount * step >= 0)
+    sound &= clock.amount + taken.amount >= 0
     if steady:
-        ratio = taken.unit * there.pace / point.pace
-        sound &= plan.across | ((ratio < 16) & (ratio > 1 / 16))
+        sound &= brief | ((ratio < 16) & (ratio > 1 / 16))
         factor = jnp.where((ratio < 4) & (ratio > 0.25), factor, jnp.minimum(factor, 1))
     sound |= step == 0
     goes = sound & ~walk.done
     length = jnp.abs(step)
     longer = length * jnp.where(plan.across, 1, jnp.clip(factor, 0.3, 6))
     longer = jnp.maximum(longer, 0.3 * walk.step) * there.pace / point.pace
-    shorter = length * jnp.where(solved, jnp.clip(factor, 0.1, 0.7), 0.4)
+    # Less than half of the way across: no second try at once.
+    shorter = length * jnp.where(solved & ~plan.across, jnp.clip(factor, 0.1, 0.7), 0.4)
     next_step = jax.lax.stop_gradient(jnp.where(sound, longer, shorter))
     influence = walk.influence
     if influence is not None:
