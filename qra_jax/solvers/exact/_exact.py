@@ -53,7 +53,7 @@ class _Orbits(eqx.Module):
             unit = jnp.ones_like(unit)
         logits, exists = policy.pattern_logits, policy.exists
         finite = jnp.where(exists, logits, 0)
-        # In a unit in the middle of the x, the largest number is as far above as the smallest below.
+        # In a unit in the middle of the x, the largest is as far above it as the smallest below.
         high = jnp.max(jnp.where(exists, -finite, -jnp.inf), axis=1)
         low = jnp.min(jnp.where(exists, -finite, jnp.inf), axis=1)
         most = 0.9 * math.log(float(jnp.finfo(logits.dtype).max))
