@@ -2,8 +2,8 @@ r"""Integrable flows along their closed-form orbit.
 
 What the symbols of docs/exact.md are called in the code of this folder; (E1) to (E10) in its
 comments are the numbers of the equations there. `log_` marks a natural logarithm. x and tau are in
-a unit in the middle of the x at the start, which cancels out of the time. Arrays of patterns have shape
-(K, n): n lanes, each a problem of its own.
+a unit in the middle of the x at the start, which cancels out of the time. Arrays of patterns have
+shape (K, n): n lanes, each a problem of its own.
 
 | symbol | in the code | what it is | unit |
 |---|---|---|---|
