@@ -23,8 +23,8 @@ _FEW = 10_000
 
 def _called_by_hand() -> bool:
     """Whether nothing that calls is being traced."""
-    # What is made while something is traced is traced as well, even of constants.
-    return is_concrete(jax.numpy.zeros(()) + 0)
+    # What is made while something is compiled is traced as well, even of constants.
+    return is_concrete(jax.numpy.zeros(()))
 
 
 def compiled(function: Callable[_P, _T]) -> Callable[_P, _T]:

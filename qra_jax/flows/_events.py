@@ -198,6 +198,12 @@ class PatternReaches(AbstractEvent):
     def lasts(self) -> Bool[Array, ""]:
         return self.lasting
 
+    def _inside(self, number: int) -> Bool[Array, " R"]:
+        """Which of the patterns count."""
+        if self.pattern.dtype == bool:
+            return self.pattern
+        return jnp.arange(number) == self.pattern
+
     def validate(self, policy: AbstractPolicy, problem: Problem) -> None:
         """**Raises:** `ValueError` if there is no such pattern or question."""
         _check_question(self.question, problem)
@@ -210,10 +216,7 @@ class PatternReaches(AbstractEvent):
     def value(self, state: FlowState) -> Scalar:
         probs, _ = state.policy.pattern_table(state.flow.problem)
         probs = probs[self.question]
-        if self.pattern.dtype == bool:
-            inside = self.pattern
-        else:
-            inside = jnp.arange(probs.shape[0]) == self.pattern
+        inside = self._inside(probs.shape[0])
         # Log odds, since 1 - pi cancels; tiny keeps the logarithm of an underflowed sum finite.
         tiny = jnp.finfo(probs.dtype).tiny
         log_in = jnp.log(jnp.maximum(jnp.sum(jnp.where(inside, probs, 0)), tiny))
@@ -222,10 +225,7 @@ class PatternReaches(AbstractEvent):
 
     def balance(self, policy: AbstractPolicy, flow: GradientFlow) -> Float[Array, " R"]:
         there = policy.exists[self.question]
-        if self.pattern.dtype == bool:
-            inside = self.pattern
-        else:
-            inside = jnp.arange(there.shape[0]) == self.pattern
+        inside = self._inside(there.shape[0])
         odds = self.log_odds.astype(policy.log_pattern_weights().dtype)
         # In the proportion e^-odds to 1, neither of which can overflow.
         return jnp.where(there, jnp.where(inside, jax.nn.sigmoid(-odds), -jax.nn.sigmoid(odds)), 0)

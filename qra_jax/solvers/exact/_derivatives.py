@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._core.types import Scalar
 from ._influence import Rates
-from ._lanes import largest, padded, total
+from ._lanes import largest, of, padded, total
 from ._point import Orbit, Point, log_x
 from ._rows import states_at_times
 from ._walk import Carried, Ending, Measure, Resolution, walk_to
@@ -68,7 +68,7 @@ def _balance(weights: Float[Array, "K n"]) -> Measure:
     least = jnp.finfo(weights.dtype).tiny
 
     def measure(point: Point):
-        own = total(jnp.where(point.place.lead, weights, 0))
+        own = of(point.place.lead, weights)
         # Where the leader has no part, its share must not hide those of the others.
         base = jnp.where(own == 0, point.inverse, point.share)
         base = base / jnp.maximum(largest(base), least)

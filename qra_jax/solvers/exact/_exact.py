@@ -282,7 +282,8 @@ class Exact(AbstractMethod):
 
     **Arguments:**
 
-    - `tol`: to which log times and logits are good; between 1e-12 and 1e-2.
+    - `tol`: to which log times are good; logits to some times as much where they move fast;
+      between 1e-12 and 1e-2.
     - `max_steps`: at most so many steps along the orbit, before the status `MAX_STEPS`.
 
     **Raises:** `ValueError` if a number is out of range; `solve_flow` raises it for a flow that is

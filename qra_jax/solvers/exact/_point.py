@@ -190,7 +190,7 @@ def _predicted(point: Point, step: Lanes) -> Lanes:
     return point.place.log_lead + jnp.where(near, series, 0)
 
 
-def moved(orbit: Orbit, point: Point, step: Lanes, newtons: int = 3) -> Place:
+def moved(orbit: Orbit, point: Point, step: Lanes) -> Place:
     """The place a step (in $\\kappa \\tau$) further.
 
     The gaps are straight lines (E2), whatever the step; $w$ is the root of (E3).
@@ -218,7 +218,7 @@ def moved(orbit: Orbit, point: Point, step: Lanes, newtons: int = 3) -> Place:
     before, after = of(place.lead, gap), of(lead, point.inverse)
     last = jnp.zeros_like(step)
     late = last
-    for _ in range(newtons):
+    for _ in range(3):
         scale = jnp.exp(log_lead)
         factors = jnp.where(others, (gap + scale) * inverse, 1)
         late, slope = log_product(factors), total(inverse * scale / factors)

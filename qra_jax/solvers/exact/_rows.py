@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int
 
-from ..._core.floats import safe_log
 from ._lanes import Lanes
 from ._point import Orbit, Point
 from ._walk import (
@@ -24,6 +23,7 @@ from ._walk import (
     planned,
     set_out,
     tolerance,
+    unfinished,
 )
 
 Times = Float[Array, "T n"]
@@ -32,7 +32,7 @@ Times = Float[Array, "T n"]
 def _left(point: Point, clock: Clock, log_time: Lanes) -> Lanes:
     """The time that is left until `log_time`, in the units of the clock."""
     large = large_log(clock.amount)
-    unit = safe_log(point.speed / point.pace) - point.place.log_lead + clock.level * large
+    unit = clock.log_unit(point)
     wanted = jnp.exp(jnp.clip(log_time - unit, -large, large))
     left = wanted - clock.amount
     # Beyond the largest amount of time, steps take none of it.
@@ -107,13 +107,8 @@ def states_at_times(
         walk = walk._replace(done=done)
         left = jnp.where(landed, _left(walk.point, walk.clock, target(row)), left)
         plan = planned(walk, jax.lax.stop_gradient(_length(walk.point, left, walk.step)), tol)
-        walk, _ = advance(orbit, walk, plan, least, tol, steady=True)
+        walk = advance(orbit, walk, plan, least, tol, steady=True)
         return _Search(walk, row, search.here + 1, places, seen)
-
-    def unfinished(search: _Search):
-        walk = search.walk
-        inside = jnp.isfinite(walk.point.pace) & (walk.point.pace > 0)
-        return jnp.any(~walk.done & (walk.steps < resolution.most) & inside)
 
     start = set_out(orbit, wanted, influence)
     empty = jax.eval_shape(lambda: ended(orbit, start, start.tau))
@@ -130,7 +125,9 @@ def states_at_times(
             jtu.tree_map(lambda x: jnp.zeros((window, *x.shape), x.dtype), empty),
         )
         search = jax.lax.while_loop(
-            lambda search: (search.here < window) & unfinished(search), step, search
+            lambda search: (search.here < window) & unfinished(search.walk, resolution),
+            step,
+            search,
         )
         new = (rows >= row) & (rows < search.row)
         places = jnp.minimum(search.places, window - 1)
@@ -144,6 +141,6 @@ def states_at_times(
     first = jnp.where(wanted, 0, number).astype(jnp.int32)
     carry = (start._replace(done=start.done | (first >= number)), first, none)
     walk, row, found = jax.lax.while_loop(
-        lambda carry: unfinished(_Search(carry[0], carry[1], *[jnp.zeros(())] * 3)), fill, carry
+        lambda carry: unfinished(carry[0], resolution), fill, carry
     )
     return found, wanted & (rows < row), walk.steps

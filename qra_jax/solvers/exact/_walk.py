@@ -47,10 +47,14 @@ class Clock(NamedTuple):
     amount: Lanes
     level: Int[Array, "1 n"]
 
+    def log_unit(self, point: Point) -> Lanes:
+        """The logarithm of what the amount counts."""
+        unit = safe_log(point.speed / point.pace) - point.place.log_lead
+        return unit + self.level * large_log(self.amount)
+
     def at(self, point: Point) -> Lanes:
         """Its logarithm."""
-        unit = safe_log(point.speed / point.pace) - point.place.log_lead
-        return safe_log(self.amount) + self.level * large_log(self.amount) + unit
+        return safe_log(self.amount) + self.log_unit(point)
 
 
 def large_log(x: Array) -> float:
@@ -123,12 +127,12 @@ def planned(walk: Walk, wish: Lanes, tol: float, limit: Lanes | float = jnp.inf)
     return _Plan(jnp.where(thin, 2 * across, step), thin)
 
 
-def advance(
-    orbit: Orbit, walk: Walk, plan: _Plan, least: Lanes, tol: float, steady: bool
-) -> tuple[Walk, Bool[Array, "1 n"]]:
-    """The walk after a step, or with a shorter step to try if that one was not precise; and which
-    lanes went on. `least`: the time from which on relative errors count, in units of 1 / reward;
-    `steady`: Z is to change by less than a factor of 16."""
+def advance(orbit: Orbit, walk: Walk, plan: _Plan, least: Lanes, tol: float, steady: bool) -> Walk:
+    """The walk after a step, or with a shorter step to try if that one was not precise.
+
+    `least`: the time from which on relative errors count, in units of 1 / reward; `steady`: Z is to
+    change by less than a factor of 16.
+    """
     point, clock = walk.point, walk.clock
     dtype = walk.step.dtype
     # The mesh carries no derivatives: whatever it is, it leads to the same time.
@@ -182,7 +186,13 @@ def advance(
         step=jnp.where(walk.done, walk.step, next_step),
         steps=walk.steps + ~walk.done,
         influence=influence,
-    ), goes
+    )
+
+
+def unfinished(walk: Walk, resolution: Resolution) -> Bool[Array, ""]:
+    """Whether a lane has still to go on, and may."""
+    ahead = ~walk.done & (walk.steps < resolution.most) & jnp.isfinite(walk.point.pace)
+    return jnp.any(ahead)
 
 
 Measure = Callable[[Point], tuple[Lanes, Lanes]]
@@ -218,13 +228,11 @@ def walk_to(
         walk = walk._replace(done=walk.done | arrived)
         plan = planned(walk, wish, tol, limit)
         plan = _Plan(jnp.where(walk.done, 0, plan.step), plan.across & ~walk.done)
-        return advance(orbit, walk, plan, least, tol, steady=False)[0]
+        return advance(orbit, walk, plan, least, tol, steady=False)
 
-    def unfinished(walk: Walk):
-        ahead = ~walk.done & (walk.steps < resolution.most) & jnp.isfinite(walk.point.pace)
-        return jnp.any(ahead)
-
-    walk = jax.lax.while_loop(unfinished, go_on, set_out(orbit, wanted, influence))
+    walk = jax.lax.while_loop(
+        lambda walk: unfinished(walk, resolution), go_on, set_out(orbit, wanted, influence)
+    )
     found = wanted & walk.done
     # The rest of the way, of second order as it is short; with the derivatives of the place.
     value, slope = measure(walk.point)
