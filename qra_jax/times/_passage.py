@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._core.checks import as_float, per_question, require_all
-from .._core.compiled import compiled
+from .._core.compiled import compiled, compiled_vector
 from .._core.types import Scalar
 from ..flows._checks import check_solve
 from ..flows._events import AbstractEvent, FlowState, PatternReaches, ValuePasses, ValueReaches
@@ -94,8 +94,7 @@ def first_passage(
     )
 
 
-@compiled
-def when(
+def _when(
     policy: AbstractPolicy,
     flow: GradientFlow,
     passage_of: Callable[..., Passage],
@@ -107,6 +106,21 @@ def when(
     passage = passage_of(policy, flow, land, *level)
     method = method_for(policy, flow, (passage.event,), method)
     return first_passage(policy, flow, passage, land, method)
+
+
+def _log_time_when(
+    policy: AbstractPolicy,
+    flow: GradientFlow,
+    passage_of: Callable[..., Passage],
+    method: AbstractMethod | None,
+    *level: ArrayLike,
+) -> Float[Array, " Q"]:
+    """The time alone: what is not asked for is not compiled."""
+    return _when(policy, flow, passage_of, method, *level).log_time
+
+
+log_time_when = compiled_vector(_log_time_when, lambda policy, *rest: policy.num_questions)
+when = compiled(_when)
 
 
 def at_once(skip: Bool[Array, " Q"], level: Float[Array, " Q"]) -> Float[Array, " Q"]:

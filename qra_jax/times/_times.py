@@ -21,6 +21,7 @@ from ._passage import (
     check_eps,
     convergence_of,
     end_of_entanglement,
+    log_time_when,
     moves_of,
     when,
 )
@@ -71,7 +72,8 @@ def log_entanglement_time(
 
     Source: arXiv 2506.04695, theorem 5.4.
     """
-    return entanglement(policy, flow, method=method).log_time
+    flow = check_solve(policy, flow, None)
+    return log_time_when(policy, flow, end_of_entanglement, method)
 
 
 def convergence(
@@ -128,7 +130,9 @@ def log_convergence_time(
 
     Source: arXiv 2506.04695, theorem 5.3.
     """
-    return convergence(policy, flow, eps, method=method).log_time
+    flow = check_solve(policy, flow, None)
+    check_eps(eps, policy.num_questions)
+    return log_time_when(policy, flow, convergence_of, method, as_float(eps, "eps"))
 
 
 def log_time_to_accuracy(
@@ -165,7 +169,7 @@ def log_time_to_accuracy(
     flow = check_solve(policy, flow, None)
     per_question(level, "level", policy.num_questions)
     require_all(level, lambda x: (x >= 0) & (x <= 1), "level", "lie in [0, 1]")
-    return when(policy, flow, _accuracy_of, method, as_float(level, "level")).log_time
+    return log_time_when(policy, flow, _accuracy_of, method, as_float(level, "level"))
 
 
 def _accuracy_of(

@@ -122,7 +122,7 @@ def _over_lanes(solve: Callable[..., Any]) -> Callable[..., Any]:
             return out, kept
 
         dots = [dot for dot, own in zip(dots, moving, strict=True) if own]
-        out, kept = _mapped(both)(cost, *arrays, *dots)
+        out, kept = _mapped(both, 1 + len(arrays))(cost, *arrays, *dots)
         leaves, structure = jtu.tree_flatten(out)
         change = [kept.pop(0) if jnp.issubdtype(x.dtype, jnp.inexact) else _no_tangent(x)
                   for x in leaves]  # fmt: skip
@@ -135,12 +135,13 @@ def _no_tangent(x: Array) -> np.ndarray:
     return np.zeros(x.shape, jax.dtypes.float0)
 
 
-def _mapped(solve: Callable[..., Any]) -> Callable[..., Any]:
+def _mapped(solve: Callable[..., Any], places: int | None = None) -> Callable[..., Any]:
     """`solve(*arrays)`, whose arrays have their lanes last, behind at least one axis, as a function
     of one problem.
 
     However often it is mapped over, all problems become lanes of one call, `_MANY` at a time, those
-    of like length together.
+    of like length together. `places`: where `solve` returns something and its change, so many of
+    the arguments, the cost among them, say where, and the others are changes.
     """
 
     @custom_vmap
@@ -175,12 +176,21 @@ def _mapped(solve: Callable[..., Any]) -> Callable[..., Any]:
 
     @call.def_vmap
     def rule(size, batched, *arrays):
+        if not any(batched):
+            out = call(*arrays)
+            return out, jtu.tree_map(lambda _: False, out)
         full = [
             x if own else jnp.broadcast_to(x, (size, *x.shape))
             for x, own in zip(arrays, batched, strict=True)
         ]
         out = call(*full)
-        return out, jtu.tree_map(lambda _: True, out)
+        if places is None or any(batched[:places]):
+            return out, jtu.tree_map(lambda _: True, out)
+        # Many changes of one place (`jax.hessian`): JAX wants the place itself only once.
+        here, change = out
+        here = jtu.tree_map(lambda x: x[0], here)
+        marks = jtu.tree_map(lambda _: False, here), jtu.tree_map(lambda _: True, change)
+        return (here, change), marks
 
     return call
 
