@@ -24,6 +24,7 @@ _UNOPTIMISED: dict[str, str | bool | int] = {
     **OLDER_EMITTERS,
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_parallel_codegen_split_count": 1,
 }
 _FEW = 2_000
 """Up to so many numbers a first call is mostly compilation, and later ones take milliseconds."""

@@ -1,7 +1,7 @@
 """Solves compiled once and shared by all tests: compilation takes most of the suite's time.
 
 Each engine takes columns with one row a lane, `(lanes, ...)`, of any number of lanes and at most
-`PATTERNS` patterns. It pads patterns with probability 0 and lanes with copies of the first, so
+`PATTERNS` patterns. It pads patterns with probability 0 and lanes with zeros that nothing reads, so
 that every call has the same shape, and returns NumPy arrays for the lanes given.
 """
 
@@ -70,17 +70,34 @@ def pad(rows: np.ndarray, width: int = PATTERNS) -> np.ndarray:
 def _fill(column: np.ndarray) -> np.ndarray:
     missing = LANES - len(column)
     assert missing >= 0, f"at most {LANES} lanes"
-    return np.concatenate([column, np.repeat(column[:1], missing, axis=0)])
+    return np.pad(column, [(0, missing)] + [(0, 0)] * (column.ndim - 1))
 
 
 def batched(function: Callable, dtype=np.float64) -> Callable:
-    """`function` of one lane as an engine; its first two arguments are probabilities and rates."""
-    compiled = jax.jit(jax.vmap(function))
+    """`function` of one lane as an engine; its first two arguments are probabilities and rates.
+
+    One lane after the other, and only those given: most calls are of one or two, and each takes the
+    steps that it needs itself.
+    """
+    one_lane = jax.jit(function)  # traced once, for its shapes and for the loop
+
+    @jax.jit
+    def over_lanes(count, *columns):
+        def of_lane(i):
+            return one_lane(*(column[i] for column in columns))
+
+        def body(i, out):
+            return jax.tree_util.tree_map(lambda x, row: x.at[i].set(row), out, of_lane(i))
+
+        like = jax.eval_shape(of_lane, 0)
+        out = jax.tree_util.tree_map(lambda x: jnp.zeros((LANES, *x.shape), x.dtype), like)
+        return jax.lax.fori_loop(0, count, body, out)
 
     def call(probs, rates, *others):
         columns = [pad(probs), pad(rates), *map(np.asarray, others)]
-        out = compiled(*(_fill(column.astype(dtype)) for column in columns))
-        return jax.tree_util.tree_map(lambda x: np.asarray(x)[: len(columns[0])], out)
+        count = len(columns[0])
+        out = over_lanes(count, *(_fill(column.astype(dtype)) for column in columns))
+        return jax.tree_util.tree_map(lambda x: np.asarray(x)[:count], out)
 
     return call
 
