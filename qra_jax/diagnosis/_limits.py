@@ -9,6 +9,7 @@ from ._result import Diagnosis
 
 _FEW = 10
 _DECIDES = 0.1
+_DRIFT = 0.15  # of a success rate, that the check of logs should find
 _ALIKE = 2  # rollouts per independent one beyond which it is said
 
 
@@ -96,6 +97,48 @@ def _alike(found: Diagnosis, source: Rollouts) -> list[str]:
     return []
 
 
+def _of_check(found: Diagnosis) -> list[str]:
+    """What the check of logs could not see."""
+    check, lines = found.log_check, []
+    if check is None:
+        return []
+    number = check.with_patterns + check.without_patterns
+    steps = "the logged step has" if number == 1 else f"the {number} logged steps have"
+    if check.with_patterns == 0:
+        lines.append(
+            f"{steps} no patterns: the accuracy alone was checked; whether the shares of patterns "
+            "follow the model, and whether success rates within patterns stay as they are, was not"
+        )
+    elif check.without_patterns:
+        lines.append(
+            f"{check.without_patterns} of {number} logged steps have no patterns: of these the "
+            "accuracy alone was checked, and the forecast over steps is fitted to the others"
+        )
+    if found.settings.pooling != "pooled":
+        lines.append(
+            "with questions told apart the logs were checked over all questions together: success "
+            "rates within patterns, and whether the speed changes, were not looked at by themselves"
+        )
+        return lines
+    if number == 1:
+        lines.append("one logged step cannot show whether the speed of the run changes")
+    elif check.least_slowing > 0.5:
+        what = f"one that loses {100 * check.least_slowing:.0f} % of its speed"
+        if check.least_slowing >= 1:
+            what = "not even one that stops"
+        lines.append(
+            "the logs are too short to show a run that halves its speed in their middle: "
+            f"{what} would be found in 9 of 10 runs"
+        )
+    if check.least_drift > _DRIFT:
+        least = f"{check.least_drift:.2f}" if check.least_drift < 1 else "any amount"
+        lines.append(
+            f"the logs are too short to show that success rates drift by {_DRIFT:g} over them: a "
+            f"drift of all rates by {least} would be found in 9 of 10 runs"
+        )
+    return lines
+
+
 def _of_model(found: Diagnosis) -> list[str]:
     lines = ["success rates within patterns are taken as fixed while training moves patterns"]
     if found.settings.pooling == "pooled" and found.data.num_questions > 1:
@@ -116,9 +159,10 @@ def _of_model(found: Diagnosis) -> list[str]:
     run = found.rlvr.step_forecast
     if run is not None and found.log_check is None and len(run.logged):
         lines.append(
-            "whether the logs bear out the model was not checked: that takes pooled questions, and "
-            "logs of patterns and right answers"
+            "whether the logs bear out the model was not checked: that takes a log after the first "
+            "step"
         )
+    lines += _of_check(found)
     if run is not None and run.noise == "":
         lines.append(
             "the forecast over steps has no training noise: it is that of very large batches"

@@ -55,7 +55,7 @@ def counted_rows(
     seen: set[tuple],
     at_step: int | None = None,
 ) -> Iterator[CountedRow]:
-    """The rows of a table of counts.
+    """The rows of a table of counts; where steps are told, the name of a pattern may be empty.
 
     **Arguments:** `chunks`: those of the table; `names`: the columns of `pattern`, `samples`,
     `correct` and, if there are any, of `question`, `dataset` and `step`; `seen`: of the rows
@@ -71,10 +71,12 @@ def counted_rows(
             question = _name(table, number, "question", row.get("question", POOLED))
             if "dataset" in row:
                 question = f"{_name(table, number, 'dataset', row['dataset'])}: {question}"
-            pattern = _name(table, number, "pattern", row["pattern"])
             step = at_step
             if "step" in row:
                 step = int(_number(table, number, "step", row["step"], is_whole, _WHOLE))
+            # At a later step of a run patterns may not be known: the caller sees to which.
+            unknown = step is not None and row["pattern"] in ("", None)
+            pattern = "" if unknown else _name(table, number, "pattern", row["pattern"])
             _once(table, number, pattern, (question, pattern, step), seen, _AGAIN)
             samples, correct = (
                 _number(table, number, name, row[name], _is_count, f"{_WHOLE} of at least 0")

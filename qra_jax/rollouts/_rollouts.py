@@ -28,6 +28,8 @@ class Rollouts:
     - `answers`: the names of the answers.
     - `step`: `(N,)` integers, the training step that was sampled; or None. The base model is the
       earliest step.
+    - `without_patterns`: rollouts of later steps of which right and wrong is known but not the
+      pattern, as `Rollouts` of one pattern; or None. They count nowhere but as logs of a run.
     - `dropped`: reason -> how many rollouts of the source were left out for it.
     - `notes`: what a reader of the source decided, in words.
 
@@ -63,6 +65,7 @@ class Rollouts:
     step: np.ndarray | None = None
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    without_patterns: "Rollouts | None" = None
 
     def __post_init__(self) -> None:
         rows = np.shape(self.question)
@@ -94,6 +97,12 @@ class Rollouts:
                     f"lie in [{least}, {most}]",
                 )
         require_all(self.count, lambda c: c >= 1, "count", "be at least 1")
+        if self.without_patterns is not None:
+            later = self.without_patterns.steps
+            alone = bool(self.steps and later) and self.steps[0] < later[0]
+            alone = alone and not set(self.steps) & set(later)
+            must = "be of later steps than the base model, and of others than the rollouts"
+            require(alone, "without_patterns", must, f"steps {listed(later) or 'None'}")
         if self.confidence is not None:
             require_all(self.confidence, np.isfinite, "confidence", "be finite")
 

@@ -10,6 +10,7 @@ from ._columns import Selection
 from ._fields import Fields
 from ._files import Chunk, Table
 from ._grades import Grades
+from ._plain import ROLES, plain_of_rows, rows_without, said_of
 from ._rollouts import Rollouts, listed, shown
 from ._rules import PatternRules
 from ._shapes import joined, said
@@ -248,6 +249,9 @@ class RowReader:
                 self.dropped[reason] += int((bad & keep).sum())
             keep &= ~bad
 
+        plain = rows_without(arrays)
+        keep &= ~plain
+        apart = {role: arrays[role][plain] for role in arrays if role in ROLES}
         drop("question missing", arrays["question"] < 0)
         drop("pattern missing" if self.rules is None else "text missing", arrays["pattern"] < 0)
         drop("correct missing", arrays["correct"] < 0)
@@ -269,6 +273,8 @@ class RowReader:
         if not keep.any():
             self._nothing_left(where)
         arrays = {role: array[keep] for role, array in arrays.items()}
+        later = plain_of_rows(apart, self.grades.is_right())
+        self._note(said_of(later))
         self._grade(arrays)
         self.questions = self.codes["question"].names
         self._name_sets(arrays)
@@ -278,7 +284,7 @@ class RowReader:
             del arrays["answer"]
         if "answer" in arrays and (arrays["answer"] < 0).all():
             del arrays["answer"]
-        return self._named(arrays)
+        return self._named(arrays, later)
 
     def _together(self) -> dict[str, np.ndarray]:
         """The arrays of all files, of the roles that they have."""
@@ -370,7 +376,7 @@ class RowReader:
     def _not_read_as_reference(self) -> None:
         self._note(["answer is one for all rollouts of a question: the reference, and not read"])
 
-    def _named(self, arrays: dict[str, np.ndarray]) -> Rollouts:
+    def _named(self, arrays: dict[str, np.ndarray], later: Rollouts | None) -> Rollouts:
         question, questions = used(arrays["question"], self.questions)
         pattern, patterns = used(arrays["pattern"], self.codes["pattern"].names)
         pattern, patterns = by_count(pattern, np.ones(pattern.size), patterns)
@@ -393,4 +399,5 @@ class RowReader:
             step=arrays.get("step"),
             dropped=dict(self.dropped),
             notes=tuple(self.notes),
+            without_patterns=later,
         )

@@ -34,6 +34,11 @@ def alarms(found: Diagnosis) -> list[str]:
     lines, check = [], found.log_check
     if check is not None and check.refuted:
         why = "; ".join(_MEANS[name] for name in check.refuted)
+        if check.with_patterns == 0:
+            why = (
+                "the accuracy leaves every path that the rollouts of the base model allow (logs "
+                "without patterns do not tell whether their shares or success rates are why)"
+            )
         said = "every forecast is" if "ends" in withheld(found) else "times in steps are"
         lines.append(
             f"The logged steps refute the model of this forecast: {why}. Logs of the model itself "
@@ -94,7 +99,7 @@ def _worst(found: Diagnosis) -> str:
     """The logged step that is farthest from the best fit."""
     check = found.log_check
     assert check is not None
-    gaps = abs(check.pattern_shares - check.expected_shares)
+    gaps = np.nan_to_num(abs(check.pattern_shares - check.expected_shares))
     at, pattern = divmod(int(gaps.argmax()), gaps.shape[1])
     by_accuracy = abs(check.accuracy - check.expected_accuracy)
     if by_accuracy.max() >= gaps.max():

@@ -23,7 +23,8 @@ def draw_figures(found: Diagnosis) -> dict[str, Figure]:
         ahead = found.rlvr.step_forecast
         if found.log_check is not None:
             figures["log_accuracy"] = _log_accuracy(found.log_check)
-            figures["log_shares"] = _log_shares(found, found.log_check)
+            if found.log_check.with_patterns:
+                figures["log_shares"] = _log_shares(found, found.log_check)
         if ahead is not None and "steps" not in gone:
             figures["step_accuracy"] = _step_accuracy(ahead)
             figures["step_shares"] = _step_shares(found, ahead)
@@ -138,7 +139,7 @@ def _log_accuracy(check: LogCheck) -> Figure:
 
 def _log_shares(found: Diagnosis, check: LogCheck) -> Figure:
     figure, ax = _panel()
-    largest = np.maximum(check.pattern_shares, check.expected_shares).max(axis=0)
+    largest = np.fmax(check.pattern_shares, check.expected_shares).max(axis=0)
     shown = np.sort(np.argsort(-largest, kind="stable")[: len(_COLOURS)])
     for at, colour in zip(shown, _COLOURS, strict=False):
         name = _short(found.data.patterns[at])
