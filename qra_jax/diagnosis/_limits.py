@@ -18,7 +18,7 @@ def limits_of(
 ) -> tuple[str, ...]:
     """One sentence each. `grouped`: how many patterns are one; `missing`: questions without
     rollouts."""
-    lines = [*_of_source(source, missing), *_of_counts(found, grouped), *_of_model(found)]
+    lines = [*_of_source(source, missing), *_of_counts(found, grouped), *_of_model(found, source)]
     if found.settings.pooling == "pooled":
         lines += _alike(found, source)
     if isinstance(posterior, PartialPosterior):
@@ -139,7 +139,29 @@ def _of_check(found: Diagnosis) -> list[str]:
     return lines
 
 
-def _of_model(found: Diagnosis) -> list[str]:
+def _of_rates(found: Diagnosis, source: Rollouts) -> list[str]:
+    """What was made of logged learning rates."""
+    run, logged = found.rlvr.step_forecast, source.learning_rates
+    if run is None or logged is None:
+        return []
+    parts = logged[:, 1] / logged[:, 1].max()
+    steps = logged[:, 0] - source.steps[0]
+    line = (
+        f"the learning rates of the file are the schedule of the run, as parts of the largest, "
+        f"{logged[:, 1].max():.3g}: {parts[0]:.2g} at step {steps[0]:.0f}, {parts[-1]:.2g} at step "
+        f"{steps[-1]:.0f}"
+    )
+    if run.steps[-1] > steps[-1]:
+        line += "; after that it is taken to stay, unless --schedule says otherwise"
+    if float(run.log_scale.low) == float(run.log_scale.high):
+        line += (
+            f"; the time per step is that of --learning-rate, {np.exp(run.log_scale.median):.3g}, "
+            "another number"
+        )
+    return [line]
+
+
+def _of_model(found: Diagnosis, source: Rollouts) -> list[str]:
     lines = ["success rates within patterns are taken as fixed while training moves patterns"]
     if found.settings.pooling == "pooled" and found.data.num_questions > 1:
         lines.append(
@@ -156,6 +178,7 @@ def _of_model(found: Diagnosis) -> list[str]:
             "some patterns are beside others in too few questions to be compared within these: "
             "their success rates are pooled ones"
         )
+    lines += _of_rates(found, source)
     run = found.rlvr.step_forecast
     if run is not None and found.log_check is None and len(run.logged):
         lines.append(

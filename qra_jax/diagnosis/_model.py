@@ -16,6 +16,7 @@ from ._run import MOST_STEPS, TrainingRun
 from ._solve import width_for
 
 _OTHERS = "other patterns"
+_SAME_RATE = 0.1  # parts of the largest learning rate
 
 
 class Model(NamedTuple):
@@ -87,6 +88,7 @@ def run_of(
     plain = rollouts.without_patterns
     later = dict.fromkeys(rollouts.steps[1:], rollouts)
     later |= {} if plain is None else dict.fromkeys(plain.steps, plain)
+    run = None if run is None else with_rates(run, rollouts)
     if not later or (run is not None and run.logged is not None):
         return run
     first = rollouts.steps[0]
@@ -110,8 +112,39 @@ def run_of(
     for rows in logs.values():
         rows[:, int(rows is logs["logged"]) :] *= worth
     if run is None:
-        run = TrainingRun(min(10 * (max(later) - first), MOST_STEPS))
+        run = with_rates(TrainingRun(min(10 * (max(later) - first), MOST_STEPS)), rollouts)
     return dataclasses.replace(run, **logs)
+
+
+def with_rates(run: TrainingRun, rollouts: Rollouts) -> TrainingRun:
+    """The run, with the learning rates that were logged as its schedule: linear between logged
+    steps, constant after the last, as parts of the largest.
+
+    **Raises:** `ValueError` if the run has a schedule of its own that contradicts them.
+    """
+    logged = rollouts.learning_rates
+    if logged is None:
+        return run
+    steps, rates = logged[:, 0] - rollouts.steps[0], logged[:, 1] / logged[:, 1].max()
+    if run.schedule is None:
+        varies = bool(np.ptp(rates) > 0)
+        schedule = (lambda at: np.interp(at, steps, rates)) if varies else None
+        return dataclasses.replace(run, schedule=schedule)
+    own = run.rates()
+    assert own is not None
+    inside = (steps >= 0) & (steps < len(own))
+    given, seen = own[steps[inside].astype(int)], rates[inside]
+    if seen.size and seen.max() > 0:
+        # Only the shape can be compared.
+        given, seen = (x / x.max() if x.max() > 0 else x for x in (given, seen))
+        at = int(np.argmax(np.abs(given - seen)))
+        must = (
+            "agree with the rollouts' learning rates (--learning-rate-field '' leaves these out), "
+            f"{seen[at]:.3g} of the largest at step {steps[inside][at]:.0f}"
+        )
+        close = abs(given[at] - seen[at]) <= _SAME_RATE
+        require(bool(close), "schedule", must, f"{given[at]:.3g}")
+    return run
 
 
 class RunLogs(NamedTuple):

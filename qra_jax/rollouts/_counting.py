@@ -6,6 +6,7 @@ import numpy as np
 
 from ._columns import Selection
 from ._files import Table
+from ._learning_rates import logged_rates
 from ._pattern_tables import POOLED, CountedRow, counted_rows
 from ._plain import plain_rollouts, said_of
 from ._rollouts import Rollouts
@@ -21,13 +22,14 @@ class CountReader:
         self.samples: dict[str, tuple[str, ...]] = {}
         self._rows: list[CountedRow] = []
         self._seen: set[tuple] = set()
-        self._pooled = False
+        self._pooled, self._rate_column = False, ""
 
     def add(self, table: Table, names: Mapping[str, str], source: Source) -> None:
         """Read one table."""
         chunks = self.selection.chunks(table, names, source.step)
         self._rows += counted_rows(table, chunks, names, self._seen, source.step)
         self._pooled |= "question" not in names
+        self._rate_column = names.get("learning_rate", self._rate_column)
 
     def finished(self, where: str) -> Rollouts:
         """All rollouts that are counted."""
@@ -44,6 +46,10 @@ class CountReader:
         pattern, named = by_count(pattern, count[some], patterns.names)
         question = np.array([questions[row.question] for row, _ in twice])[some]
         steps = [row.step for row, _ in twice]
+        rates, said = None, ()
+        if steps and None not in steps:
+            every = np.array([(row.step, row.learning_rate) for row in self._rows], float)
+            rates, said = logged_rates(every[:, 0].astype(int), every[:, 1], self._rate_column)
         notes = (f"no field of questions: read as {POOLED}, one",) if self._pooled else ()
         return Rollouts(
             questions.names,
@@ -53,7 +59,8 @@ class CountReader:
             correct=np.array([right for _, right in twice])[some],
             count=count[some],
             step=None if None in steps else np.array(steps)[some],
-            notes=(*notes, *said_of(plain)),
+            notes=(*notes, *said_of(plain), *said),
+            learning_rates=rates,
             without_patterns=plain,
         )
 

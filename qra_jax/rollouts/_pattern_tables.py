@@ -46,6 +46,7 @@ class CountedRow(NamedTuple):
     step: int | None
     samples: int
     correct: int
+    learning_rate: float
 
 
 def counted_rows(
@@ -58,8 +59,8 @@ def counted_rows(
     """The rows of a table of counts; where steps are told, the name of a pattern may be empty.
 
     **Arguments:** `chunks`: those of the table; `names`: the columns of `pattern`, `samples`,
-    `correct` and, if there are any, of `question`, `dataset` and `step`; `seen`: of the rows
-    before, added to; `at_step`: the step of all rows where no column tells it.
+    `correct` and, if there are any, of `question`, `dataset`, `step` and `learning_rate`; `seen`:
+    of the rows before, added to; `at_step`: the step of all rows where no column tells it.
 
     **Raises:** `ValueError`, with line or row, if a name is missing or no name, occurs again for
     the same question and step, or a count is not a whole number or more than its samples.
@@ -85,7 +86,11 @@ def counted_rows(
             if correct > samples:
                 must = f"be at most samples = {samples:g}"
                 raise table.fault(number, "correct", must, f"{correct:g}")
-            yield CountedRow(number, question, pattern, step, int(samples), int(correct))
+            rate = row.get("learning_rate")
+            rate = math.nan if rate in ("", None) else _number(
+                table, number, "learning_rate", rate, lambda x: x >= 0, "be at least 0"
+            )  # fmt: skip
+            yield CountedRow(number, question, pattern, step, int(samples), int(correct), rate)
 
 
 POOLED = "all questions"

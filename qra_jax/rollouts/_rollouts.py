@@ -30,6 +30,7 @@ class Rollouts:
       earliest step.
     - `without_patterns`: rollouts of later steps of which right and wrong is known but not the
       pattern, as `Rollouts` of one pattern; or None. They count nowhere but as logs of a run.
+    - `learning_rates`: `(K, 2)`, steps and the learning rate of a trainer at each, rising; or None.
     - `dropped`: reason -> how many rollouts of the source were left out for it.
     - `notes`: what a reader of the source decided, in words.
 
@@ -66,6 +67,7 @@ class Rollouts:
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     without_patterns: "Rollouts | None" = None
+    learning_rates: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rows = np.shape(self.question)
@@ -103,6 +105,16 @@ class Rollouts:
             alone = alone and not set(self.steps) & set(later)
             must = "be of later steps than the base model, and of others than the rollouts"
             require(alone, "without_patterns", must, f"steps {listed(later) or 'None'}")
+        if self.learning_rates is not None:
+            rates = np.asarray(self.learning_rates, float)
+            shaped = rates.ndim == 2 and rates.shape[1] == 2 and len(rates) > 0
+            require(shaped, "learning_rates", "have shape (K, 2)", rates.shape)
+            require_all(rates[:, 1], lambda x: (x >= 0) & (x < np.inf), "learning_rates",
+                        "be at least 0")  # fmt: skip
+            require(bool(rates[:, 1].max() > 0), "learning_rates", "rise above 0", "0 everywhere")
+            rising = bool(np.all(np.diff(rates[:, 0]) > 0))
+            require(rising, "steps of learning_rates", "rise", rates[:, 0])
+            self._set("learning_rates", rates)
         if self.confidence is not None:
             require_all(self.confidence, np.isfinite, "confidence", "be finite")
 

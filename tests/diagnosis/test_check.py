@@ -236,7 +236,7 @@ def test_some_logs_without_patterns():
     np.testing.assert_array_equal(np.isnan(found.pattern_shares).all(axis=1), late)
     np.testing.assert_allclose(found.expected_accuracy, shares @ RATES, atol=3e-3)
     assert "accuracy" in by_accuracy(accuracy - 0.15, STEPS[late], logs=logs).refuted
-    moved = logs._replace(correct=samples * (RATES + [[0], [0], [0], [0.2], [0.2], [0.2]]))
+    moved = logs._replace(correct=samples * (RATES + np.repeat([0, 0.2], 3)[:, None]))
     assert "rates" in by_accuracy(accuracy, STEPS[late], logs=moved).refuted
     # Rows before and after one another: steps without patterns may lie between the others.
     even = np.arange(len(STEPS)) % 2 == 0
