@@ -51,7 +51,7 @@ def run(settings: Diagnose) -> str:
     written = write_report(settings.out, _title(settings, account), found, plan)
     lines = []
     if not settings.quiet:
-        lines = [*summary(found), *([] if plan is None else ["", *plan.summary()])]
+        lines = summary(found, plan)
     return "\n".join([*lines, *(f"  wrote {path}" for path in written)])
 
 
