@@ -18,6 +18,7 @@ _CHANGES = 12  # moments at which a change is looked for
 _SHARES_OF_LEVEL = {"clock": 0.45, "rates": 0.3, "accuracy": 0.1, "shares": 0.15}
 """How the level is dealt out: a clock that changes shows least in the counts."""
 NAMES = tuple(_SHARES_OF_LEVEL)
+_DEALS, _MANY = 9_999, 100_000  # right answers dealt out at random; samples beyond which not
 _POWER = 0.9  # of the least departure that is told
 
 
@@ -266,7 +267,12 @@ def _compared(problem: Problem, point: Point, logs: Logs, plain: Logs) -> dict[s
 def rate_changes(
     samples: Float[np.ndarray, " R"], correct: Float[np.ndarray, " R"], logs: Logs
 ) -> tuple[RateChange, ...]:
-    """The trend of each pattern's rate over steps, by its score: sum of (s - mean s)(k - n p)."""
+    """The trend of each pattern's rate over steps, by its score: sum of (s - mean s)(k - n p).
+
+    Its chance is that of right answers dealt out among the samples of all steps at random (an exact
+    test, with half of what ties counted: the mid-p value of Lancaster 1961).
+    """
+    rng = np.random.default_rng(9)
     if len(logs.steps) == 0:
         return ()
     last = max(1, len(logs.steps) // 3)
@@ -285,7 +291,25 @@ def rate_changes(
                 (float(right[0]), float(number[0])),
                 (float(right[-last:].sum()), float(number[-last:].sum())),
                 trend,
-                float(ndtr(-abs(trend))),
+                _chance_of(trend, steps - mean, number, right, rng),
             )
         )
     return tuple(found)
+
+
+def _chance_of(trend: float, score, number, right, rng: np.random.Generator) -> float:
+    """How likely a sum of scores as far out, in the same direction, is at random; by the normal law
+    where there are very many samples."""
+    if number.sum() > _MANY:
+        return float(ndtr(-abs(trend)))
+    whole = np.rint(number).astype(int)
+    total = int(min(np.rint(right.sum()), whole.sum()))
+    if whole.sum() == 0:
+        return 0.5
+    drawn = rng.multivariate_hypergeometric(whole, total, _DEALS, method="marginals") @ score
+    seen = float(score @ np.minimum(np.rint(right), whole))
+    # Without a trend both directions are as likely: the smaller one is meant.
+    tie = 1e-9 * (1 + abs(seen))
+    below, above = np.sum(drawn < seen - tie), np.sum(drawn > seen + tie)
+    ties = _DEALS - below - above
+    return float((min(below, above) + 0.5 * (ties + 1)) / (_DEALS + 1))

@@ -57,6 +57,19 @@ class LogCheck:
     least_drift: float
     least_slowing: float
 
+    def in_samples(self, worth: float, first: float = 1.0) -> "LogCheck":
+        """With the counts of changes as they are in the file, where a sample of the logs was
+        counted as `worth` independent ones, one of the base model as `first`."""
+        changes = [
+            dataclasses.replace(
+                x,
+                first=(x.first[0] / first, x.first[1] / first),
+                last=(x.last[0] / worth, x.last[1] / worth),
+            )
+            for x in self.changes
+        ]
+        return dataclasses.replace(self, changes=tuple(changes))
+
     @property
     def refuted(self) -> tuple[str, ...]:
         """What the logs refute, of the names of `chances`."""

@@ -211,14 +211,20 @@ def _noisy(run: TrainingRun, seed: int):
 
 
 def _checked(
-    model: Model, together: Pooled, run: TrainingRun | None, logs: RunLogs, solver: Solver, asked
+    model: Model,
+    together: Pooled,
+    run: TrainingRun | None,
+    logs: RunLogs,
+    log_worth: float,
+    solver: Solver,
+    asked: DiagnosisSettings,
 ) -> LogCheck | None:
-    """None without logs."""
+    """None without logs; `log_worth`: independent samples that one of a log counts as."""
     if run is None or not logs:
         return None
     worth = min(together.accuracy_worth, together.shares_worth)
     prior, known = asked.prior, run.learning_rate
-    return check_logs_of(
+    found = check_logs_of(
         solver,
         model.samples.sum(axis=0) * worth,
         model.correct.sum(axis=0) * worth,
@@ -229,6 +235,7 @@ def _checked(
         noisy=_noisy(run, asked.seed),
         seed=asked.seed,
     )
+    return found.in_samples(log_worth, worth)
 
 
 def _worth(model: Model, together: Pooled | None, questions: str) -> float | None:
@@ -307,7 +314,7 @@ def diagnose(
     source = as_rollouts(rollouts)
     base = source.base_model()
     model = modelled(base, max_patterns)
-    run = run_of(source, run, model, questions)
+    run, log_worth = run_of(source, run, model, questions)
     number, data = len(model.patterns), _data(model, asked, len(source.questions))
     key, rng = jax.random.key(seed), np.random.default_rng([seed, 0])
     keys = [jax.random.fold_in(key, i) for i in range(2)]
@@ -317,7 +324,7 @@ def diagnose(
     if pooling == "pooled":
         together = pooled(model, prior, questions, logs.sorted)
         posterior = together.posterior
-        check = _checked(model, together, run, logs, solver, asked)
+        check = _checked(model, together, run, logs, log_worth, solver, asked)
     else:
         posterior = _posterior(pooling, keys[0], model, prior)
     drift = None if together is None else together.drift

@@ -123,18 +123,19 @@ def _of_check(found: Diagnosis) -> list[str]:
     if number == 1:
         lines.append("one logged step cannot show whether the speed of the run changes")
     elif check.least_slowing > 0.5:
-        what = f"one that loses {100 * check.least_slowing:.0f} % of its speed"
+        what = f"it takes a loss of {100 * check.least_slowing:.0f} % to be found in 9 of 10 runs"
         if check.least_slowing >= 1:
-            what = "not even one that stops"
+            what = "even one that stops would often go unnoticed"
         lines.append(
-            "the logs are too short to show a run that halves its speed in their middle: "
-            f"{what} would be found in 9 of 10 runs"
+            f"the logs are too short to show a run that halves its speed in their middle: {what}"
         )
     if check.least_drift > _DRIFT:
-        least = f"{check.least_drift:.2f}" if check.least_drift < 1 else "any amount"
+        what = f"it takes {check.least_drift:.2f} in all of them to be found in 9 of 10 runs"
+        if check.least_drift >= 0.5:
+            what = "even much larger drifts would often go unnoticed"
         lines.append(
-            f"the logs are too short to show that success rates drift by {_DRIFT:g} over them: a "
-            f"drift of all rates by {least} would be found in 9 of 10 runs"
+            f"the logs are too short to show that success rates drift by {_DRIFT:g} over them: "
+            f"{what}"
         )
     return lines
 

@@ -83,14 +83,15 @@ def _effect(rollouts: Rollouts) -> float:
 
 def run_of(
     rollouts: Rollouts, run: TrainingRun | None, model: Model, questions: str
-) -> TrainingRun | None:
-    """The run, with the later steps of the rollouts as its logs if it has none."""
+) -> tuple[TrainingRun | None, float]:
+    """The run, with the later steps of the rollouts as its logs if it has none; and how many
+    independent samples one of these counts as."""
     plain = rollouts.without_patterns
     later = dict.fromkeys(rollouts.steps[1:], rollouts)
     later |= {} if plain is None else dict.fromkeys(plain.steps, plain)
     run = None if run is None else with_rates(run, rollouts)
     if not later or (run is not None and run.logged is not None):
-        return run
+        return run, 1.0
     first = rollouts.steps[0]
     logged, patterns, rights, width = [], [], [], width_for(len(model.patterns))
     effects = []
@@ -108,12 +109,12 @@ def run_of(
         found |= {"logged_patterns": patterns, "logged_right": rights}
     logs = {name: np.array(rows, float) for name, rows in found.items()}
     # Samples of the same question are alike: as many independent ones as they are worth.
-    worth = 1 / np.mean(effects) if effects else 1.0
+    worth = float(1 / np.mean(effects)) if effects else 1.0
     for rows in logs.values():
         rows[:, int(rows is logs["logged"]) :] *= worth
     if run is None:
         run = with_rates(TrainingRun(min(10 * (max(later) - first), MOST_STEPS)), rollouts)
-    return dataclasses.replace(run, **logs)
+    return dataclasses.replace(run, **logs), worth
 
 
 def with_rates(run: TrainingRun, rollouts: Rollouts) -> TrainingRun:

@@ -140,14 +140,29 @@ def test_added_logs_are_means_over_their_steps():
 
 
 def test_trend_of_two_counts():
-    """With one log the trend is the test of two proportions."""
+    """With one log the trend is that of two proportions, and its chance Fisher's (mid-p); of very
+    many samples that of the normal law."""
     logs = Logs(np.array([100.0]), np.array([100.0]), np.array([[380.0]]), np.array([[54.0]]))
     (change,) = rate_changes(np.array([300.0]), np.array([60.0]), logs)
     mean = 114 / 680
     error = np.sqrt(mean * (1 - mean) * (1 / 300 + 1 / 380))
     assert change.trend == pytest.approx((54 / 380 - 60 / 300) / error)
-    assert change.chance == pytest.approx(stats.norm.sf(abs(change.trend)))
+    exact = stats.hypergeom(680, 114, 380)
+    assert change.chance == pytest.approx(exact.cdf(53) + exact.pmf(54) / 2, abs=0.005)
     assert (change.first, change.last) == ((60, 300), (54, 380))
+    many = logs._replace(samples=logs.samples * 1e4, correct=logs.correct * 1e4)
+    (change,) = rate_changes(np.array([3e6]), np.array([5.9e5]), many)
+    assert change.chance == pytest.approx(stats.norm.sf(abs(change.trend)))
+
+
+def test_trends_of_few_samples():
+    """None right of 8 and then 1 of 2 is no trend; nor are no samples at all."""
+    logs = Logs(np.array([9.0]), np.array([9.0]), np.array([[2.0, 0, 40]]), np.array([[1.0, 0, 0]]))
+    few, none, never = rate_changes(np.array([8.0, 0, 50]), np.array([0.0, 0, 0]), logs)
+    assert few.trend > 2
+    assert few.chance == pytest.approx(0.1, abs=0.01)  # 2 of 10 places, half of what ties
+    assert none.chance == pytest.approx(0.5)
+    assert never.chance == pytest.approx(0.5, abs=0.01)
 
 
 def test_levels_of_equal_values():

@@ -7,6 +7,7 @@ import numpy as np
 from .. import Diagnosis, RateChange
 from ._words import number, share, time
 
+_SOME = 10  # samples of a pattern, first and last, below which its change is not told
 _LONG = 20  # times the length of a run, beyond which its learning rate is doubted
 
 _MEANS = {
@@ -47,8 +48,15 @@ def alarms(found: Diagnosis) -> list[str]:
         )
     if check is not None and check.drifting:
         changes = [_change(found.data.patterns[i], check.changes[i]) for i in check.drifting]
+        others = [
+            _change(found.data.patterns[i], x)
+            for i, x in enumerate(check.changes)
+            if i not in check.drifting and min(x.first[1], x.last[1]) >= _SOME
+        ]
+        chance = f" (and {'; '.join(others)}, which may be chance)" if others else ""
         lines.append(
-            f"Success rates within patterns moved over the logged steps: {'; '.join(changes)}. "
+            f"Success rates within patterns moved over the logged steps: {'; '.join(changes)}"
+            f"{chance}. "
             "The theory takes them as fixed; here that does not hold. The forecast of the accuracy "
             "over steps lets them drift; the accuracy in the end is withheld."
         )
@@ -91,7 +99,7 @@ def _change(name: str, change: RateChange) -> str:
     first, last = (
         f"{share(x / max(n, 1))} ({x:.0f} of {n:.0f})" for x, n in (change.first, change.last)
     )
-    kind = "fell" if change.trend < 0 else "rose"
+    kind = "fell" if change.trend < 0 else "rose" if change.trend > 0 else "stayed, going"
     return f"'{name}' {kind} from {first} to {last}"
 
 

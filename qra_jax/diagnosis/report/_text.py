@@ -46,6 +46,12 @@ def verdict(found: Diagnosis) -> str:
     if len(found.data.weights) > 1:
         parts = ", ".join(f"{100 * value:.0f} % {name}" for name, value in shares.items())
         return f"Of {len(found.data.weights)} questions, each by itself, expect {parts}."
+    if number_of == 2 and found.regime.best_probs.max() < SURE:
+        return (
+            "These rollouts do not settle which of the two patterns is better; most likely it is "
+            f"{best}. Whichever it is, RLVR raises it from the first step: with two patterns there "
+            "is no third that could mislead, so that every start is STRONG by definition."
+        )
     if number_of == 2:
         return (
             f"RLVR raises {best} from the first step: with two patterns there is no third that "
@@ -364,6 +370,7 @@ def summary(found: Diagnosis, plan: Plan | None = None) -> list[str]:
     if found.data.stuck:
         lines += ["", f"  questions stuck: {stuck[0]} at 0, {stuck[1]} at 1"]
     parts = (
+        ("how the file was read", found.notes),
         ("too uncertain to say", open_lines(found)),
         ("how far to trust this", trust_lines(found)),
         ("limits", found.limits),
