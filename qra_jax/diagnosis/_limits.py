@@ -164,6 +164,11 @@ def _of_rates(found: Diagnosis, source: Rollouts) -> list[str]:
 
 def _of_model(found: Diagnosis, source: Rollouts) -> list[str]:
     lines = ["success rates within patterns are taken as fixed while training moves patterns"]
+    if found.log_check is not None and found.log_check.drifting:
+        lines = [
+            "success rates within patterns drift: the forecast of accuracies over steps lets them, "
+            "that of the shares of patterns takes them as they are at the start"
+        ]
     if found.settings.pooling == "pooled" and found.data.num_questions > 1:
         lines.append(
             "one policy stands for all questions: it says nothing of pass@k after training"

@@ -8,7 +8,7 @@ from scipy import integrate
 
 import qra_jax as qra
 from qra_jax.diagnosis import diagnose
-from qra_jax.diagnosis.report._alarms import alarms
+from qra_jax.diagnosis.report._alarms import alarms, check_sentence
 from qra_jax.diagnosis.report._figures import draw_figures
 from qra_jax.diagnosis.report._text import box
 
@@ -77,6 +77,9 @@ def test_logs_that_have_no_patterns():
     (line,) = (x for x in found.limits if "the accuracy alone was checked" in x)
     assert line.startswith("the 6 logged steps have no patterns")
     assert not alarms(found)
+    said = check_sentence(found)
+    assert said.startswith("Nothing in them speaks against it")
+    assert "(of the accuracy alone, as the logs have no patterns)" in said
     assert "log_shares" not in draw_figures(found)
     found = diagnose(with_plain(collapsed(shares_at(STEPS)), RATES, 1), draws=39)
     assert found.log_check is not None

@@ -77,6 +77,21 @@ def alarms(found: Diagnosis) -> list[str]:
     return lines
 
 
+def check_sentence(found: Diagnosis) -> str:
+    """Whether the logs bear out the model; "" where there is no check."""
+    check = found.log_check
+    if check is None:
+        return ""
+    part = "" if check.with_patterns else " (of the accuracy alone, as the logs have no patterns)"
+    far = f"logs of the model itself would depart from their best fit as far with probability{part}"
+    if check.refuted:
+        return f"No: {far} {max(check.chance, 0.001):.3f} or less."
+    far += f" {share(check.chance)}."
+    if check.drifting:
+        return f"Not in full: success rates within patterns moved (above). Taken together, {far}"
+    return f"Nothing in them speaks against it: {far}"
+
+
 def _rate_contradicted(found: Diagnosis) -> list[str]:
     """A learning rate that was given, against the length of the run it was given for."""
     run = found.rlvr.step_forecast

@@ -167,7 +167,7 @@ class Plan:
         )
         if curve.durations[best] > self.budget:
             said += " The shortest lies beyond the budget: a larger --sft-budget would pay."
-        return said
+        return f"{said} Times here are learning rate times steps of plain gradient ascent."
 
     @property
     def mixture(self) -> list[MixtureRow]:

@@ -155,7 +155,9 @@ def _step_shares(found: Diagnosis, ahead: StepForecast) -> Figure:
 
 def _log_accuracy(check: LogCheck) -> Figure:
     figure, ax = _panel()
-    ax.plot(check.steps, check.expected_accuracy, color=THEORY, label="best fit of the model")
+    one = "_" if len(check.steps) == 1 else None  # a line of one point would not be seen
+    ax.plot(check.steps, check.expected_accuracy, color=THEORY, marker=one, ms=14,
+            label="best fit of the model")  # fmt: skip
     ax.plot(check.steps, check.accuracy, "o", ms=4, color=MISLEADING, label="logged")
     ax.set(xlabel="optimiser step", ylabel="accuracy", ylim=(0, 1.02))
     ax.legend(fontsize=7)
@@ -164,11 +166,13 @@ def _log_accuracy(check: LogCheck) -> Figure:
 
 def _log_shares(found: Diagnosis, check: LogCheck) -> Figure:
     figure, ax = _panel()
+    one = "_" if len(check.steps) == 1 else None
     largest = np.fmax(check.pattern_shares, check.expected_shares).max(axis=0)
     shown = np.sort(np.argsort(-largest, kind="stable")[: len(_COLOURS)])
     for at, colour in zip(shown, _COLOURS, strict=False):
         name = _short(found.data.patterns[at])
-        ax.plot(check.steps, check.expected_shares[:, at], color=colour, label=name)
+        ax.plot(check.steps, check.expected_shares[:, at], color=colour, label=name, marker=one,
+                ms=14)  # fmt: skip
         ax.plot(check.steps, check.pattern_shares[:, at], "o", ms=4, color=colour)
     ax.set(xlabel="optimiser step", ylabel="share of answers", ylim=(-0.02, 1.02))
     ax.legend(fontsize=7, title="line: fit; dots: logged", title_fontsize=7)

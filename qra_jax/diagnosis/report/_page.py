@@ -12,7 +12,7 @@ from ..._core.folders import writing_to
 from ..._core.provenance import provenance
 from ..._core.version import VERSION
 from .. import Diagnosis
-from ._alarms import alarms, withheld
+from ._alarms import alarms, check_sentence, withheld
 from ._design import Plan
 from ._figures import draw_figures
 from ._text import (
@@ -75,6 +75,7 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
         alarms=alarms(found),
         withheld=withheld(found),
         box=box(found, plan),
+        check_sentence=check_sentence(found),
         trust=trust_lines(found),
         key_figures=key_figures(found),
         patterns=pattern_rows(found),

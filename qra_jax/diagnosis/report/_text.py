@@ -243,7 +243,7 @@ def key_figures(found: Diagnosis) -> list[Row]:
             )  # fmt: skip
         names = (
             "T0, the end of entanglement",
-            f"time to pi(best) = {1 - found.settings.eps:g}",
+            f"time until the best has {100 * (1 - found.settings.eps):g} %",
         )
         rlvr = found.rlvr
         times = (rlvr.log_entanglement_time, rlvr.log_convergence_time)

@@ -23,6 +23,7 @@ from qra_jax.fine_tuning._curve import TotalTimes
 from tests._support.diagnosed import PLAIN, altered
 
 FIGURES = "shares", "rates", "accuracy", "pattern_shares", "pass_at_k", "rlif"
+UNIT = "Times here are learning rate times steps of plain gradient ascent."
 EXAMPLE = Path(__file__).parents[3] / "experiments" / "data" / "rollouts.jsonl"
 
 
@@ -266,9 +267,9 @@ def test_design_of_a_diagnosis(monkeypatch, gain):
     assert by_duration["5"].interval == f"{low} to {high}"
     said = plan.curve_sentence
     assert "durations from 5 to 7 are within 10 % of the shortest total time, 18.8" in said
-    assert said.endswith("beyond the budget: a larger --sft-budget would pay.")
+    assert said.endswith("a larger --sft-budget would pay. " + UNIT)
     within = dataclasses.replace(plan, budget=5.0)
-    assert within.curve_sentence.endswith("RLVR alone takes 200.")
+    assert within.curve_sentence.endswith("RLVR alone takes 200. " + UNIT)
     assert plan.to_dict()["curve"]["own"]["entropy"][-1] == pytest.approx(-0.8)
     bound = dataclasses.replace(plan, design=dataclasses.replace(best, duration_slack=0.0))
     assert bound.remarks[0].startswith("the budget binds; some longer fine-tuning in the table")
