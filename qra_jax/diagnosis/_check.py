@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from ._checked import LEVEL, LogCheck, RateChange
@@ -35,7 +36,9 @@ class _Forms:
         later = point.shares[problem.rows :] * rates * (1 - rates)
         self.later_rates = later * (problem.graded * weights[2])[:, None]
 
-    def _form(self, shares=0.0, rates=0.0, accuracy=0.0) -> np.ndarray:
+    def _form(
+        self, shares: ArrayLike = 0.0, rates: ArrayLike = 0.0, accuracy: ArrayLike = 0.0
+    ) -> np.ndarray:
         """One row, from tables `(N, R)` and `(M,)`."""
         shape = self.problem.samples.shape
         tables = [np.broadcast_to(x, shape).ravel() for x in (shares, rates)]

@@ -82,7 +82,7 @@ def check_by_draws(
     if patterns is not None and known.any():
         kinds.append(_Kind.drawn("shares", shares[:, :, known], patterns[known], source, rng))
         logged[known] = patterns[known] / patterns[known].sum(axis=1, keepdims=True)
-    fits = sum(kind.fits() for kind in kinds)
+    fits = np.sum([kind.fits() for kind in kinds], axis=0)
     # A replicate must not find the very draw that it comes from.
     fits[1 + np.arange(_REPLICATES), source[0]] = -np.inf
     best = np.unravel_index(fits.reshape(len(fits), -1).argmax(axis=1), fits.shape[1:])

@@ -72,7 +72,7 @@ class CountReader:
         named = [row.step for row in self._rows if row.pattern and row.step is not None]
         rows = [row for row in self._rows if not row.pattern]
         for row in rows:
-            if not named or row.step in named or row.step < min(named):
+            if row.step is None or row.step in named or row.step < min(named, default=row.step + 1):
                 must = "have a name, except at later steps where no row has one"
                 raise ValueError(f"{where}: line {row.number}: pattern must {must}, got nothing")
         if not rows:
