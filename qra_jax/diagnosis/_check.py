@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from ._checked import LEVEL, LogCheck, RateChange
@@ -21,6 +20,7 @@ _SHARES_OF_LEVEL = {"clock": 0.45, "rates": 0.3, "accuracy": 0.1, "shares": 0.15
 NAMES = tuple(_SHARES_OF_LEVEL)
 _DEALS, _MANY = 9_999, 100_000  # right answers dealt out at random; samples beyond which not
 _POWER = 0.9  # of the least departure that is told
+_Table = np.ndarray | float
 
 
 class _Forms:
@@ -37,7 +37,7 @@ class _Forms:
         self.later_rates = later * (problem.graded * weights[2])[:, None]
 
     def _form(
-        self, shares: ArrayLike = 0.0, rates: ArrayLike = 0.0, accuracy: ArrayLike = 0.0
+        self, shares: _Table = 0.0, rates: _Table = 0.0, accuracy: _Table = 0.0
     ) -> np.ndarray:
         """One row, from tables `(N, R)` and `(M,)`."""
         shape = self.problem.samples.shape

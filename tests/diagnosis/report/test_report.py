@@ -270,7 +270,9 @@ def test_design_of_a_diagnosis(monkeypatch, gain):
     within = dataclasses.replace(plan, budget=5.0)
     assert within.curve_sentence.endswith("RLVR alone takes 200. " + UNIT)
     assert plan.to_dict()["curve"]["own"]["entropy"][-1] == pytest.approx(-0.8)
-    bound = dataclasses.replace(plan, design=dataclasses.replace(best, duration_slack=0.0))
+    bound = dataclasses.replace(
+        plan, design=dataclasses.replace(best, duration_slack=jnp.zeros(()))
+    )
     assert bound.remarks[0].startswith("the budget binds; some longer fine-tuning in the table")
     none = dataclasses.replace(bound, budget=5.0)
     assert none.remarks[0].startswith("the budget binds; no longer fine-tuning in the table")
