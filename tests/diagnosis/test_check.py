@@ -227,6 +227,7 @@ def test_accuracy_alone():
     assert (found.with_patterns, found.without_patterns) == (0, len(STEPS))
     assert np.isnan(found.pattern_shares).all()
     np.testing.assert_allclose(found.expected_shares, shares_of(STEPS), atol=0.02)
+    assert 0.1 < found.least_drift < 0.3
     falling = shares_of(STEPS) @ RATES - np.where(STEPS > 700, 0.15, 0)
     found = by_accuracy(falling)
     assert found.refuted == ("accuracy",)

@@ -7,7 +7,8 @@ import pytest
 from scipy import integrate
 
 import qra_jax as qra
-from qra_jax.diagnosis import diagnose
+from qra_jax.diagnosis import Solver, Tables, TrainingRun, diagnose
+from qra_jax.diagnosis._draw_check import check_by_draws
 from qra_jax.diagnosis.report._alarms import alarms, check_sentence
 from qra_jax.diagnosis.report._figures import draw_figures
 from qra_jax.diagnosis.report._text import box
@@ -176,3 +177,16 @@ def test_questions_told_apart(two_questions, pooling, plain):
     assert ("shares" in found.log_check.refuted) == (not plain)
     assert alarms(found)[0].startswith("The logged steps refute the model of this forecast")
     assert box(found)[1].value.startswith("Withheld")
+
+
+def test_few_draws_are_no_departure():
+    """Logs so long that no draw of twenty is near the truth: nor is one near another."""
+    rng = np.random.default_rng(1)
+    rates = np.clip(RATES + rng.normal(0, 0.05, (20, 3)), 0.01, 0.99)
+    tables = Tables(rng.dirichlet(200 * PROBS, 20)[:, None], rates[:, None])
+    samples = 4000 * shares_at(STEPS)[1:]
+    logged = np.stack([STEPS[1:], samples @ RATES, samples.sum(axis=1)], axis=1)
+    run = TrainingRun(320, logged=logged, logged_patterns=np.round(samples, 6))
+    found = check_by_draws(Solver.of(qra.RLVR(), 0.1), tables, np.ones(1), run.plan(), 0, 3)
+    assert found is not None
+    assert found.chance > 0.2

@@ -17,7 +17,7 @@ from qra_jax import cli
 from qra_jax.commands import Diagnose
 from qra_jax.commands._run_diagnose import relative_rates
 from qra_jax.diagnosis.report import design
-from qra_jax.diagnosis.report._figures import draw_figures
+from qra_jax.diagnosis.report._figures import _fine_tuning
 from qra_jax.diagnosis.report._text import box
 from qra_jax.fine_tuning._curve import TotalTimes
 from tests._support.diagnosed import PLAIN, altered
@@ -276,7 +276,7 @@ def test_design_of_a_diagnosis(monkeypatch, gain):
     assert bound.remarks[0].startswith("the budget binds; some longer fine-tuning in the table")
     none = dataclasses.replace(bound, budget=5.0)
     assert none.remarks[0].startswith("the budget binds; no longer fine-tuning in the table")
-    (line,) = draw_figures(found, plan)["fine_tuning"].axes[0].lines[:1]
+    (line,) = _fine_tuning(plan).axes[0].lines[:1]
     np.testing.assert_allclose(line.get_xdata(), durations)
     shown = np.asarray(line.get_ydata(), float)
     np.testing.assert_allclose(10 ** shown[[0, 9, 11]], [200, 55, 18.75], rtol=1e-6)
