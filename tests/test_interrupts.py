@@ -36,9 +36,10 @@ def files_in(folder: Path) -> list[str]:
 def words_of(name: str, folder: Path) -> list[str]:
     (folder / "counts.csv").write_text(COUNTS)
     out = ["--out", str(folder / "out"), "--quiet"]
+    long = ["--draws", "19999"]  # longer than any of the moments
     return {
-        "diagnose": ["experiments.diagnose", str(folder / "counts.csv"), *out],
-        "qra diagnose": ["qra_jax.cli", "diagnose", str(folder / "counts.csv"), *out],
+        "diagnose": ["experiments.diagnose", str(folder / "counts.csv"), *out, *long],
+        "qra diagnose": ["qra_jax.cli", "diagnose", str(folder / "counts.csv"), *out, *long],
         "sweep": ["experiments.sweep", "--quick", *out],
         "grid": [
             "experiments.grid",

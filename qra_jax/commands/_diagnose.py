@@ -44,6 +44,8 @@ class Diagnose:
     """name of the field of confidence: mean log-probability or self-certainty"""
     step_field: str | None = None
     """name of the field of training steps: the first is the base model, later ones are logs"""
+    learning_rate_field: str | None = None
+    """name of the field of the trainer's learning rate, the schedule of the run; '' for none"""
     dataset_field: str | None = None
     """name of the field of data sets, in which a question has a name of its own"""
     samples_field: str | None = None
@@ -72,8 +74,9 @@ class Diagnose:
     learning_rate: float | None = None
     """of plain gradient ascent on the logits of patterns, not that of an optimiser such as AdamW;
     fitted to the logged steps if not given"""
-    schedule: Schedule = "constant"
-    """how the learning rate goes on after the warm-up: to 0 at --num-steps unless constant"""
+    schedule: Schedule | None = None
+    """how the learning rate goes on after the warm-up: to 0 at --num-steps unless constant; that of
+    the rollouts' field of learning rates if there is one, else constant"""
     warmup_steps: int = 0
     """steps over which the learning rate rises from 0"""
     design: bool = False
@@ -102,7 +105,7 @@ class Diagnose:
         require_setting(self.seed >= 0, "seed", "be at least 0", self.seed)
         steps = self.num_steps is not None or self.learning_rate is None
         require_setting(steps, "num-steps", "be given with a learning rate", "none")
-        plain = self.schedule == "constant" and self.warmup_steps == 0
+        plain = self.schedule in (None, "constant") and self.warmup_steps == 0
         must = "be given with a schedule or a warm-up: it is the length of the run"
         require_setting(plain or self.num_steps is not None, "num-steps", must, "none")
         most = self.num_steps or 0

@@ -51,7 +51,7 @@ def run(settings: Diagnose) -> str:
     written = write_report(settings.out, _title(settings, account), found, plan)
     lines = []
     if not settings.quiet:
-        lines = [*summary(found), *([] if plan is None else ["", *plan.summary()])]
+        lines = summary(found, plan)
     return "\n".join([*lines, *(f"  wrote {path}" for path in written)])
 
 
@@ -82,6 +82,11 @@ def _title(settings: Diagnose, account: Account) -> str:
 
 def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | None) -> Diagnosis:
     run, objective = None, None
+    logged = rollouts.learning_rates
+    varies = logged is not None and bool(np.ptp(logged[:, 1]) > 0)
+    must = "agree with the rollouts' learning rates (--learning-rate-field '' leaves these out)"
+    if settings.schedule == "constant" and settings.num_steps is None:
+        require_setting(not varies, "schedule", must, "constant")
     if settings.num_steps is not None:
         logs = len(rollouts.steps) > 1
         given = logs or settings.learning_rate is not None
@@ -109,9 +114,9 @@ def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | 
 
 def relative_rates(settings: Diagnose) -> Callable[[np.ndarray], np.ndarray] | None:
     """The learning rate of each step beside the largest, as trainers take it: step i of a warm-up
-    over w steps has (i + 1)/w, and the decay reaches 0 at the end. None if it is constant."""
+    over w steps has (i + 1)/w, and the decay reaches 0 at the end. None if nothing is said."""
     warm, name, last = settings.warmup_steps, settings.schedule, settings.num_steps
-    if last is None or (name == "constant" and warm == 0):
+    if last is None or (name is None and warm == 0):
         return None
 
     def rates(steps: np.ndarray) -> np.ndarray:
@@ -120,7 +125,7 @@ def relative_rates(settings: Diagnose) -> Callable[[np.ndarray], np.ndarray] | N
             "constant": np.ones(len(steps)),
             "linear": 1 - passed,
             "cosine": 0.5 * (1 + np.cos(np.pi * passed)),
-        }[name]
+        }[name or "constant"]
         return np.where(steps < warm, (steps + 1) / max(warm, 1), decay)
 
     return rates

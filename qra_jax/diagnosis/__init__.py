@@ -1,11 +1,11 @@
 """What rollouts of a base model say of the training to come."""
 
-from ._check import Logs as Logs
 from ._check import check_logs_of as check_logs_of
 from ._checked import LEVEL as LEVEL
 from ._checked import LogCheck as LogCheck
 from ._checked import RateChange as RateChange
 from ._diagnose import diagnose as diagnose
+from ._log_fit import Logs as Logs
 from ._result import Band as Band
 from ._result import DiagnosedData as DiagnosedData
 from ._result import Diagnosis as Diagnosis

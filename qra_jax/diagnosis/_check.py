@@ -4,236 +4,97 @@ Source: derived in docs/diagnosis.md#do-the-logs-bear-out-the-model.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
-from ._checked import LogCheck, RateChange
-from ._solve import ROWS, Solver
+from ._checked import LEVEL, LogCheck, RateChange
+from ._log_fit import MOST_LOGS, Logs, Point, Problem, fitted, starts
+from ._solve import Solver
 
 REPLICATES = 999
-_MOST_LOGS = 47  # neighbouring logs beyond so many are added up, and take two rows of a solve
-_STARTS, _GUESSES, _SCALES = 3, 63, 128
-_DAMPING = (0.0, 0.03, 0.3, 3.0, 30.0, 300.0)
-_STEPS = 25
-_DIFFERENCE = 1e-4
-# Added to expected counts and variances: a single sample where none is expected refutes nothing.
-_FLOOR, _RATE_FLOOR = 0.5, 0.25
 _CHANGES = 12  # moments at which a change is looked for
 _SHARES_OF_LEVEL = {"clock": 0.45, "rates": 0.3, "accuracy": 0.1, "shares": 0.15}
 """How the level is dealt out: a clock that changes shows least in the counts."""
 NAMES = tuple(_SHARES_OF_LEVEL)
+_DEALS, _MANY = 9_999, 100_000  # right answers dealt out at random; samples beyond which not
+_POWER = 0.9  # of the least departure that is told
+_Table = np.ndarray | float
 
 
-class Logs(NamedTuple):
-    """Counts by pattern at L moments: `clock` is steps, or the cumulated relative learning rate;
-    `spread` is its deviation among logs that were added up."""
+class _Forms:
+    """By which linear forms of the residuals a departure is looked for, at the best fit."""
 
-    steps: Float[np.ndarray, " L"]
-    clock: Float[np.ndarray, " L"]
-    samples: Float[np.ndarray, "L R"]
-    correct: Float[np.ndarray, "L R"]
-    spread: Float[np.ndarray, " L"] | None = None
+    def __init__(self, problem: Problem, point: Point, logs: Logs, plain: Logs, weights):
+        self.problem, self.point, self.weights = problem, point, weights
+        self.steps = logs.steps, plain.steps
+        every = np.unique(np.concatenate(self.steps))
+        self.moments = every[np.unique(np.linspace(0, len(every) - 1, _CHANGES).astype(int))]
+        rates = point.rates
+        self.of_rates = problem.samples_of_rates * rates * (1 - rates) * weights[1]
+        later = point.shares[problem.rows :] * rates * (1 - rates)
+        self.later_rates = later * (problem.graded * weights[2])[:, None]
 
-    def merged(self, most: int = _MOST_LOGS) -> "Logs":
-        """At most so many rows: neighbours added up, at their mean step."""
-        group = np.arange(len(self.steps)) // -(-len(self.steps) // most)
-        number = np.bincount(group)
+    def _form(
+        self, shares: _Table = 0.0, rates: _Table = 0.0, accuracy: _Table = 0.0
+    ) -> np.ndarray:
+        """One row, from tables `(N, R)` and `(M,)`."""
+        shape = self.problem.samples.shape
+        tables = [np.broadcast_to(x, shape).ravel() for x in (shares, rates)]
+        return np.concatenate([*tables, np.broadcast_to(accuracy, self.problem.graded.shape)])
 
-        def mean(values):
-            return np.bincount(group, weights=values) / number
+    def clock(self, shape: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Log t moves by a function of the step."""
+        problem, slopes = self.problem, self.point.slopes[-1]
+        early, late = (shape(x) for x in self.steps)
+        moved = slopes[: problem.rows] * problem.totals * self.weights[0]
+        accuracy = problem.accuracy(slopes, self.point.rates) * problem.graded * self.weights[2]
+        return self._form(moved * np.append(0, early)[:, None], 0.0, accuracy * late)
 
-        def total(table):
-            return np.stack([table[group == i].sum(axis=0) for i in range(len(number))])
+    def slower_from(self, start: float) -> np.ndarray:
+        """To first order log t moves by 1 - c/s at step s if the speed falls to 0 at step c."""
+        return self.clock(lambda steps: np.maximum(1 - start / steps, 0))
 
-        centre = mean(self.clock)
-        spread = np.sqrt(np.maximum(mean((self.clock - centre[group]) ** 2), 0))
-        tables = total(self.samples), total(self.correct)
-        return Logs(mean(self.steps), centre, *tables, spread)
+    def drift(self, shape: Callable[[np.ndarray], np.ndarray], which) -> np.ndarray:
+        """The logits of some rates move by a function of the step."""
+        early, late = (shape(x) for x in self.steps)
+        part = np.zeros_like(self.of_rates)
+        part[:, which] = (self.of_rates * np.append(0, early)[:, None])[:, which]
+        return self._form(0.0, part, self.later_rates[:, which].sum(axis=1) * late)
 
+    def trend(self, which) -> np.ndarray:
+        """The same, in proportion to the step."""
+        last = max(x[-1] for x in self.steps if len(x))
+        return self.drift(lambda steps: steps / last, which)
 
-class _Point(NamedTuple):
-    """Logits of shares, logits of rates, log scale, and what follows from them at step 0 and at
-    every log: shares `(1 + L, R)`, and derivatives `(P, 1 + L, R)`."""
-
-    parameters: Float[np.ndarray, " P"]
-    shares: Float[np.ndarray, "N R"]
-    slopes: Float[np.ndarray, "P N R"]
-
-
-class _Problem:
-    """The base model's counts and the logs as one table of N = 1 + L rows."""
-
-    def __init__(self, solver: Solver, samples, correct, logs: Logs, pseudo, known: bool):
-        self.solver, self.known = solver, known
-        self.samples = np.concatenate([samples[None] + pseudo[0], logs.samples])
-        self.correct = np.concatenate([correct[None] + pseudo[1], logs.correct])
-        self.samples_of_rates = self.samples.copy()
-        self.samples_of_rates[0] = samples + pseudo[1] + pseudo[2]
-        self.pseudo = pseudo
-        self.totals = self.samples.sum(axis=1, keepdims=True)
-        self.clock, self.number = np.log(logs.clock), samples.shape[0]
-        # The mean over logs that were added up, to second order: that of two moments.
-        spread = np.zeros(len(logs.clock)) if logs.spread is None else logs.spread
-        early = np.maximum(logs.clock - spread, 1e-6 * logs.clock)
-        self.moments = np.log(np.stack([early, logs.clock + spread], axis=1)).ravel()
-
-    def shares(self, parameters: Float[np.ndarray, "B P"]) -> Float[np.ndarray, "B N R"]:
-        """Of a batch of parameters."""
-        number = self.number
-        logits = parameters[:, :number]
-        start = np.exp(logits - logits.max(axis=1, keepdims=True))
-        start /= start.sum(axis=1, keepdims=True)
-        rates = _sigmoid(parameters[:, number:-1])
-        times = parameters[:, -1:] + self.moments[None]
-        fill = times[:, -1:] + 0.01 * np.arange(1, ROWS - times.shape[1] + 1)
-        both = self.solver.paths(start, rates, np.concatenate([times, fill], axis=1))
-        both = both[:, : times.shape[1]]
-        later = both.reshape(len(both), len(self.clock), 2, number).mean(axis=2)
-        return np.concatenate([start[:, None], later], axis=1)
-
-    def at(self, parameters: Float[np.ndarray, " P"]) -> _Point:
-        """With derivatives, by one batch of differences."""
-        moved = parameters + _DIFFERENCE * np.eye(len(parameters))
-        found = self.shares(np.concatenate([parameters[None], moved]))
-        slopes = (found[1:] - found[0]) / _DIFFERENCE
-        return _Point(parameters, found[0], slopes)
-
-    def weights(self, shares, rates) -> tuple[np.ndarray, np.ndarray]:
-        """Of the residuals of shares and rates: one over their deviations."""
-        of_rates = self.samples_of_rates * rates * (1 - rates)
-        return (self.totals * shares + _FLOOR) ** -0.5, (of_rates + _RATE_FLOOR) ** -0.5
-
-    def residuals(self, shares, rates, weights) -> np.ndarray:
-        """Observed less expected counts over their deviations, `(..., 2 N R)`."""
-        first = (self.samples - self.totals * shares) * weights[0]
-        second = (self.correct - self.samples_of_rates * rates) * weights[1]
-        flat = (*shares.shape[:-2], -1)
-        second = np.broadcast_to(second, first.shape)
-        return np.concatenate([first.reshape(flat), second.reshape(flat)], axis=-1)
-
-    def jacobian(self, point: _Point, weights) -> np.ndarray:
-        """Derivatives of expected counts over deviations, `(2 N R, P)`."""
-        number = self.number
-        first = point.slopes * self.totals * weights[0]
-        rates = _sigmoid(point.parameters[number:-1])
-        second = np.zeros_like(first)
-        for at in range(number):
-            spread = rates[at] * (1 - rates[at])
-            second[number + at, :, at] = (self.samples_of_rates * weights[1])[:, at] * spread
-        both = [x.reshape(len(point.parameters), -1) for x in (first, second)]
-        found = np.concatenate(both, axis=1).T
-        if self.known:
-            found[:, -1] = 0
-        return found
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(logits / 2))
-
-
-def _logit(rates: np.ndarray) -> np.ndarray:
-    return np.log(rates) - np.log1p(-rates)
-
-
-def _starts(problem: _Problem, scale_range, rng: np.random.Generator) -> np.ndarray:
-    """A few parameters to begin from: the best of draws of the base model and scales."""
-    samples, correct = problem.samples[0], problem.correct[0]
-    others = problem.samples_of_rates[0] - correct
-    probs = np.maximum(rng.dirichlet(samples, _GUESSES), 1e-9)
-    rates = np.clip(rng.beta(correct, others, (_GUESSES, len(samples))), 1e-6, 1 - 1e-6)
-    probs = np.concatenate([(samples / samples.sum())[None], probs])
-    rates = np.concatenate([(correct / (correct + others))[None], rates])
-    low, high = np.log(scale_range)
-    grid = np.linspace(low + problem.clock[0], high + problem.clock[-1] + 1e-3, ROWS)
-    paths = problem.solver.paths(probs, rates, np.tile(grid, (len(probs), 1)))
-    scales = np.linspace(low, high, 1 if problem.known else _SCALES)
-    # The likelihood of the shares at the nearest rows: good enough to begin from.
-    near = np.rint((scales[:, None] + problem.clock - grid[0]) / (grid[1] - grid[0])).astype(int)
-    logs = np.log(paths + _FLOOR / problem.totals[1:].mean())
-    fits = np.einsum("bslr,lr->bs", logs[:, np.clip(near, 0, ROWS - 1)], problem.samples[1:])
-    best = np.argsort(-fits, axis=None)
-    kept: list[tuple[int, int]] = []
-    for draw, at in zip(*np.unravel_index(best, fits.shape), strict=True):
-        if all(draw != other[0] for other in kept):
-            kept.append((int(draw), int(at)))
-        if len(kept) == _STARTS:
-            break
-    rows = [np.concatenate([np.log(probs[d]), _logit(rates[d]), [scales[s]]]) for d, s in kept]
-    return np.array(rows)
-
-
-def _fitted(problem: _Problem, start: np.ndarray) -> tuple[float, _Point]:
-    """Quasi-likelihood by Fisher scoring with Levenberg's damping; the squared residuals."""
-    number, parameters = problem.number, start
-    for _ in range(_STEPS):
-        point = problem.at(parameters)
-        rates = _sigmoid(parameters[number:-1])
-        weights = problem.weights(point.shares, rates)
-        residual = problem.residuals(point.shares, rates, weights)
-        slopes = problem.jacobian(point, weights)
-        gram = slopes.T @ slopes
-        ridge = np.diag(np.maximum(np.diag(gram), 1e-3))
-        gradient = slopes.T @ residual
-        steps = [np.linalg.solve(gram + (1e-6 + damping) * ridge, gradient) for damping in _DAMPING]
-        tried = parameters + np.clip(np.array(steps), -3, 3)
-        tried[:, :-1] = np.clip(tried[:, :-1], -25, 25)
-        shares, tried_rates = problem.shares(tried), _sigmoid(tried[:, None, number:-1])
-        squares = np.sum(problem.residuals(shares, tried_rates, weights) ** 2, axis=-1)
-        squares = np.where(np.isfinite(squares), squares, np.inf)
-        best, before = int(np.argmin(squares)), float(residual @ residual)
-        if not squares[best] < before - 1e-3:
-            break
-        parameters = tried[best]
-    point = problem.at(parameters)
-    rates = _sigmoid(parameters[number:-1])
-    last = problem.residuals(point.shares, rates, problem.weights(point.shares, rates))
-    return float(last @ last), point
-
-
-def _directions(problem: _Problem, point: _Point, logs: Logs, weights) -> dict[str, np.ndarray]:
-    """By which linear forms of the residuals a departure is looked for: rows, by its name."""
-    number, rows = problem.number, len(problem.totals)
-    rates, steps = _sigmoid(point.parameters[number:-1]), logs.steps
-    empty = np.zeros((rows, number))
-
-    def form(shares, of_rates):
-        return np.concatenate([shares.ravel(), of_rates.ravel()])
-
-    # The clock runs at another speed from step c on: log t moves by 1 - c/s to first order.
-    slope = point.slopes[-1] * problem.totals * weights[0]
-    moments = steps[np.unique(np.linspace(0, len(steps) - 1, _CHANGES).astype(int))]
-    late = [np.append(0, np.maximum(1 - c / steps, 0)) for c in moments[:-1]]
-    if problem.known:
-        late.append(np.append(0, np.ones(len(steps))))
-    clock = [form(slope * x[:, None], empty) for x in late]
-    # Rates of one pattern, or of all, change step by step, or at once from some log on.
-    of_rates = problem.samples_of_rates * rates * (1 - rates) * weights[1]
-    shapes = [np.append(0, steps / steps[-1])]
-    shapes += [np.append(0, (steps >= c).astype(float)) for c in moments]
-    drifts = []
-    for shape in shapes:
-        for at in (*range(number), slice(None)):
-            part = empty.copy()
-            part[:, at] = (of_rates * shape[:, None])[:, at]
-            drifts.append(form(empty, part))
-    # Accuracy at a log: right answers beside those expected of the shares.
-    accuracy = []
-    for row in range(1, rows):
-        parts = np.zeros((2, rows, number))
-        parts[0, row] = rates / weights[0][row]
-        parts[1, row] = 1 / weights[1][row]
-        accuracy.append(form(*parts))
-    return {"clock": np.array(clock), "rates": np.array(drifts), "accuracy": np.array(accuracy)}
+    def all_of(self) -> dict[str, np.ndarray]:
+        """Rows, by what they look for."""
+        problem, number = self.problem, self.problem.number
+        clock = [self.slower_from(c) for c in self.moments[:-1]]
+        if problem.known:
+            clock.append(self.clock(np.ones_like))
+        # Without patterns nothing tells the rate of one from that of another.
+        each = [[r] for r in range(number) if problem.rows > 1] + [list(range(number))]
+        drifts = [self.trend(which) for which in each]
+        for c in self.moments:
+            drifts += [self.drift(lambda s, c=c: (s >= c).astype(float), which) for which in each]
+        accuracy = []
+        for row in range(1, problem.rows):
+            parts = np.zeros((2, problem.rows, number))
+            parts[0, row] = self.point.rates / self.weights[0][row]
+            parts[1, row] = 1 / self.weights[1][row]
+            accuracy.append(self._form(*parts))
+        accuracy += [self._form(accuracy=row) for row in np.eye(len(problem.graded))]
+        return {"clock": np.array(clock), "rates": np.array(drifts), "accuracy": np.array(accuracy)}
 
 
 def _replicates(
-    problem: _Problem, point: _Point, weights, noisy: np.ndarray | None, rng: np.random.Generator
+    problem: Problem, point: Point, weights, noisy: np.ndarray | None, rng: np.random.Generator
 ) -> np.ndarray:
-    """Residuals of counts drawn from the fit, `(REPLICATES, 2 N R)`, before these are fitted."""
-    rates = _sigmoid(point.parameters[problem.number : -1])
+    """Residuals of counts drawn from the fit, `(REPLICATES, 2 N R + M)`, before these are
+    fitted."""
+    rates, rows = point.rates, problem.rows
     totals, pseudo = problem.totals[:, 0], problem.pseudo
     prior = np.zeros_like(problem.samples)
     prior[0] = pseudo[0]
@@ -242,8 +103,9 @@ def _replicates(
     if noisy is not None:
         at = np.arange(REPLICATES) % len(noisy)
         shares = np.concatenate([shares[:, :1], noisy[at]], axis=1)
-    drawn = rng.multinomial(whole, shares / shares.sum(axis=-1, keepdims=True)) + prior
-    first = (drawn - problem.totals * point.shares) * weights[0]
+    shares = shares / shares.sum(axis=-1, keepdims=True)
+    drawn = rng.multinomial(whole, shares[:, :rows]) + prior
+    first = (drawn - problem.totals * point.shares[:rows]) * weights[0]
     asked = problem.samples_of_rates.copy()
     asked[0] -= pseudo[1] + pseudo[2]
     right = rng.binomial(np.rint(asked).astype(int), rates, (REPLICATES, *asked.shape)).astype(
@@ -251,25 +113,35 @@ def _replicates(
     )
     right[:, 0] += pseudo[1]
     second = (right - problem.samples_of_rates * rates) * weights[1]
-    return np.concatenate([x.reshape(REPLICATES, -1) for x in (first, second)], axis=1)
+    graded = np.maximum(np.rint(problem.graded), 1)
+    drawn_right = rng.binomial(graded.astype(int), np.clip(problem.accuracy(shares, rates), 0, 1))
+    expected = problem.accuracy(point.shares, rates)
+    third = (drawn_right / graded - expected) * problem.graded * weights[2]
+    return np.concatenate([*(x.reshape(REPLICATES, -1) for x in (first, second)), third], axis=1)
 
 
-def _statistics(residuals: np.ndarray, forms: dict[str, np.ndarray], half: int, rates: slice):
+def _statistics(residuals: np.ndarray, forms: dict[str, np.ndarray], problem: Problem):
     """`(1 + REPLICATES, number)`, the data first; whose they are, and their shares of the level."""
     columns, names, weights = [], [], []
+    by_pattern, half = problem.rows > 1, problem.samples.size
     for name, rows in forms.items():
         if len(rows) == 0:  # one log cannot show that the clock changes
             continue
         found = residuals @ rows.T
         spread = np.maximum(found[1:].std(axis=0), 1e-9)
         columns.append(np.max(np.abs(found / spread), axis=1))
-        names.append(name)
+        # Whatever moves, accuracies alone do not tell what it is.
+        names.append(name if by_pattern else "accuracy")
         weights.append(_SHARES_OF_LEVEL[name] * (0.6 if name == "rates" else 1))
-    of_shares, of_rates = residuals[:, :half], residuals[:, rates]
-    for name, part in (("shares", of_shares), ("rates", of_rates)):
+    of_shares, of_rates = residuals[:, :half], residuals[:, half : 2 * half]
+    for name, part in (("shares", of_shares), ("rates", of_rates)) if by_pattern else ():
         columns += [np.max(np.abs(part), axis=1), np.sum(part**2, axis=1)]
         names += [name, name]
         weights += 2 * [_SHARES_OF_LEVEL[name] * (0.2 if name == "rates" else 0.5)]
+    if len(problem.graded):
+        columns.append(np.sum(residuals[:, 2 * half :] ** 2, axis=1))
+        names.append("accuracy")
+        weights.append(_SHARES_OF_LEVEL["accuracy"])
     return np.stack(columns, axis=1), names, np.array(weights)
 
 
@@ -280,73 +152,132 @@ def _levels(column: np.ndarray) -> np.ndarray:
     return (len(column) - below) / len(column)
 
 
+def _noisy_shares(noisy, point: Point, logs: Logs, plain: Logs) -> np.ndarray | None:
+    """Of all logs, those without patterns last."""
+    if noisy is None:
+        return None
+    steps = np.concatenate([logs.steps, plain.steps])
+    order = np.argsort(steps, kind="stable")
+    runs = noisy(point.shares[0], point.rates, float(np.exp(point.parameters[-1])), steps[order])
+    found = np.empty_like(runs)
+    found[:, order] = runs
+    return found
+
+
+def _least(form: np.ndarray, basis: np.ndarray, looks: int, share: float) -> float:
+    """The factor of a form at which it is found in nine of ten runs, if `looks` forms have a share
+    of the level; what refitting takes away is taken away."""
+    seen = float(np.linalg.norm(form - basis @ (basis.T @ form)))
+    needed = -ndtri(0.5 * LEVEL * share / looks) + ndtri(_POWER)
+    return float(needed) / seen if seen > 1e-9 else float("inf")
+
+
 def check_logs_of(
     solver: Solver,
     samples: Float[np.ndarray, " R"],
     correct: Float[np.ndarray, " R"],
-    logs: Logs,
+    logs: Logs | None,
     *,
     scale_range: tuple[float, float],
+    plain: Logs | None = None,
     prior: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    noisy: Callable[[np.ndarray, np.ndarray, float, Logs], np.ndarray] | None = None,
+    noisy: Callable[[np.ndarray, np.ndarray, float, np.ndarray], np.ndarray] | None = None,
     seed: int = 0,
 ) -> LogCheck:
     """Fit base model, rates and one time scale to all counts, and see whether they fit.
 
     **Arguments:** `samples`, `correct`: of the base model; `logs`: of later steps, all above 0;
-    `scale_range`: of the time per unit of the clock, equal ends if it is known; `prior`: weights of
-    a pattern, of right and of wrong answers; `noisy`: shares `(K, L, R)` of K noisy runs of start,
-    rates and scale, if the training noise is known.
+    `scale_range`: of the time per unit of the clock, equal ends if it is known; `plain`: later
+    steps of which right and wrong answers alone are known; `prior`: weights of a pattern, of right
+    and of wrong answers; `noisy`: shares `(K, L, R)` of K noisy runs at rising steps, from start,
+    rates, scale and steps, if the training noise is known.
     """
-    logs, rng = logs.merged(), np.random.default_rng([seed, 5])
+    logs = Logs.none(len(samples)) if logs is None else logs
+    plain = Logs.none(1) if plain is None else plain
+    with_patterns, without = len(logs.steps), len(plain.steps)
+    if with_patterns + without > MOST_LOGS:
+        most = max(1, MOST_LOGS * with_patterns // (with_patterns + without))
+        logs, plain = logs.merged(most), plain.merged(MOST_LOGS - most if without else 1)
+    else:
+        logs, plain = logs.merged(), plain.merged()
+    rng = np.random.default_rng([seed, 5])
     known = scale_range[0] == scale_range[1]
-    problem = _Problem(solver, samples, correct, logs, prior, known)
-    fits = [_fitted(problem, start) for start in _starts(problem, scale_range, rng)]
+    problem = Problem(solver, samples, correct, logs, plain, prior, known)
+    fits = [fitted(problem, start) for start in starts(problem, scale_range, rng)]
     _, point = min(fits, key=lambda found: found[0])
-    rates = _sigmoid(point.parameters[problem.number : -1])
-    weights = problem.weights(point.shares, rates)
-    runs = None
-    if noisy is not None:
-        runs = noisy(point.shares[0], rates, float(np.exp(point.parameters[-1])), logs)
-    data = problem.residuals(point.shares, rates, weights)
+    weights = problem.weights(point.shares, point.rates)
+    runs = _noisy_shares(noisy, point, logs, plain)
+    data = problem.residuals(point.shares, point.rates, weights)
     all_of = np.concatenate([data[None], _replicates(problem, point, weights, runs, rng)])
     # What refitting takes away, to first order: the part along the derivatives.
     basis, values, _ = np.linalg.svd(problem.jacobian(point, weights), full_matrices=False)
     basis = basis[:, values > 1e-6 * values[0]]
     all_of -= (all_of @ basis) @ basis.T
-    half = problem.samples.size
-    forms = _directions(problem, point, logs, weights)
-    statistics, names, dealt = _statistics(all_of, forms, half, slice(half, None))
-    # The smallest of several levels, beside the smallest of every replicate (Westfall and Young).
-    number = len(statistics)
-    levels = np.stack([_levels(column) for column in statistics.T], axis=1) / dealt
-    smallest = levels.min(axis=1)
-
-    def adjusted(level: float) -> float:
-        return float(np.sum(smallest <= level) / number)
-
-    each = {
-        name: min(adjusted(levels[0, i]) for i, n in enumerate(names) if n == name)
-        for name in NAMES
-        if name in names
-    }
-    expected = np.einsum("lr,r->l", point.shares[1:], rates)
+    forms = _Forms(problem, point, logs, plain, weights)
+    rows = forms.all_of()
+    statistics, names, dealt = _statistics(all_of, rows, problem)
+    each = adjusted(statistics, names, dealt)
+    spread = float(np.mean(point.shares @ (point.rates * (1 - point.rates))))
+    middle = forms.moments[len(forms.moments) // 2]
+    shares = _SHARES_OF_LEVEL if with_patterns else dict.fromkeys(NAMES, 0.5)
+    every = list(range(problem.number))
+    drift = _least(forms.trend(every), basis, len(rows["rates"]), 0.6 * shares["rates"])
+    slower = _least(forms.slower_from(middle), basis, max(1, len(rows["clock"])), shares["clock"])
     return LogCheck(
         chance=min(each.values()),
         chances=each,
-        steps=logs.steps,
-        accuracy=logs.correct.sum(axis=1) / logs.samples.sum(axis=1),
-        expected_accuracy=expected,
-        pattern_shares=logs.samples / logs.samples.sum(axis=1, keepdims=True),
-        expected_shares=point.shares[1:],
+        **_compared(problem, point, logs, plain),
         changes=rate_changes(samples, correct, logs),
+        with_patterns=with_patterns,
+        without_patterns=without,
+        least_drift=drift * spread,
+        least_slowing=slower,
     )
+
+
+def adjusted(statistics: np.ndarray, names: list[str], dealt: np.ndarray) -> dict[str, float]:
+    """The smallest of several levels, beside the smallest of every replicate (Westfall and
+    Young)."""
+    number = len(statistics)
+    levels = np.stack([_levels(column) for column in statistics.T], axis=1) / dealt
+    smallest = levels.min(axis=1)
+    adjusted = [float(np.sum(smallest <= level) / number) for level in levels[0]]
+    return {
+        name: min(level for level, n in zip(adjusted, names, strict=True) if n == name)
+        for name in NAMES
+        if name in names
+    }
+
+
+def _compared(problem: Problem, point: Point, logs: Logs, plain: Logs) -> dict[str, np.ndarray]:
+    """What was logged beside the best fit, in the order of steps."""
+    steps = np.concatenate([logs.steps, plain.steps])
+    order = np.argsort(steps, kind="stable")
+    samples = np.concatenate([logs.samples.sum(axis=1), problem.graded])
+    right = np.concatenate([logs.correct.sum(axis=1), problem.right])
+    shares = np.full((len(steps), problem.number), np.nan)
+    shares[: len(logs.steps)] = logs.samples / logs.samples.sum(axis=1, keepdims=True)
+    found = {
+        "steps": steps,
+        "accuracy": right / samples,
+        "expected_accuracy": point.shares[1:] @ point.rates,
+        "pattern_shares": shares,
+        "expected_shares": point.shares[1:],
+    }
+    return {name: values[order] for name, values in found.items()}
 
 
 def rate_changes(
     samples: Float[np.ndarray, " R"], correct: Float[np.ndarray, " R"], logs: Logs
 ) -> tuple[RateChange, ...]:
-    """The trend of each pattern's rate over steps, by its score: sum of (s - mean s)(k - n p)."""
+    """The trend of each pattern's rate over steps, by its score: sum of (s - mean s)(k - n p).
+
+    Its chance is that of right answers dealt out among the samples of all steps at random (an exact
+    test, with half of what ties counted: the mid-p value of Lancaster 1961).
+    """
+    rng = np.random.default_rng(9)
+    if len(logs.steps) == 0:
+        return ()
     last = max(1, len(logs.steps) // 3)
     steps = np.append(0.0, logs.steps)
     found = []
@@ -363,7 +294,25 @@ def rate_changes(
                 (float(right[0]), float(number[0])),
                 (float(right[-last:].sum()), float(number[-last:].sum())),
                 trend,
-                float(ndtr(-abs(trend))),
+                _chance_of(trend, steps - mean, number, right, rng),
             )
         )
     return tuple(found)
+
+
+def _chance_of(trend: float, score, number, right, rng: np.random.Generator) -> float:
+    """How likely a sum of scores as far out, in the same direction, is at random; by the normal law
+    where there are very many samples."""
+    if number.sum() > _MANY:
+        return float(ndtr(-abs(trend)))
+    whole = np.rint(number).astype(int)
+    total = int(min(np.rint(right.sum()), whole.sum()))
+    if whole.sum() == 0:
+        return 0.5
+    drawn = rng.multivariate_hypergeometric(whole, total, _DEALS, method="marginals") @ score
+    seen = float(score @ np.minimum(np.rint(right), whole))
+    # Without a trend both directions are as likely: the smaller one is meant.
+    tie = 1e-9 * (1 + abs(seen))
+    below, above = np.sum(drawn < seen - tie), np.sum(drawn > seen + tie)
+    ties = _DEALS - below - above
+    return float((min(below, above) + 0.5 * (ties + 1)) / (_DEALS + 1))

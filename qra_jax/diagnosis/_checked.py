@@ -34,9 +34,14 @@ class LogCheck:
       statistics, corrected for there being several; `chances`: the same by what each looks at,
       "clock", "rates", "shares" and "accuracy".
     - `steps`: `(L,)`, of the logs as compared (of very many, neighbours are added up).
-    - `accuracy`, `expected_accuracy`: `(L,)`; `pattern_shares`, `expected_shares`: `(L, R)`; as
-      logged, and of the best fit.
-    - `changes`: of each pattern's success rate.
+    - `accuracy`, `expected_accuracy`: `(L,)`; `pattern_shares` (NaN where patterns are not logged),
+      `expected_shares`: `(L, R)`; as logged, and of the best fit.
+    - `changes`: of each pattern's success rate; empty where no log has patterns.
+    - `with_patterns`, `without_patterns`: how many logged steps are of each kind. Of those without,
+      the accuracy alone is checked.
+    - `least_drift`: by how much all success rates must drift over the logged steps for the check to
+      find it in nine of ten runs, about; `least_slowing`: which part of its speed the run must lose
+      in the middle of the logs. Infinite, or above 1, where these logs cannot show it.
     """
 
     chance: float
@@ -47,6 +52,23 @@ class LogCheck:
     pattern_shares: Float[np.ndarray, "L R"]
     expected_shares: Float[np.ndarray, "L R"]
     changes: tuple[RateChange, ...]
+    with_patterns: int
+    without_patterns: int
+    least_drift: float
+    least_slowing: float
+
+    def in_samples(self, worth: float, first: float = 1.0) -> "LogCheck":
+        """With the counts of changes as they are in the file, where a sample of the logs was
+        counted as `worth` independent ones, one of the base model as `first`."""
+        changes = [
+            dataclasses.replace(
+                x,
+                first=(x.first[0] / first, x.first[1] / first),
+                last=(x.last[0] / worth, x.last[1] / worth),
+            )
+            for x in self.changes
+        ]
+        return dataclasses.replace(self, changes=tuple(changes))
 
     @property
     def refuted(self) -> tuple[str, ...]:

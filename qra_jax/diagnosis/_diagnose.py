@@ -22,11 +22,12 @@ from ..posteriors._posteriors import (
 )
 from ..rollouts._rollouts import Rollouts
 from ..times._regime import Regime
-from ._check import Logs, check_logs_of
+from ._check import check_logs_of
 from ._checked import LogCheck
+from ._draw_check import check_by_draws
 from ._drift import RateDrift
 from ._limits import limits_of
-from ._model import Model, as_rollouts, logs_of, modelled, rewards_of, run_of
+from ._model import Model, RunLogs, as_rollouts, logs_of, modelled, rewards_of, run_of
 from ._noise import StepNoise, noisy_runs
 from ._pooled import Pooled, pooled, resamples
 from ._result import (
@@ -198,8 +199,8 @@ def _noisy(run: TrainingRun, seed: int):
         return None
     noise = StepNoise(run.sampler)
 
-    def runs(probs, rates, scale, logs: Logs):
-        rows = np.rint(logs.steps).astype(int)
+    def runs(probs, rates, scale, steps):
+        rows = np.rint(steps).astype(int)
         speeds = run.rates()
         scales = np.full(rows[-1], scale) if speeds is None else scale * speeds[: rows[-1]]
         key = jax.random.fold_in(jax.random.key(seed), 7)
@@ -210,21 +211,31 @@ def _noisy(run: TrainingRun, seed: int):
 
 
 def _checked(
-    model: Model, worth: float, run: TrainingRun, logs: Logs, solver: Solver, asked
-) -> LogCheck:
-    """`worth`: independent rollouts that one of the base model is worth."""
-    prior = asked.prior
-    known = run.learning_rate
-    return check_logs_of(
+    model: Model,
+    together: Pooled,
+    run: TrainingRun | None,
+    logs: RunLogs,
+    log_worth: float,
+    solver: Solver,
+    asked: DiagnosisSettings,
+) -> LogCheck | None:
+    """None without logs; `log_worth`: independent samples that one of a log counts as."""
+    if run is None or not logs:
+        return None
+    worth = min(together.accuracy_worth, together.shares_worth)
+    prior, known = asked.prior, run.learning_rate
+    found = check_logs_of(
         solver,
         model.samples.sum(axis=0) * worth,
         model.correct.sum(axis=0) * worth,
-        logs,
+        logs.sorted,
+        plain=logs.plain,
         scale_range=run.scale_range if known is None else (known, known),
         prior=(prior.concentration, prior.right, prior.wrong),
         noisy=_noisy(run, asked.seed),
         seed=asked.seed,
     )
+    return found.in_samples(log_worth, worth)
 
 
 def _worth(model: Model, together: Pooled | None, questions: str) -> float | None:
@@ -303,24 +314,24 @@ def diagnose(
     source = as_rollouts(rollouts)
     base = source.base_model()
     model = modelled(base, max_patterns)
-    run = run_of(source, run, model, questions)
+    run, log_worth = run_of(source, run, model, questions)
     number, data = len(model.patterns), _data(model, asked, len(source.questions))
     key, rng = jax.random.key(seed), np.random.default_rng([seed, 0])
     keys = [jax.random.fold_in(key, i) for i in range(2)]
     solver = Solver.of(objective, eps)
-    logs = logs_of(run, number) if pooling == "pooled" else None
+    logs = logs_of(run, number)
     together, check = None, None
     if pooling == "pooled":
-        together = pooled(model, prior, questions, logs)
+        together = pooled(model, prior, questions, logs.sorted)
         posterior = together.posterior
-        if logs is not None and run is not None:
-            worth = min(together.accuracy_worth, together.shares_worth)
-            check = _checked(model, worth, run, logs, solver, asked)
+        check = _checked(model, together, run, logs, log_worth, solver, asked)
     else:
         posterior = _posterior(pooling, keys[0], model, prior)
     drift = None if together is None else together.drift
     padded = drawn(posterior, keys[1], draws)
     tables = Tables(*(x[..., :number] for x in padded))
+    if run is not None and logs and together is None:
+        check = check_by_draws(solver, padded, data.weights, run.plan(), seed, number)
     times = solver.times(tables, data.weights)
     regime = _regime(tables, times)
     forecast, row_status = _forecast(solver, tables, data.weights, times)

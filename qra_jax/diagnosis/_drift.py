@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy.linalg import cholesky_banded, solve_banded, solveh_banded
 from scipy.special import betaln
 
-from ._check import Logs
+from ._log_fit import Logs
 
 SPREADS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Deviations of the change of a logit over the logged steps. Half of the prior is at 0."""

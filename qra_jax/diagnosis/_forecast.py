@@ -17,7 +17,7 @@ from ._solve import ROWS, Solver, Tables
 
 _SCALES = 128
 _TIMED = 999  # pairs of draw and scale whose times in steps are told
-_LEAST = 1e-12  # a chance that no count makes impossible
+LEAST = 1e-12  # a chance that no count makes impossible
 
 
 class Curves(NamedTuple):
@@ -78,7 +78,7 @@ def fit_scale(solver: Solver, tables: Tables, weights, plan: Plan) -> Fit:
         chances = curves.at(log_times, plan.patterns is not None)
         if plan.patterns is None:
             chances = np.stack([chances, 1 - chances], axis=-1)
-        log_weights = np.einsum("dslc,lc->ds", np.log(np.maximum(chances, _LEAST)), plan.counts)
+        log_weights = np.einsum("dslc,lc->ds", np.log(np.maximum(chances, LEAST)), plan.counts)
         fitted = np.exp(log_weights - log_weights.max())
         return Fit(curves, scales, fitted / fitted.sum())
 
@@ -104,7 +104,7 @@ def forecast_steps(
     keep = np.flatnonzero(mass > 1e-9 * mass.max())
     # At most so many pairs: a systematic sample of them by weight.
     if len(keep) > 4000:
-        keep = _systematic(mass, 4000)
+        keep = systematic(mass, 4000)
         share = np.full(len(keep), 1 / len(keep))
     else:
         share = mass[keep] / mass[keep].sum()
@@ -119,7 +119,7 @@ def forecast_steps(
         shares.append(own[1][draw, scale])
         if moved is not None:
             accuracy[-1] = np.sum(shares[-1] * moved[at, draw], axis=-1)
-    chosen = np.unravel_index(_systematic(mass, _TIMED), fit.weights.shape)
+    chosen = np.unravel_index(systematic(mass, _TIMED), fit.weights.shape)
     times = solver.times(tables, weights)
     found = (x[chosen[0]] for x in (times.log_entanglement, times.log_convergence))
     steps = (plan.log_steps(x - fit.log_scales[chosen[1]][:, None]) for x in found)
@@ -136,7 +136,7 @@ def forecast_steps(
     )
 
 
-def _systematic(mass: np.ndarray, number: int) -> np.ndarray:
+def systematic(mass: np.ndarray, number: int) -> np.ndarray:
     """Places by weight, equally likely each."""
     passed = np.cumsum(mass)
     places = np.searchsorted(passed, (np.arange(number) + 0.5) / number * passed[-1])
@@ -212,7 +212,7 @@ def _filter(
             chances = jnp.einsum("q,pqr->pr", weights, probs)
         else:
             chances = jnp.stack([accuracy, 1 - accuracy], axis=-1)
-        gain = jnp.log(jnp.maximum(chances, _LEAST)) @ counts[step]
+        gain = jnp.log(jnp.maximum(chances, LEAST)) @ counts[step]
         logs = jax.nn.log_softmax(particles.log_weight + gain)
         new = particles._replace(log_weight=logs)
         poor = jnp.exp(-jax.nn.logsumexp(2 * logs)) < logs.shape[0] / 2
@@ -322,7 +322,7 @@ def forecast_training(
     share = np.asarray(jax.nn.softmax(final.log_weight))
     ancestor = np.asarray(final.ancestor)
     of_ancestor = np.bincount(ancestor, weights=share, minlength=number)
-    chosen = _systematic(share, min(_TIMED, number))
+    chosen = systematic(share, min(_TIMED, number))
     times = solver.times(Tables(*(x[ancestor[chosen]] for x in fresh)), weights)
     scale = np.asarray(final.log_scale)[chosen][:, None]
     return StepForecast(

@@ -9,6 +9,7 @@ from ._result import Diagnosis
 
 _FEW = 10
 _DECIDES = 0.1
+_DRIFT = 0.15  # of a success rate, that the check of logs should find
 _ALIKE = 2  # rollouts per independent one beyond which it is said
 
 
@@ -17,7 +18,7 @@ def limits_of(
 ) -> tuple[str, ...]:
     """One sentence each. `grouped`: how many patterns are one; `missing`: questions without
     rollouts."""
-    lines = [*_of_source(source, missing), *_of_counts(found, grouped), *_of_model(found)]
+    lines = [*_of_source(source, missing), *_of_counts(found, grouped), *_of_model(found, source)]
     if found.settings.pooling == "pooled":
         lines += _alike(found, source)
     if isinstance(posterior, PartialPosterior):
@@ -96,8 +97,78 @@ def _alike(found: Diagnosis, source: Rollouts) -> list[str]:
     return []
 
 
-def _of_model(found: Diagnosis) -> list[str]:
+def _of_check(found: Diagnosis) -> list[str]:
+    """What the check of logs could not see."""
+    check, lines = found.log_check, []
+    if check is None:
+        return []
+    number = check.with_patterns + check.without_patterns
+    steps = "the logged step has" if number == 1 else f"the {number} logged steps have"
+    if check.with_patterns == 0:
+        lines.append(
+            f"{steps} no patterns: the accuracy alone was checked; whether the shares of patterns "
+            "follow the model, and whether success rates within patterns stay as they are, was not"
+        )
+    elif check.without_patterns:
+        lines.append(
+            f"{check.without_patterns} of {number} logged steps have no patterns: of these the "
+            "accuracy alone was checked, and the forecast over steps is fitted to the others"
+        )
+    if found.settings.pooling != "pooled":
+        lines.append(
+            "with questions told apart the logs were checked over all questions together: success "
+            "rates within patterns, and whether the speed changes, were not looked at by themselves"
+        )
+        return lines
+    if number == 1:
+        lines.append("one logged step cannot show whether the speed of the run changes")
+    elif check.least_slowing > 0.5:
+        what = f"it takes a loss of {100 * check.least_slowing:.0f} % to be found in 9 of 10 runs"
+        if check.least_slowing >= 1:
+            what = "even one that stops would often go unnoticed"
+        lines.append(
+            f"the logs are too short to show a run that halves its speed in their middle: {what}"
+        )
+    if check.least_drift > _DRIFT:
+        what = f"it takes {check.least_drift:.2f} in all of them to be found in 9 of 10 runs"
+        if check.least_drift >= 0.5:
+            what = "even much larger drifts would often go unnoticed"
+        lines.append(
+            f"the logs are too short to show that success rates drift by {_DRIFT:g} over them: "
+            f"{what}"
+        )
+    return lines
+
+
+def _of_rates(found: Diagnosis, source: Rollouts) -> list[str]:
+    """What was made of logged learning rates."""
+    run, logged = found.rlvr.step_forecast, source.learning_rates
+    if run is None or logged is None:
+        return []
+    parts = logged[:, 1] / logged[:, 1].max()
+    steps = logged[:, 0] - source.steps[0]
+    line = (
+        f"the learning rates of the file are the schedule of the run, as parts of the largest, "
+        f"{logged[:, 1].max():.3g}: {parts[0]:.2g} at step {steps[0]:.0f}, {parts[-1]:.2g} at step "
+        f"{steps[-1]:.0f}"
+    )
+    if run.steps[-1] > steps[-1]:
+        line += "; after that it is taken to stay, unless --schedule says otherwise"
+    if float(run.log_scale.low) == float(run.log_scale.high):
+        line += (
+            f"; the time per step is that of --learning-rate, {np.exp(run.log_scale.median):.3g}, "
+            "another number"
+        )
+    return [line]
+
+
+def _of_model(found: Diagnosis, source: Rollouts) -> list[str]:
     lines = ["success rates within patterns are taken as fixed while training moves patterns"]
+    if found.log_check is not None and found.log_check.drifting:
+        lines = [
+            "success rates within patterns drift: the forecast of accuracies over steps lets them, "
+            "that of the shares of patterns takes them as they are at the start"
+        ]
     if found.settings.pooling == "pooled" and found.data.num_questions > 1:
         lines.append(
             "one policy stands for all questions: it says nothing of pass@k after training"
@@ -113,12 +184,14 @@ def _of_model(found: Diagnosis) -> list[str]:
             "some patterns are beside others in too few questions to be compared within these: "
             "their success rates are pooled ones"
         )
+    lines += _of_rates(found, source)
     run = found.rlvr.step_forecast
     if run is not None and found.log_check is None and len(run.logged):
         lines.append(
-            "whether the logs bear out the model was not checked: that takes pooled questions, and "
-            "logs of patterns and right answers"
+            "whether the logs bear out the model was not checked: that takes a log after the first "
+            "step"
         )
+    lines += _of_check(found)
     if run is not None and run.noise == "":
         lines.append(
             "the forecast over steps has no training noise: it is that of very large batches"

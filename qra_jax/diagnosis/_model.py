@@ -10,12 +10,13 @@ from .._core.checks import require, require_all
 from ..posteriors._clustered import LEAST_QUESTIONS, design_effects
 from ..posteriors._posteriors import check_counts
 from ..rollouts._rollouts import Rollouts
-from ._check import Logs
+from ._log_fit import Logs
 from ._rlif import Rewards, internal_rewards
 from ._run import MOST_STEPS, TrainingRun
 from ._solve import width_for
 
 _OTHERS = "other patterns"
+_SAME_RATE = 0.1  # parts of the largest learning rate
 
 
 class Model(NamedTuple):
@@ -82,46 +83,101 @@ def _effect(rollouts: Rollouts) -> float:
 
 def run_of(
     rollouts: Rollouts, run: TrainingRun | None, model: Model, questions: str
-) -> TrainingRun | None:
-    """The run, with the later steps of the rollouts as its logs if it has none."""
-    if len(rollouts.steps) < 2 or (run is not None and run.logged is not None):
-        return run
-    first, *later = rollouts.steps
+) -> tuple[TrainingRun | None, float]:
+    """The run, with the later steps of the rollouts as its logs if it has none; and how many
+    independent samples one of these counts as."""
+    plain = rollouts.without_patterns
+    later = dict.fromkeys(rollouts.steps[1:], rollouts)
+    later |= {} if plain is None else dict.fromkeys(plain.steps, plain)
+    run = None if run is None else with_rates(run, rollouts)
+    if not later or (run is not None and run.logged is not None):
+        return run, 1.0
+    first = rollouts.steps[0]
     logged, patterns, rights, width = [], [], [], width_for(len(model.patterns))
     effects = []
-    for step in later:
-        at = rollouts.at_step(step)
+    for step, source in sorted(later.items()):
+        at = source.at_step(step)
         if questions == "sampled":
             effects.append(_effect(at))
         logged.append((step - first, at.count[at.correct].sum(), at.count.sum()))
         used = model.pattern_of[at.pattern]
-        patterns.append(np.bincount(used, weights=at.count, minlength=width))
-        rights.append(np.bincount(used, weights=at.count * at.correct, minlength=width))
-    found = {"logged": logged, "logged_patterns": patterns, "logged_right": rights}
+        for rows, count in ((patterns, at.count), (rights, at.count * at.correct)):
+            known = source is rollouts
+            rows.append(np.bincount(used, count * known, minlength=width))
+    found = {"logged": logged}
+    if len(rollouts.steps) > 1:
+        found |= {"logged_patterns": patterns, "logged_right": rights}
     logs = {name: np.array(rows, float) for name, rows in found.items()}
     # Samples of the same question are alike: as many independent ones as they are worth.
-    worth = 1 / np.mean(effects) if effects else 1.0
-    logs["logged"][:, 1:] *= worth
-    logs["logged_patterns"] *= worth
-    logs["logged_right"] *= worth
+    worth = float(1 / np.mean(effects)) if effects else 1.0
+    for rows in logs.values():
+        rows[:, int(rows is logs["logged"]) :] *= worth
     if run is None:
-        run = TrainingRun(min(10 * (later[-1] - first), MOST_STEPS))
-    return dataclasses.replace(run, **logs)
+        run = with_rates(TrainingRun(min(10 * (max(later) - first), MOST_STEPS)), rollouts)
+    return dataclasses.replace(run, **logs), worth
 
 
-def logs_of(run: TrainingRun | None, patterns: int) -> Logs | None:
-    """Later steps whose patterns and right answers are known, without padding."""
-    if run is None or run.logged_patterns is None or run.logged_right is None:
-        return None
-    steps = np.asarray(run.logged, float)[:, 0]
-    tables = (np.asarray(x, float)[:, :patterns] for x in (run.logged_patterns, run.logged_right))
-    samples, correct = tables
-    later = (steps > 0) & (samples.sum(axis=1) > 0)
-    if not later.any():
-        return None
+def with_rates(run: TrainingRun, rollouts: Rollouts) -> TrainingRun:
+    """The run, with the learning rates that were logged as its schedule: linear between logged
+    steps, constant after the last, as parts of the largest.
+
+    **Raises:** `ValueError` if the run has a schedule of its own that contradicts them.
+    """
+    logged = rollouts.learning_rates
+    if logged is None:
+        return run
+    steps, rates = logged[:, 0] - rollouts.steps[0], logged[:, 1] / logged[:, 1].max()
+    if run.schedule is None:
+        varies = bool(np.ptp(rates) > 0)
+        schedule = (lambda at: np.interp(at, steps, rates)) if varies else None
+        return dataclasses.replace(run, schedule=schedule)
+    own = run.rates()
+    assert own is not None
+    inside = (steps >= 0) & (steps < len(own))
+    given, seen = own[steps[inside].astype(int)], rates[inside]
+    if seen.size and seen.max() > 0:
+        # Only the shape can be compared.
+        given, seen = (x / x.max() if x.max() > 0 else x for x in (given, seen))
+        at = int(np.argmax(np.abs(given - seen)))
+        must = (
+            "agree with the rollouts' learning rates (--learning-rate-field '' leaves these out), "
+            f"{seen[at]:.3g} of the largest at step {steps[inside][at]:.0f}"
+        )
+        close = abs(given[at] - seen[at]) <= _SAME_RATE
+        require(bool(close), "schedule", must, f"{given[at]:.3g}")
+    return run
+
+
+class RunLogs(NamedTuple):
+    """Later steps of a run: those with patterns and their right answers, and those of which right
+    and wrong answers alone are known."""
+
+    sorted: Logs | None = None
+    plain: Logs | None = None
+
+    def __bool__(self) -> bool:
+        return self.sorted is not None or self.plain is not None
+
+
+def logs_of(run: TrainingRun | None, patterns: int) -> RunLogs:
+    """Later steps at which the clock has moved, without padding."""
+    if run is None or run.logged is None:
+        return RunLogs()
+    steps, right, graded = np.asarray(run.logged, float).reshape(-1, 3).T
+    if not np.any(steps > 0):
+        return RunLogs()
+    samples, correct = np.zeros((2, len(steps), patterns))
+    if run.logged_patterns is not None and run.logged_right is not None:
+        both = run.logged_patterns, run.logged_right
+        samples, correct = (np.asarray(x, float)[:, :patterns] for x in both)
     clock = run.plan().clock(steps)
-    later &= clock > 0
-    return Logs(steps[later], clock[later], samples[later], correct[later])
+    known = samples.sum(axis=1) > 0
+
+    def logs(which, *tables) -> Logs | None:
+        which = which & (clock > 0)
+        return Logs(steps[which], clock[which], *(x[which] for x in tables)) if any(which) else None
+
+    return RunLogs(logs(known, samples, correct), logs(~known, graded[:, None], right[:, None]))
 
 
 def rewards_of(base: Rollouts, model: Model) -> Rewards | None:

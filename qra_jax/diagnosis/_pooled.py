@@ -12,8 +12,8 @@ from ..posteriors._clustered import (
 )
 from ..posteriors._posteriors import ConjugatePosterior, Prior, pooled_posterior
 from ..posteriors._within import WithinQuestions, within_questions
-from ._check import Logs
 from ._drift import RateDrift, rate_drift
+from ._log_fit import Logs
 from ._model import Model
 from ._result import RatesWithin
 from ._solve import width_for

@@ -75,6 +75,8 @@ def _check_pattern(pattern: ArrayLike, policy: AbstractPolicy) -> None:
 class ValueReaches(AbstractEvent):
     r"""The expected reward of one question, $V_q$, reaches a level.
 
+    On the ODE route levels below 1e-290 lose digits to subnormal numbers; `Exact` keeps them.
+
     **Arguments:** `level`: in units of the reward; `question`: its index, or None for the mean
     over questions by weight; `direction`: `"rising"` (from below) or `"falling"`; `reward`: the
     reward meant, that of the flow's objective if None.

@@ -38,6 +38,8 @@ class Fields:
     - `step`: `step`, `global_step`, `training_step`, `checkpoint_step`, `global_steps`,
       `train_step`, `training_steps`, `optimizer_step`, `update_step`, `ckpt_step`, `model_step` or
       `policy_step`.
+    - `learning_rate`, of the trainer at a step: `learning_rate`, `lr`, `train/learning_rate`,
+      `actor/lr`, `current_lr` or `optimizer/lr`.
     - `dataset`, in which the name of a question is one of its own: `dataset`, `dataset_name`,
       `data_source`, `benchmark`, `task`, `task_name`, `eval_name` or `eval.task`.
     - `samples`, of a table of counts: `samples`, `n_samples`, `num_samples`, `n_rollouts`,
@@ -57,6 +59,7 @@ class Fields:
     answer: str | None = None
     confidence: str | None = None
     step: str | None = None
+    learning_rate: str | None = None
     dataset: str | None = None
     samples: str | None = None
 
@@ -198,7 +201,7 @@ class _Chooser:
             if self.table.has(candidate):
                 return candidate
         near = _with_end(self.table, name.split(".")[-1:])
-        hint = f"; --{role}-field {near[0]} may be it" if near else ""
+        hint = f"; --{role.replace('_', '-')}-field {near[0]} may be it" if near else ""
         raise ValueError(
             f"the {role} field must be in {self.table.path}, which has "
             f"{listed(self.table.names)}, got {name!r}{hint}"
@@ -236,7 +239,17 @@ class _Chooser:
         if role == "step":
             first = next((row[name] for row in self.table.head if row.get(name) is not None), 0)
             return shape in (VALUE, LIST) and (name == "step" or is_step(first))
+        if role == "learning_rate":
+            return shape == VALUE and self._is_number(name)
         return shape in (VALUE, LIST) or (role == "question" and shape == CHAT)
+
+    def _is_number(self, name: str) -> bool:
+        """Whether the first value of a column is a number."""
+        first = next((row[name] for row in self.table.head if row.get(name) not in (None, "")), "")
+        try:
+            return not isinstance(first, bool) and float(first) >= 0
+        except (TypeError, ValueError):
+            return False
 
     def _more_grades(self, common: Sequence[str]) -> list[str]:
         """Grades by names that a tool chose: those in `metrics`, with dots, or of rewards."""

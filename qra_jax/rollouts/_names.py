@@ -41,6 +41,9 @@ COMMON = {
         *("train_step", "training_steps", "optimizer_step", "update_step", "ckpt_step"),
         *("model_step", "policy_step"),
     ),
+    "learning_rate": (
+        *("learning_rate", "lr", "train/learning_rate", "actor/lr", "current_lr", "optimizer/lr"),
+    ),
     "dataset": (
         *("dataset", "dataset_name", "data_source", "benchmark", "task", "task_name"),
         *("eval_name", "eval.task"),

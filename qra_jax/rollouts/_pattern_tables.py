@@ -46,6 +46,7 @@ class CountedRow(NamedTuple):
     step: int | None
     samples: int
     correct: int
+    learning_rate: float
 
 
 def counted_rows(
@@ -55,11 +56,11 @@ def counted_rows(
     seen: set[tuple],
     at_step: int | None = None,
 ) -> Iterator[CountedRow]:
-    """The rows of a table of counts.
+    """The rows of a table of counts; where steps are told, the name of a pattern may be empty.
 
     **Arguments:** `chunks`: those of the table; `names`: the columns of `pattern`, `samples`,
-    `correct` and, if there are any, of `question`, `dataset` and `step`; `seen`: of the rows
-    before, added to; `at_step`: the step of all rows where no column tells it.
+    `correct` and, if there are any, of `question`, `dataset`, `step` and `learning_rate`; `seen`:
+    of the rows before, added to; `at_step`: the step of all rows where no column tells it.
 
     **Raises:** `ValueError`, with line or row, if a name is missing or no name, occurs again for
     the same question and step, or a count is not a whole number or more than its samples.
@@ -71,10 +72,12 @@ def counted_rows(
             question = _name(table, number, "question", row.get("question", POOLED))
             if "dataset" in row:
                 question = f"{_name(table, number, 'dataset', row['dataset'])}: {question}"
-            pattern = _name(table, number, "pattern", row["pattern"])
             step = at_step
             if "step" in row:
                 step = int(_number(table, number, "step", row["step"], is_whole, _WHOLE))
+            # At a later step of a run patterns may not be known: the caller sees to which.
+            unknown = step is not None and row["pattern"] in ("", None)
+            pattern = "" if unknown else _name(table, number, "pattern", row["pattern"])
             _once(table, number, pattern, (question, pattern, step), seen, _AGAIN)
             samples, correct = (
                 _number(table, number, name, row[name], _is_count, f"{_WHOLE} of at least 0")
@@ -83,7 +86,11 @@ def counted_rows(
             if correct > samples:
                 must = f"be at most samples = {samples:g}"
                 raise table.fault(number, "correct", must, f"{correct:g}")
-            yield CountedRow(number, question, pattern, step, int(samples), int(correct))
+            rate = row.get("learning_rate")
+            rate = math.nan if rate in ("", None) else _number(
+                table, number, "learning_rate", rate, lambda x: x >= 0, "be at least 0"
+            )  # fmt: skip
+            yield CountedRow(number, question, pattern, step, int(samples), int(correct), rate)
 
 
 POOLED = "all questions"

@@ -28,6 +28,9 @@ class Rollouts:
     - `answers`: the names of the answers.
     - `step`: `(N,)` integers, the training step that was sampled; or None. The base model is the
       earliest step.
+    - `without_patterns`: rollouts of later steps of which right and wrong is known but not the
+      pattern, as `Rollouts` of one pattern; or None. They count nowhere but as logs of a run.
+    - `learning_rates`: `(K, 2)`, steps and the learning rate of a trainer at each, rising; or None.
     - `dropped`: reason -> how many rollouts of the source were left out for it.
     - `notes`: what a reader of the source decided, in words.
 
@@ -63,6 +66,8 @@ class Rollouts:
     step: np.ndarray | None = None
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    without_patterns: "Rollouts | None" = None
+    learning_rates: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rows = np.shape(self.question)
@@ -94,6 +99,22 @@ class Rollouts:
                     f"lie in [{least}, {most}]",
                 )
         require_all(self.count, lambda c: c >= 1, "count", "be at least 1")
+        if self.without_patterns is not None:
+            later = self.without_patterns.steps
+            alone = bool(self.steps and later) and self.steps[0] < later[0]
+            alone = alone and not set(self.steps) & set(later)
+            must = "be of later steps than the base model, and of others than the rollouts"
+            require(alone, "without_patterns", must, f"steps {listed(later) or 'None'}")
+        if self.learning_rates is not None:
+            rates = np.asarray(self.learning_rates, float)
+            shaped = rates.ndim == 2 and rates.shape[1] == 2 and len(rates) > 0
+            require(shaped, "learning_rates", "have shape (K, 2)", rates.shape)
+            require_all(rates[:, 1], lambda x: (x >= 0) & (x < np.inf), "learning_rates",
+                        "be at least 0")  # fmt: skip
+            require(bool(rates[:, 1].max() > 0), "learning_rates", "rise above 0", "0 everywhere")
+            rising = bool(np.all(np.diff(rates[:, 0]) > 0))
+            require(rising, "steps of learning_rates", "rise", rates[:, 0])
+            self._set("learning_rates", rates)
         if self.confidence is not None:
             require_all(self.confidence, np.isfinite, "confidence", "be finite")
 

@@ -1,6 +1,7 @@
 """Rollouts from tables with a row for each, or with a row for each question."""
 
 import collections
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,10 @@ from ._columns import Selection
 from ._fields import Fields
 from ._files import Chunk, Table
 from ._grades import Grades
+from ._learning_rates import rates_of_rows
+from ._plain import ROLES, plain_of_rows, rows_without, said_of
 from ._rollouts import Rollouts, listed, shown
-from ._rules import PatternRules
+from ._rules import PatternRules, keep_examples
 from ._shapes import joined, said
 from ._sources import Source
 from ._values import (
@@ -36,8 +39,6 @@ from ._values import (
     used,
 )
 
-_EXAMPLES = 3
-
 
 class RowReader:
     """Collects the rows of files of rollouts."""
@@ -58,6 +59,7 @@ class RowReader:
             "text": (text, "be a text"),
             "confidence": (number, "be a number"),
             "step": (step, "be a whole number"),
+            "learning_rate": (number, "be a number"),
         }
         self.dropped: collections.Counter[str] = collections.Counter()
         self.notes: list[str] = []
@@ -202,18 +204,9 @@ class RowReader:
         if self.rules is not None:
             texts = found.pop("text")
             patterns = self.rules(texts)
-            self._keep_examples(patterns, texts)
+            keep_examples(self.samples, patterns, texts)
             found["pattern"] = [self.codes["pattern"][name] for name in patterns]
         return found
-
-    def _keep_examples(self, patterns: Sequence[str | None], texts: Sequence[str | None]) -> None:
-        full = {name for name, kept in self.samples.items() if len(kept) >= _EXAMPLES}
-        for pattern, said_text in zip(patterns, texts, strict=True):
-            if pattern is None or said_text is None or pattern in full:
-                continue
-            self.samples[pattern] = (*self.samples.get(pattern, ()), said_text[:200])
-            if len(self.samples[pattern]) >= _EXAMPLES:
-                full.add(pattern)
 
     def _complain(
         self,
@@ -248,6 +241,11 @@ class RowReader:
                 self.dropped[reason] += int((bad & keep).sum())
             keep &= ~bad
 
+        rates, notes = rates_of_rows(arrays, self.columns.get("learning_rate", ""))
+        self._note(notes)
+        plain = rows_without(arrays)
+        keep &= ~plain
+        apart = {role: arrays[role][plain] for role in arrays if role in ROLES}
         drop("question missing", arrays["question"] < 0)
         drop("pattern missing" if self.rules is None else "text missing", arrays["pattern"] < 0)
         drop("correct missing", arrays["correct"] < 0)
@@ -269,6 +267,8 @@ class RowReader:
         if not keep.any():
             self._nothing_left(where)
         arrays = {role: array[keep] for role, array in arrays.items()}
+        later = plain_of_rows(apart, self.grades.is_right())
+        self._note(said_of(later))
         self._grade(arrays)
         self.questions = self.codes["question"].names
         self._name_sets(arrays)
@@ -278,7 +278,9 @@ class RowReader:
             del arrays["answer"]
         if "answer" in arrays and (arrays["answer"] < 0).all():
             del arrays["answer"]
-        return self._named(arrays)
+        return dataclasses.replace(
+            self._named(arrays), without_patterns=later, learning_rates=rates
+        )
 
     def _together(self) -> dict[str, np.ndarray]:
         """The arrays of all files, of the roles that they have."""

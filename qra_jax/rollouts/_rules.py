@@ -8,6 +8,8 @@ from typing import Any
 
 from ._files import needed_polars
 
+_EXAMPLES = 3
+
 
 class PatternRules:
     """Ordered regular expressions, of which the first that is found names the pattern.
@@ -81,3 +83,16 @@ def _name(path: Path, what: str, name: object) -> str:
 def _require(ok: bool, path: Path, what: str, must: str, was: str) -> None:
     if not ok:
         raise ValueError(f"{path}: {what} must {must}, got {was or 'nothing'}")
+
+
+def keep_examples(
+    kept: dict[str, tuple[str, ...]], patterns: Sequence[str | None], texts: Sequence[str | None]
+) -> None:
+    """A few texts of each pattern, cut, added to those kept."""
+    full = {name for name, some in kept.items() if len(some) >= _EXAMPLES}
+    for pattern, text in zip(patterns, texts, strict=True):
+        if pattern is None or text is None or pattern in full:
+            continue
+        kept[pattern] = (*kept.get(pattern, ()), text[:200])
+        if len(kept[pattern]) >= _EXAMPLES:
+            full.add(pattern)

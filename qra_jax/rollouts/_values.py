@@ -25,6 +25,7 @@ TYPES = {
     "filter": np.int8,
     "correct": np.int32,
     "confidence": np.float64,
+    "learning_rate": np.float64,
     "step": np.int64,
 }
 # What stands where a file lacks a role that others have.
@@ -33,6 +34,7 @@ ABSENT = {
     "dataset": -1,
     "filter": 0,
     "confidence": np.nan,
+    "learning_rate": np.nan,
     "step": NO_STEP,
 }
 

@@ -106,3 +106,23 @@ def test_bad_flags(ask, words, message):
     assert code == 2
     assert error.startswith(f"error: {message}") or message in error
     assert error.count("\n") == 1
+
+
+def test_a_schedule_against_logged_rates(tmp_path, capsys, monkeypatch):
+    """An error that names the flag, before anything is solved; the field may be left out."""
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"id": 1, "pattern": "ab"[i % 2], "correct": i % 3 > 0, "step": at, "lr": 1 / (at + 1)}
+        for at in (0, 50)
+        for i in range(12)
+    ]  # fmt: skip
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for more in ((), ("--num-steps", "99"), ("--warmup-steps", "40", "--num-steps", "99")):
+        assert cli.main(["diagnose", "x.jsonl", "--schedule", "constant", *more]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: schedule must agree with the rollouts' learning rates")
+        assert "--learning-rate-field '' leaves these out" in said
+    assert cli.main(["diagnose", "x.jsonl", "--learning-rate-field", "eta", "--dry-run"]) == 2
+    assert "the learning_rate field must be in x.jsonl" in capsys.readouterr().err
+    assert cli.main(["diagnose", "x.jsonl", "--learning-rate-field", "", "--dry-run"]) == 0
+    assert "columns that were not read: lr" in capsys.readouterr().out

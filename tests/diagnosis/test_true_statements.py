@@ -9,8 +9,8 @@ import qra_jax as qra
 from qra_jax.diagnosis import TrainingRun, diagnose
 from qra_jax.diagnosis._rlif import AGREEMENT, Rewards, resampled_means, risk, why_not_judged
 from qra_jax.diagnosis._solve import Tables
-from qra_jax.diagnosis.report._alarms import alarms
-from qra_jax.diagnosis.report._text import box, key_figures, rlif_sentence
+from qra_jax.diagnosis.report._alarms import alarms, check_sentence
+from qra_jax.diagnosis.report._text import box, key_figures, rlif_sentence, verdict
 
 
 def steps_of(text: str) -> qra.Rollouts:
@@ -49,6 +49,7 @@ def test_collapse_is_no_success():
     assert alarms(found)[0].startswith("The logged steps refute the model of this forecast")
     assert box(found)[1].value.startswith("Withheld")
     assert not any("in steps" in row.name for row in key_figures(found))
+    assert check_sentence(found).startswith("No: logs of the model itself would depart")
     # The rates have learnt from all steps: 0 right of 182.
     assert found.start.success_rates.median[0, 2] < 0.05
 
@@ -59,10 +60,51 @@ def test_rates_that_fall_within_patterns():
     found = diagnose(steps_of(text), draws=39)
     (line,) = (x for x in alarms(found) if x.startswith("Success rates within patterns moved"))
     assert "'a' fell from 0.2 (60 of 300) to 0.142 (54 of 380)" in line
+    assert "(and 'b' fell from 0.072 (13 of 180) to 0.06 (6 of 100), which may be chance)" in line
     assert "here that does not hold" in line
+    assert check_sentence(found).startswith("Not in full: success rates within patterns moved")
+    assert any("success rates within patterns drift: the forecast" in x for x in found.limits)
+    assert not any("taken as fixed" in x for x in found.limits)
     forecast = found.rlvr.step_forecast
     assert forecast is not None
     assert forecast.accuracy.low[-1] < 60 / 480
+
+
+def test_counts_of_changes_are_those_of_the_file():
+    """Where rollouts of a question are alike they count as fewer; what is told are the rollouts."""
+    rng = np.random.default_rng(0)
+    easy = rng.random((2, 40)) < [[0.7], [0.2]]
+    rows = [
+        (step, question, pattern, 6, 6 * int(easy[int(step > 0), question]))
+        for step in (0, 50)
+        for question in range(40)
+        for pattern in (0, 1)
+    ]
+    step, question, pattern, samples, correct = np.array(rows).T
+    both = np.stack([samples - correct, correct])
+    right, row = np.nonzero(both)
+    found = diagnose(
+        qra.Rollouts(
+            tuple(map(str, range(40))), ("a", "b"), question[row], pattern[row],
+            right.astype(bool), both[right, row], step=step[row],
+        ),
+        draws=39,
+    )  # fmt: skip
+    assert found.log_check is not None
+    first, last = (6 * x.sum() for x in easy)
+    for change in found.log_check.changes:
+        assert change.first == pytest.approx((first, 240))
+        assert change.last == pytest.approx((last, 240))
+    (line,) = (x for x in alarms(found) if "moved over the logged steps" in x)
+    assert f" ({first} of 240) to " in line
+
+
+def test_two_patterns_of_which_neither_is_known_to_be_better():
+    """A coin that may fall either way is not stated as a finding."""
+    found = diagnose((np.array([40, 20]), np.array([20, 10])), draws=99)
+    assert verdict(found).startswith("These rollouts do not settle which of the two patterns is")
+    sure = diagnose((np.array([400, 200]), np.array([200, 20])), draws=99)
+    assert verdict(sure).startswith("RLVR raises '0' (probability > 0.99) from the first step")
 
 
 def confounded(times: int = 1):

@@ -183,6 +183,25 @@ def test_indices_add_up(rates, exponent, seed):
     assert int(found.valid.sum()) == 7
 
 
+@pytest.mark.parametrize("seed", [0, 2, 34])
+def test_pulls_that_are_rounding(seed):
+    """Penalties of 1e-10 and less: what is left of a pull is rounding beside derivatives of the
+    size of beta, and the short steps of Newton tell that a point is one all the same."""
+    rng = np.random.default_rng([3, seed])
+    probs, rates = rng.dirichlet(np.ones(3)), rng.uniform(size=3)
+    rates[1] = rates[0] + 10 ** rng.uniform(-9, -3) if seed % 3 == 0 else rates[1]
+    beta = 10 ** rng.uniform(-12, -6)
+    policy, problem = qra.two_stage(probs, rates)
+    found = qra.fixed_points(policy, kl_flow(beta, problem))
+    assert int(found.valid.sum()) == 7
+    assert found.index_sum == 1
+    for at in np.flatnonzero(found.valid):
+        face = np.asarray(found.face[at])
+        logs = np.where(face, np.log(probs) + rates / beta, -np.inf)
+        logs -= np.logaddexp.reduce(logs)
+        np.testing.assert_allclose(found.log_probs[at], logs, rtol=1e-6, atol=1e-6)
+
+
 def test_derivatives_and_batches():
     """Of a point and of an eigenvalue in beta, first and second order, against the closed form;
     a batch of betas under `jit` and `vmap`."""

@@ -10,6 +10,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import qra_jax as qra
+from qra_jax.fine_tuning._curve import total_times
 from qra_jax.fine_tuning._design import _design
 from qra_jax.fine_tuning._total_time import as_task, design_score
 from qra_jax.sweep import map_chunks
@@ -288,6 +289,27 @@ def test_utility_is_that_of_the_rl(monkeypatch):
     with pytest.raises(RuntimeError) as asked:
         qra.design_sft(*map(np.array, CHECK), **settings)
     assert str(asked.value) == f"{utility!r}, {eps}, {cost}, 7.0, {(3, 20, key)}"
+
+
+def test_total_times_along_one_run():
+    """As each duration by itself; what is left for RL and the entropy by SciPy."""
+    probs = np.stack([np.array(CHECK[0]), np.array(CHECK[0])[::-1]])
+    rates = np.array(CHECK[1])
+    mixture, ends = np.array([0.7, 0.3, 0.0]), np.array([0.0, 0.4, 1.5])
+    options = {"eps": 0.08, "cost": 3.0, "utility": qra.objectives.LogLikelihood()}
+    found = total_times(probs, rates, mixture, ends, **options)
+    assert found.log_time.shape == found.log_rl_time.shape == (3, 2)
+    for at, end in enumerate(ends):
+        alone = qra.fine_tuning.log_total_time(probs[0], rates, mixture, end, **options)
+        assert found.log_time[at, 0] == pytest.approx(float(alone), abs=1e-8)
+        ways = [follow(p, lambda policy: mixture - policy, end)[-1] if end else p for p in probs]
+        for draw, policy in enumerate(ways):
+            left = rl_time(policy, rates, lambda value: 1 / value, 0.08)
+            assert found.log_rl_time[at, draw] == pytest.approx(math.log(left), abs=1e-6)
+        assert found.entropy[at] == pytest.approx(np.mean([entropies(w) for w in ways]), abs=1e-7)
+    for bad in (np.array([1.0, 0.5]), np.array([-1.0]), np.array(1.0)):
+        with pytest.raises(ValueError, match="durations"):
+            total_times(probs, rates, mixture, bad)
 
 
 def test_impossible_floor_under_jit():

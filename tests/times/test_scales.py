@@ -52,6 +52,22 @@ def test_times_scale_by_the_inverse(method, policy, scales):
         np.testing.assert_allclose(begun[0], LOG_T0, atol=1e-7)
 
 
+def test_absolute_levels_of_tiny_rewards():
+    """V reaches .75 s: the time is that of s = 1, divided by s, where subnormal numbers begin."""
+    policy, problem = qra.two_stage(np.array([1e-6, 0.7, 0.3 - 1e-6]), RATES)
+
+    @jax.jit
+    @jax.vmap
+    def solved(scale):
+        flow = flow_of(PatternReward(jnp.asarray(RATES) * scale), problem)
+        event = qra.flows.ValueReaches(0.75 * scale)
+        return qra.solve_flow(policy, flow, until=event, method=qra.Exact()).final_log_time
+
+    scales = np.array([1.0, 1e-290, 1e-300, 1e-305, 1e300])
+    found = solved(jnp.asarray(scales)) + np.log(scales)
+    np.testing.assert_allclose(found, found[0], rtol=0, atol=1e-9)
+
+
 def test_verifiers_that_hardly_tell():
     """Youden's index J is exact however small: T0 is the clean one over J, the regime the same;
     J < 0 turns the order of the patterns round, and the worst is the best then."""

@@ -7,6 +7,7 @@ import numpy as np
 from .. import Diagnosis, RateChange
 from ._words import number, share, time
 
+_SOME = 10  # samples of a pattern, first and last, below which its change is not told
 _LONG = 20  # times the length of a run, beyond which its learning rate is doubted
 
 _MEANS = {
@@ -34,6 +35,11 @@ def alarms(found: Diagnosis) -> list[str]:
     lines, check = [], found.log_check
     if check is not None and check.refuted:
         why = "; ".join(_MEANS[name] for name in check.refuted)
+        if check.with_patterns == 0:
+            why = (
+                "the accuracy leaves every path that the rollouts of the base model allow (logs "
+                "without patterns do not tell whether their shares or success rates are why)"
+            )
         said = "every forecast is" if "ends" in withheld(found) else "times in steps are"
         lines.append(
             f"The logged steps refute the model of this forecast: {why}. Logs of the model itself "
@@ -42,8 +48,15 @@ def alarms(found: Diagnosis) -> list[str]:
         )
     if check is not None and check.drifting:
         changes = [_change(found.data.patterns[i], check.changes[i]) for i in check.drifting]
+        others = [
+            _change(found.data.patterns[i], x)
+            for i, x in enumerate(check.changes)
+            if i not in check.drifting and min(x.first[1], x.last[1]) >= _SOME
+        ]
+        chance = f" (and {'; '.join(others)}, which may be chance)" if others else ""
         lines.append(
-            f"Success rates within patterns moved over the logged steps: {'; '.join(changes)}. "
+            f"Success rates within patterns moved over the logged steps: {'; '.join(changes)}"
+            f"{chance}. "
             "The theory takes them as fixed; here that does not hold. The forecast of the accuracy "
             "over steps lets them drift; the accuracy in the end is withheld."
         )
@@ -62,6 +75,21 @@ def alarms(found: Diagnosis) -> list[str]:
             f"mislead: {'; '.join(parts)}. What is said here uses the rates within questions."
         )
     return lines
+
+
+def check_sentence(found: Diagnosis) -> str:
+    """Whether the logs bear out the model; "" where there is no check."""
+    check = found.log_check
+    if check is None:
+        return ""
+    part = "" if check.with_patterns else " (of the accuracy alone, as the logs have no patterns)"
+    far = f"logs of the model itself would depart from their best fit as far with probability{part}"
+    if check.refuted:
+        return f"No: {far} {max(check.chance, 0.001):.3f} or less."
+    far += f" {share(check.chance)}."
+    if check.drifting:
+        return f"Not in full: success rates within patterns moved (above). Taken together, {far}"
+    return f"Nothing in them speaks against it: {far}"
 
 
 def _rate_contradicted(found: Diagnosis) -> list[str]:
@@ -86,7 +114,7 @@ def _change(name: str, change: RateChange) -> str:
     first, last = (
         f"{share(x / max(n, 1))} ({x:.0f} of {n:.0f})" for x, n in (change.first, change.last)
     )
-    kind = "fell" if change.trend < 0 else "rose"
+    kind = "fell" if change.trend < 0 else "rose" if change.trend > 0 else "stayed, going"
     return f"'{name}' {kind} from {first} to {last}"
 
 
@@ -94,7 +122,7 @@ def _worst(found: Diagnosis) -> str:
     """The logged step that is farthest from the best fit."""
     check = found.log_check
     assert check is not None
-    gaps = abs(check.pattern_shares - check.expected_shares)
+    gaps = np.nan_to_num(abs(check.pattern_shares - check.expected_shares))
     at, pattern = divmod(int(gaps.argmax()), gaps.shape[1])
     by_accuracy = abs(check.accuracy - check.expected_accuracy)
     if by_accuracy.max() >= gaps.max():

@@ -1,12 +1,14 @@
 """Fine-tuning before RLVR, designed for a diagnosed base model."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from ...fine_tuning import SFTDesign, design_sft
+from ...fine_tuning._curve import TotalTimes, total_times
 from ...flows import Status
 from ...objectives import AbstractUtility
 from ...posteriors import pooled_posterior
@@ -16,6 +18,10 @@ from ._words import interval, number, share, time
 _DRAWS = 16
 """Draws that the design must serve all: its cost grows with them, its mean settles soon."""
 _PURE = 0.99
+_SAME = 1.005  # a factor that is shown as 1
+_NEAR = 1.1  # times the shortest total time: hardly longer
+_STEPS = (1, 1.5, 2, 3, 5, 7)  # of a power of ten
+_LONGEST = 1e4  # of any fine-tuning
 
 
 class PlanRow(NamedTuple):
@@ -36,6 +42,36 @@ class MixtureRow(NamedTuple):
     after: str
 
 
+class CurveRow(NamedTuple):
+    """A duration of fine-tuning on the data of the design, and what time it takes in all."""
+
+    duration: str
+    rl_time: str
+    time: str
+    interval: str
+    naive: str
+    entropy: str
+    remark: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """The total time against the duration of fine-tuning, within the budget and beyond it.
+
+    `durations`: `(N,)`; `own`, `naive`: on the data of the design (of the best pattern only, where
+    no fine-tuning is best), and of the best pattern only.
+    """
+
+    durations: np.ndarray
+    own: TotalTimes
+    naive: TotalTimes
+
+    @property
+    def medians(self) -> np.ndarray:
+        """Logarithms of the total times, `(N,)`."""
+        return np.median(np.asarray(self.own.log_time), axis=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """The fine-tuning found, beside no fine-tuning and all data on the best pattern."""
@@ -43,6 +79,9 @@ class Plan:
     patterns: tuple[str, ...]
     design: SFTDesign
     before: np.ndarray
+    budget: float
+    floor: float
+    curve: Curve
 
     @property
     def sentence(self) -> str:
@@ -51,7 +90,10 @@ class Plan:
         if float(found.duration) == 0:
             return "No fine-tuning is best: whatever it costs, RLVR alone is as fast."
         over = [float(x) for x in (found.log_gain_over_nothing, found.log_gain_over_naive)]
-        factors = [number(float(np.exp(min(x, 290)))) for x in over]
+        factors = [math.exp(min(x, 290)) for x in over]
+        naive = f"{number(factors[1])} times as long"
+        if factors[1] < _SAME:
+            naive = "as long"
         mixture = np.asarray(found.mixture)
         data = " and ".join(
             f"{100 * mixture[at]:.0f} % right answers by way of '{self.patterns[at]}'"
@@ -60,9 +102,10 @@ class Plan:
         )
         return (
             f"Fine-tune on {data}, for a duration of {number(float(found.duration))} (learning "
-            "rate times steps of plain gradient ascent). Fine-tuning and RLVR together then take "
-            f"less time by a factor of {factors[0]} than RLVR alone, of {factors[1]} than after "
-            "data of the best pattern only (geometric means over draws of the posterior)."
+            "rate times steps of plain gradient ascent). RLVR alone takes "
+            f"{number(factors[0])} times as long as such fine-tuning and RLVR together; with data "
+            f"of the best pattern only both together take {naive} (geometric means over draws of "
+            "the posterior)."
         )
 
     @property
@@ -84,6 +127,49 @@ class Plan:
         return rows
 
     @property
+    def curve_rows(self) -> list[CurveRow]:
+        """The total time, duration by duration."""
+        curve, found = self.curve, []
+        best = int(np.nanargmin(curve.medians))
+        for at, duration in enumerate(curve.durations):
+            own = band(np.asarray(curve.own.log_time[at]))
+            remarks = ["shortest of these"] if at == best else []
+            if duration > self.budget:
+                remarks.append("beyond the budget")
+            if float(curve.own.entropy[at]) < self.floor - 1e-9:
+                remarks.append("below the entropy floor")
+            found.append(
+                CurveRow(
+                    number(float(duration)),
+                    time(float(np.median(np.asarray(curve.own.log_rl_time[at])))),
+                    time(float(own.median)),
+                    _within(own),
+                    time(float(np.median(np.asarray(curve.naive.log_time[at])))),
+                    f"{float(curve.own.entropy[at]):.3f}",
+                    ", ".join(remarks),
+                )
+            )
+        return found
+
+    @property
+    def curve_sentence(self) -> str:
+        """Which durations are about as good as the best, and whether more would be better."""
+        curve, medians = self.curve, self.curve.medians
+        best = int(np.nanargmin(medians))
+        near = curve.durations[medians <= medians[best] + math.log(_NEAR)]
+        low, high = (number(float(x)) for x in (near.min(), near.max()))
+        which = f"a duration of {low}" if low == high else f"durations from {low} to {high}"
+        alone = medians[0]
+        said = (
+            f"Of the durations below, {which} {'is' if low == high else 'are'} within 10 % of the "
+            f"shortest total time, {time(float(medians[best]))}; RLVR alone takes "
+            f"{time(float(alone))}."
+        )
+        if curve.durations[best] > self.budget:
+            said += " The shortest lies beyond the budget: a larger --sft-budget would pay."
+        return f"{said} Times here are learning rate times steps of plain gradient ascent."
+
+    @property
     def mixture(self) -> list[MixtureRow]:
         """What to fine-tune on."""
         after = np.asarray(self.design.pattern_probs).mean(axis=0)
@@ -100,7 +186,9 @@ class Plan:
         settled, starts = int(np.sum(found.converged)), len(found.converged)
         slack = "does not bind"
         if float(found.duration_slack) < 1e-6:
-            slack = "binds (--sft-budget; longer fine-tuning might be better still)"
+            longer = self.curve.durations[int(np.nanargmin(self.curve.medians))] > self.budget
+            slack = f"binds; {'some longer' if longer else 'no longer'} fine-tuning in the table"
+            slack += " above pays"
         lines = [
             f"the budget {slack}; the entropy of the patterns after fine-tuning is "
             f"{float(found.entropy):.3f} nats, {float(found.entropy_slack):.3f} above the floor",
@@ -124,14 +212,25 @@ class Plan:
             lines.append(
                 f"  {row.pattern[:24]:<24} data {row.data:>6}   {row.before} -> {row.after}"
             )
-        return [*lines, *(f"  - {line}" for line in self.remarks)]
+        lines += ["", f"  {self.curve_sentence}"]
+        lines.append("  duration of fine-tuning   RLVR after it   total time   best pattern only")
+        for row in self.curve_rows:
+            lines.append(
+                f"  {row.duration:>23} {row.rl_time:>15} {row.time:>12} {row.naive:>19}"
+                + (f"   {row.remark}" if row.remark else "")
+            )
+        return [*lines, "", *(f"  - {line}" for line in self.remarks)]
 
     def to_dict(self) -> dict[str, Any]:
         """As lists, strings and numbers for JSON."""
         found = self.design
         names = [field.name for field in dataclasses.fields(found)]
         numbers = {name: np.asarray(getattr(found, name)).tolist() for name in names}
-        return {"patterns": list(self.patterns), **{k: _json(v) for k, v in numbers.items()}}
+        curve: dict[str, Any] = {"durations": self.curve.durations.tolist()}
+        for name, of in (("own", self.curve.own), ("naive", self.curve.naive)):
+            curve[name] = {key: _json(np.asarray(x).tolist()) for key, x in of._asdict().items()}
+        plain = {key: _json(value) for key, value in numbers.items()}
+        return {"patterns": list(self.patterns), **plain, "curve": curve}
 
 
 def _within(over: Band) -> str:
@@ -178,4 +277,19 @@ def design(
         utility=utility,
         key=for_starts,
     )
-    return Plan(found.data.patterns, best, probs)
+    settings = {"eps": found.settings.eps, "cost": cost, "utility": utility}
+    durations = durations_for(budget, float(best.duration))
+    data = best.mixture if float(best.duration) > 0 else best.naive_mixture
+    curves = [
+        total_times(probs, rates, x, durations, **settings) for x in (data, best.naive_mixture)
+    ]
+    return Plan(found.data.patterns, best, probs, budget, floor, Curve(durations, *curves))
+
+
+def durations_for(budget: float, chosen: float) -> np.ndarray:
+    """0, the budget, the chosen one, round numbers from a thirtieth of the budget to five of it."""
+    unit = budget if budget > 0 else 1.0
+    powers = range(math.floor(math.log10(unit / 30)), math.ceil(math.log10(5 * unit)) + 1)
+    ladder = [step * 10.0**power for power in powers for step in _STEPS]
+    kept = [x for x in ladder if unit / 30 <= x <= min(5 * unit, _LONGEST)]
+    return np.unique([0.0, *kept, budget, chosen])

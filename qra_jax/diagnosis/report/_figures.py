@@ -6,24 +6,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from ...plot import BEST, LN10, MISLEADING, REST, THEORY, style
-from .. import Band, Diagnosis, LogCheck, PassAtKEstimate, RLIFRisk, StepForecast
+from .. import Band, Diagnosis, LogCheck, PassAtKEstimate, RLIFRisk, StepForecast, band
 from ._alarms import withheld
+from ._design import Plan
 from ._text import mean_band
 
 _TIME = r"$\log_{10}$ of time (learning rate $\times$ steps)"
 _COLOURS = (BEST, MISLEADING, REST, "#CC79A7", "#E69F00", "#56B4E9")
 
 
-def draw_figures(found: Diagnosis) -> dict[str, Figure]:
+def draw_figures(found: Diagnosis, plan: Plan | None = None) -> dict[str, Figure]:
     """All figures by name, in the order of the page: one panel each, so that they stack on a
-    phone. What the logs refute is not drawn."""
+    phone. What the logs refute is not drawn.
+
+    **Arguments:** `found`; `plan`: the fine-tuning, if it was designed.
+    """
     gone = withheld(found)
     with style():
         figures = {"shares": _forest_of(found, "shares"), "rates": _forest_of(found, "rates")}
         ahead = found.rlvr.step_forecast
         if found.log_check is not None:
             figures["log_accuracy"] = _log_accuracy(found.log_check)
-            figures["log_shares"] = _log_shares(found, found.log_check)
+            if found.log_check.with_patterns:
+                figures["log_shares"] = _log_shares(found, found.log_check)
         if ahead is not None and "steps" not in gone:
             figures["step_accuracy"] = _step_accuracy(ahead)
             figures["step_shares"] = _step_shares(found, ahead)
@@ -34,7 +39,28 @@ def draw_figures(found: Diagnosis) -> dict[str, Figure]:
             figures["pass_at_k"] = _pass_at_k(found.rlvr.pass_at_k)
         if found.rlif is not None and not found.rlif.why_not:
             figures["rlif"] = _rlif(found, found.rlif)
+        if plan is not None and "ends" not in gone:
+            figures["fine_tuning"] = _fine_tuning(plan)
         return figures
+
+
+def _fine_tuning(plan: Plan) -> Figure:
+    """The total time against the duration, 0 on the left of a logarithmic axis."""
+    figure, ax = _panel()
+    curve = plan.curve
+    x, parts = curve.durations, band(np.asarray(curve.own.log_time), axis=1)
+    least = x[1] / 2 if len(x) > 1 else 1.0
+    _band(ax, x, Band(*(v / LN10 for v in vars(parts).values())), THEORY, "data of this design")
+    naive = np.median(np.asarray(curve.naive.log_time), axis=1) / LN10
+    ax.plot(x, naive, color=MISLEADING, ls="--", label="best pattern only")
+    ax.axvline(float(plan.design.duration), color="0.35", lw=0.9, ls=":", label="this design")
+    ax.axvline(plan.budget, color="0.7", lw=0.9, label="budget")
+    ax.set_xscale("symlog", linthresh=2 * least)
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.set(xlabel="duration of fine-tuning (learning rate x steps)", xlim=(0, x[-1]),
+           ylabel=r"$\log_{10}$ of the total time")  # fmt: skip
+    ax.legend(fontsize=7)
+    return figure
 
 
 def _shown(found: Diagnosis) -> list[int]:
@@ -129,7 +155,9 @@ def _step_shares(found: Diagnosis, ahead: StepForecast) -> Figure:
 
 def _log_accuracy(check: LogCheck) -> Figure:
     figure, ax = _panel()
-    ax.plot(check.steps, check.expected_accuracy, color=THEORY, label="best fit of the model")
+    one = "_" if len(check.steps) == 1 else None  # a line of one point would not be seen
+    ax.plot(check.steps, check.expected_accuracy, color=THEORY, marker=one, ms=14,
+            label="best fit of the model")  # fmt: skip
     ax.plot(check.steps, check.accuracy, "o", ms=4, color=MISLEADING, label="logged")
     ax.set(xlabel="optimiser step", ylabel="accuracy", ylim=(0, 1.02))
     ax.legend(fontsize=7)
@@ -138,11 +166,13 @@ def _log_accuracy(check: LogCheck) -> Figure:
 
 def _log_shares(found: Diagnosis, check: LogCheck) -> Figure:
     figure, ax = _panel()
-    largest = np.maximum(check.pattern_shares, check.expected_shares).max(axis=0)
+    one = "_" if len(check.steps) == 1 else None
+    largest = np.fmax(check.pattern_shares, check.expected_shares).max(axis=0)
     shown = np.sort(np.argsort(-largest, kind="stable")[: len(_COLOURS)])
     for at, colour in zip(shown, _COLOURS, strict=False):
         name = _short(found.data.patterns[at])
-        ax.plot(check.steps, check.expected_shares[:, at], color=colour, label=name)
+        ax.plot(check.steps, check.expected_shares[:, at], color=colour, label=name, marker=one,
+                ms=14)  # fmt: skip
         ax.plot(check.steps, check.pattern_shares[:, at], "o", ms=4, color=colour)
     ax.set(xlabel="optimiser step", ylabel="share of answers", ylim=(-0.02, 1.02))
     ax.legend(fontsize=7, title="line: fit; dots: logged", title_fontsize=7)

@@ -12,7 +12,7 @@ from ..._core.folders import writing_to
 from ..._core.provenance import provenance
 from ..._core.version import VERSION
 from .. import Diagnosis
-from ._alarms import alarms, withheld
+from ._alarms import alarms, check_sentence, withheld
 from ._design import Plan
 from ._figures import draw_figures
 from ._text import (
@@ -74,7 +74,8 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
         found=found,
         alarms=alarms(found),
         withheld=withheld(found),
-        box=box(found),
+        box=box(found, plan),
+        check_sentence=check_sentence(found),
         trust=trust_lines(found),
         key_figures=key_figures(found),
         patterns=pattern_rows(found),
@@ -100,12 +101,12 @@ def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) ->
 
     **Raises:** `ValueError` if the folder cannot be written.
     """
-    figures = draw_figures(found)
+    figures = draw_figures(found, plan)
     numbers = {
         "source": source,
         "provenance": provenance(),
         "alarms": alarms(found),
-        "box": {row.name: row.value for row in box(found)},
+        "box": {row.name: row.value for row in box(found, plan)},
         "verdict": verdict(found),
         "diagnosis": found.to_dict(),
         "design": None if plan is None else plan.to_dict(),

@@ -8,6 +8,7 @@ import numpy as np
 from ...times import Regime
 from .. import Band, Diagnosis, TimeBand
 from ._alarms import alarms, withheld
+from ._design import Plan
 from ._trust import trust_lines
 from ._words import chance, digits_of, interval, number, share, time, time_within, within
 
@@ -45,6 +46,12 @@ def verdict(found: Diagnosis) -> str:
     if len(found.data.weights) > 1:
         parts = ", ".join(f"{100 * value:.0f} % {name}" for name, value in shares.items())
         return f"Of {len(found.data.weights)} questions, each by itself, expect {parts}."
+    if number_of == 2 and found.regime.best_probs.max() < SURE:
+        return (
+            "These rollouts do not settle which of the two patterns is better; most likely it is "
+            f"{best}. Whichever it is, RLVR raises it from the first step: with two patterns there "
+            "is no third that could mislead, so that every start is STRONG by definition."
+        )
     if number_of == 2:
         return (
             f"RLVR raises {best} from the first step: with two patterns there is no third that "
@@ -141,7 +148,7 @@ def rlif_sentence(found: Diagnosis) -> str:
     return f"{head}: {numbers}."
 
 
-def _next(found: Diagnosis) -> str:
+def _next(found: Diagnosis, plan: Plan | None) -> str:
     check, shares = found.log_check, regime_shares(found)
     if check is not None and check.refuted:
         return (
@@ -165,6 +172,8 @@ def _next(found: Diagnosis) -> str:
         return f"settle the regime first: {_further(asked[0])}."
     if len(found.data.weights) == 1 and 1 - shares["STRONG"] >= SURE:
         best = int(np.argmax(found.data.weights @ found.regime.best_probs))
+        if plan is not None:
+            return plan.sentence
         return (
             f"fine-tune before RLVR, on right answers by way of "
             f"'{found.data.patterns[best]}' above all; --design finds the mixture and the duration."
@@ -174,13 +183,16 @@ def _next(found: Diagnosis) -> str:
     return "start RLVR, and log the pattern of every evaluated answer: logs give the time in steps."
 
 
-def box(found: Diagnosis) -> list[Row]:
-    """The four lines for who decides: start, RLVR, RLIF, next."""
+def box(found: Diagnosis, plan: Plan | None = None) -> list[Row]:
+    """The four lines for who decides: start, RLVR, RLIF, next.
+
+    **Arguments:** `found`; `plan`: the fine-tuning, if it was designed.
+    """
     lines = (
         ("Start", verdict(found)),
         ("RLVR", _rlvr(found)),
         ("RLIF", rlif_sentence(found)),
-        ("Next", _next(found)),
+        ("Next", _next(found, plan)),
     )
     return [Row(name, text[0].upper() + text[1:], "") for name, text in lines]
 
@@ -231,7 +243,7 @@ def key_figures(found: Diagnosis) -> list[Row]:
             )  # fmt: skip
         names = (
             "T0, the end of entanglement",
-            f"time to pi(best) = {1 - found.settings.eps:g}",
+            f"time until the best has {100 * (1 - found.settings.eps):g} %",
         )
         rlvr = found.rlvr
         times = (rlvr.log_entanglement_time, rlvr.log_convergence_time)
@@ -340,10 +352,10 @@ def open_lines(found: Diagnosis) -> list[str]:
     return [f"{point.statement}; {_further(point)}" for point in points]
 
 
-def summary(found: Diagnosis) -> list[str]:
+def summary(found: Diagnosis, plan: Plan | None = None) -> list[str]:
     """The lines of the console."""
     lines = [f"ATTENTION: {line}" for line in alarms(found)]
-    lines += [f"{row.name + ':':<6} {row.value}" for row in box(found)]
+    lines += [f"{row.name + ':':<6} {row.value}" for row in box(found, plan)]
     lines.append("")
     for row in key_figures(found):
         both = f"   ({row.interval})" if row.interval else ""
@@ -358,6 +370,7 @@ def summary(found: Diagnosis) -> list[str]:
     if found.data.stuck:
         lines += ["", f"  questions stuck: {stuck[0]} at 0, {stuck[1]} at 1"]
     parts = (
+        ("how the file was read", found.notes),
         ("too uncertain to say", open_lines(found)),
         ("how far to trust this", trust_lines(found)),
         ("limits", found.limits),
@@ -365,4 +378,6 @@ def summary(found: Diagnosis) -> list[str]:
     for title, each in parts:
         if each:
             lines += ["", f"  {title}:", *(f"  - {line}" for line in each)]
+    if plan is not None and "ends" not in withheld(found):
+        lines += ["", *plan.summary()]
     return lines

@@ -235,11 +235,11 @@ def test_two_patterns_are_strong_by_definition():
     """What that does not mean is said."""
     found = altered(
         data={"patterns": ("a", "b"), "samples": np.ones((1, 2)), "correct": np.ones((1, 2))},
-        regime={"probs": np.array([[1.0, 0, 0]]), "best_probs": np.array([[0.2, 0.8]]),
+        regime={"probs": np.array([[1.0, 0, 0]]), "best_probs": np.array([[0.05, 0.95]]),
                 "misleading_probs": np.zeros((1, 2))},
     )  # fmt: skip
     said = verdict(found)
-    assert said.startswith("RLVR raises 'b' (probability 0.8) from the first step")
+    assert said.startswith("RLVR raises 'b' (probability 0.95) from the first step")
     assert "does not say that RLVR is fast" in said
 
 
@@ -253,7 +253,7 @@ def test_key_figures():
     assert rows["T0, the end of entanglement"] == (
         "100", "10 to 1,000; 0 with probability 0.03; else 100 (10 to 1,000)"
     )  # fmt: skip
-    assert rows["time to pi(best) = 0.95"] == (
+    assert rows["time until the best has 95 %"] == (
         "1,000",
         "100 to 100,000; never with probability 0.25; else 1,000 (100 to 100,000); "
         "0.125 of the solves failed",
@@ -283,6 +283,7 @@ CHECK = LogCheck(
     (RateChange((4.0, 5.0), (6.0, 60.0), -3.0, 0.001),
      RateChange((150.0, 200.0), (1.0, 2.0), 0.5, 0.3),
      RateChange((10.0, 95.0), (9.0, 12.0), 2.5, 0.006)),
+    2, 0, 0.1, 0.4,
 )  # fmt: skip
 
 

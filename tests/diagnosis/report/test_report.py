@@ -17,9 +17,13 @@ from qra_jax import cli
 from qra_jax.commands import Diagnose
 from qra_jax.commands._run_diagnose import relative_rates
 from qra_jax.diagnosis.report import design
+from qra_jax.diagnosis.report._figures import _fine_tuning
+from qra_jax.diagnosis.report._text import box
+from qra_jax.fine_tuning._curve import TotalTimes
 from tests._support.diagnosed import PLAIN, altered
 
 FIGURES = "shares", "rates", "accuracy", "pattern_shares", "pass_at_k", "rlif"
+UNIT = "Times here are learning rate times steps of plain gradient ascent."
 EXAMPLE = Path(__file__).parents[3] / "experiments" / "data" / "rollouts.jsonl"
 
 
@@ -205,7 +209,16 @@ def test_design_of_a_diagnosis(monkeypatch, gain):
         asked.update(settings, probs=probs, rates=rates)
         return best
 
+    def timed(probs, rates, mixture, durations, **settings):
+        """RL takes 200 at first, and half as long for each unit of fine-tuning."""
+        asked.setdefault("timed", []).append((list(map(float, mixture)), durations, settings))
+        left = math.log(200) - math.log(2) * durations
+        total = np.logaddexp(np.log(np.maximum(2.5 * durations, 1e-300)), left)
+        draws = np.linspace(-0.1, 0.1, 16)
+        return TotalTimes(*(x[:, None] + draws for x in (left, total)), 0.7 - durations / 10)
+
     monkeypatch.setattr("qra_jax.diagnosis.report._design.design_sft", designed)
+    monkeypatch.setattr("qra_jax.diagnosis.report._design.total_times", timed)
     found = altered(
         data={
             "samples": np.array([[4e6, 1e6], [2e6, 3e6]]),
@@ -222,10 +235,51 @@ def test_design_of_a_diagnosis(monkeypatch, gain):
     # The pooled posterior under the diagnosis' own prior: 10, 8 of 18; 6 of 9, 5 of 7 right.
     np.testing.assert_allclose(asked["probs"], np.tile([10 / 18, 8 / 18], (16, 1)), atol=2e-3)
     np.testing.assert_allclose(asked["rates"], np.tile([6 / 9, 5 / 7], (16, 1)), atol=2e-3)
+    durations = [0, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15]
+    for (mixture, given, settings), wanted in zip(
+        asked["timed"], ([0.75, 0.25] if gain else [1.0, 0], [1.0, 0]), strict=True
+    ):
+        assert mixture == wanted
+        np.testing.assert_allclose(given, durations)
+        assert settings == {"eps": 0.07, "cost": 2.5, "utility": None}
+    weak = altered(regime={"probs": np.array([[0.01, 0.98, 0.01]])})
+    weak = dataclasses.replace(weak, open_points=())
+    assert box(weak, plan)[3].value == plan.sentence
+    assert "--design finds" in box(weak)[3].value
     if not gain:
         assert plan.sentence.startswith("No fine-tuning is best")
         return
-    assert "by a factor of 4 than RLVR alone, of 1.2 than after data" in plan.sentence
+    assert "RLVR alone takes 4 times as long as such fine-tuning and RLVR" in plan.sentence
+    assert (
+        "with data of the best pattern only both together take 1.2 times as long" in plan.sentence
+    )
+    same = dataclasses.replace(best, score_naive=best.score)
+    assert "together take as long" in dataclasses.replace(plan, design=same).sentence
+    by_duration = {row.duration: row for row in plan.curve_rows}
+    assert list(by_duration) == [f"{x:g}" for x in durations]
+    assert (by_duration["2"].rl_time, by_duration["2"].time) == ("50", "55")
+    assert by_duration["2"].remark == ""
+    assert by_duration["5"].time == "18.8"
+    assert by_duration["5"].entropy == "0.200"
+    assert by_duration["5"].remark == "shortest of these, beyond the budget"
+    assert by_duration["7"].remark == "beyond the budget, below the entropy floor"
+    assert by_duration["5"].interval == "17 to 20.7"  # 18.75 times exp of -.1 and .1
+    said = plan.curve_sentence
+    assert "durations from 5 to 7 are within 10 % of the shortest total time, 18.8" in said
+    assert said.endswith("a larger --sft-budget would pay. " + UNIT)
+    within = dataclasses.replace(plan, budget=5.0)
+    assert within.curve_sentence.endswith("RLVR alone takes 200. " + UNIT)
+    assert plan.to_dict()["curve"]["own"]["entropy"][-1] == pytest.approx(-0.8)
+    bound = dataclasses.replace(
+        plan, design=dataclasses.replace(best, duration_slack=jnp.zeros(()))
+    )
+    assert bound.remarks[0].startswith("the budget binds; some longer fine-tuning in the table")
+    none = dataclasses.replace(bound, budget=5.0)
+    assert none.remarks[0].startswith("the budget binds; no longer fine-tuning in the table")
+    (line,) = _fine_tuning(plan).axes[0].lines[:1]
+    np.testing.assert_allclose(line.get_xdata(), durations)
+    shown = np.asarray(line.get_ydata(), float)
+    np.testing.assert_allclose(10 ** shown[[0, 9, 11]], [200, 55, 18.75], rtol=1e-6)
     assert "Fine-tune on 75 % right answers by way of 'a' and 25 % right answers" in plan.sentence
     assert "for a duration of 2 (learning" in plan.sentence
     assert [(row.duration, row.time) for row in plan.rows] == [

@@ -1,11 +1,14 @@
 """The exact method against a reference of 50 digits, and against the ODE route."""
 
 import functools
+from decimal import Decimal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
+from scipy.special import logsumexp
 
 import qra_jax as qra
 from tests._support import compiled, systems
@@ -250,3 +253,29 @@ def test_bad_settings(arguments):
     """Settings out of range are named."""
     with pytest.raises(ValueError, match=next(iter(arguments))):
         qra.Exact(**arguments)
+
+
+def test_triple_near_tie():
+    """Two best rewards within 3.3e-10 of each other, a third near: by SciPy in log time, with the
+    gaps of the very floats that the solver is given, exact before they are rounded once."""
+    rates = np.array([0.968, 0.998, 0.99988, 1 - 1.6e-9, 1 - 1.27e-9])
+    gaps = np.array([[float(Decimal(a) - Decimal(b)) for b in rates] for a in rates])
+    eps, first = 9.1e-4, -25.0
+
+    def field(x, theta):
+        weights = np.exp(theta - theta.max())
+        probs = weights / weights.sum()
+        return np.exp(x) * probs * (gaps @ probs)
+
+    def converged(x, theta):
+        return logsumexp(theta[:4] - theta[4]) - np.log(eps / (1 - eps))
+
+    converged.terminal = True
+    early = np.exp(first) * gaps.mean(axis=1) / 5
+    span = (first, 40)
+    found = solve_ivp(field, span, early, "DOP853", events=converged, rtol=1e-13, atol=1e-14)
+    (log_time,) = found.t_events[0]
+    assert log_time == pytest.approx(27.236321330182, abs=2e-10)
+    policy, flow = start(jnp.zeros(5), jnp.asarray(rates))
+    exact = qra.log_convergence_time(policy, flow, eps, method=qra.Exact(1e-10))[0]
+    assert float(exact) == pytest.approx(log_time, abs=1e-10)
