@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._core.checks import as_float, is_concrete, require_all, whole
+from .._core.compiled import compiled
 from .._core.trees import chosen, where_usable
 from .._core.types import Scalar
 from ..flows._status import Status
@@ -205,7 +206,7 @@ def _take(found: _Found, index) -> _Found:
     return jax.tree_util.tree_map(lambda x: x[index], found)
 
 
-@eqx.filter_jit
+@compiled
 def _design(
     task: Task, rates: Float[Array, "D R"], valid: Bool[Array, ""], starts: int, steps: int,
     key: Array,

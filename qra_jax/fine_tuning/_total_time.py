@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._core.checks import as_float, as_scalar, check_probabilities, is_concrete, require
+from .._core.compiled import compiled
 from .._core.floats import safe_log
 from .._core.roots import newton_in_bracket
 from .._core.trees import largest
@@ -259,7 +260,7 @@ def log_total_time(
     return found[0] if as_float(pattern_probs, "pattern_probs").ndim == 1 else found
 
 
-@eqx.filter_jit
+@compiled
 def _log_total(task: Task, mixture, duration) -> Float[Array, " D"]:
     logits = tuned(task, mixture, task.logits, duration)
     return task.log_total(duration, task.log_rl_time(logits))
