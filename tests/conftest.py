@@ -18,6 +18,8 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 # Compilation takes half as long like this: set here, it holds for the commands that tests start.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# Where in Python each operation came from is written into every program, and read by nobody.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 
 import hypothesis
 import jax
