@@ -1,6 +1,7 @@
 """The settings of a diagnosis."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -66,7 +67,15 @@ class Diagnose:
     estimator: Estimator | None = None
     """how the run will estimate its steps; plain RLVR if not given"""
     group_size: int = 8
-    """samples of a question in a step, with an estimator"""
+    """samples of a question in a step"""
+    rollouts_per_step: int = 512
+    """rollouts of a step in all, for which the best size of groups is found"""
+    beta: float = 0.0
+    """strength of the KL penalty from the base model, in units of the reward; if pooled"""
+    tpr: float = 1.0
+    """how often the verifier accepts a right answer"""
+    fpr: float = 0.0
+    """how often the verifier accepts a wrong answer"""
     num_steps: int | None = None
     """forecast over so many optimiser steps; needs a learning rate or logged steps"""
     learning_rate: float | None = None
@@ -100,6 +109,21 @@ class Diagnose:
         both = bool(self.right) and self.right_above is not None
         require_setting(not both, "right", "not be given beside right-above", ", ".join(self.right))
         require_setting(self.seed >= 0, "seed", "be at least 0", self.seed)
+        require_setting(self.group_size >= 2, "group-size", "be at least 2", self.group_size)
+        enough = self.rollouts_per_step >= self.group_size
+        must = f"be at least group-size = {self.group_size}"
+        require_setting(enough, "rollouts-per-step", must, self.rollouts_per_step)
+        require_setting(0 <= self.beta < math.inf, "beta", "be at least 0", self.beta)
+        for flag, rate in (("tpr", self.tpr), ("fpr", self.fpr)):
+            require_setting(0 <= rate <= 1, flag, "lie in [0, 1]", rate)
+        better = self.tpr > self.fpr
+        require_setting(better, "tpr", f"be above fpr = {self.fpr:g}", self.tpr)
+        alone = self.beta == 0 or self.pooling == "pooled"
+        require_setting(alone, "beta", "be 0 unless pooling is pooled", self.beta)
+        plain = self.estimator is None or self.num_steps is None
+        clean = self.beta == 0 and (self.tpr, self.fpr) == (1, 0)
+        must = "not be given with num-steps where beta, tpr or fpr are: its noise is not known then"
+        require_setting(plain or clean, "estimator", must, self.estimator)
         steps = self.num_steps is not None or self.learning_rate is None
         require_setting(steps, "num-steps", "be given with a learning rate", "none")
         plain = self.schedule == "constant" and self.warmup_steps == 0

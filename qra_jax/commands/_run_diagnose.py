@@ -8,7 +8,7 @@ import numpy as np
 
 from ..diagnosis import Diagnosis, TrainingRun, diagnose
 from ..diagnosis.report import Plan, design, summary, write_report
-from ..objectives import Objective, Verifiable
+from ..objectives import Mean, NoisyVerifier, Objective, ReverseKL, Verifiable
 from ..rollouts import Account, Fields, Rollouts, read_with_account
 from ..training import (
     REINFORCE,
@@ -81,7 +81,7 @@ def _title(settings: Diagnose, account: Account) -> str:
 
 
 def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | None) -> Diagnosis:
-    run, objective = None, None
+    run = None
     if settings.num_steps is not None:
         logs = len(rollouts.steps) > 1
         given = logs or settings.learning_rate is not None
@@ -93,17 +93,28 @@ def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | 
             sampler=sampler,
             schedule=relative_rates(settings),
         )
-    if sampler is not None:
-        objective = Objective(Verifiable(), utility=sampler.utility)
+    estimator = SampledGRPO() if sampler is None else sampler.estimator
+    batch = settings.rollouts_per_step // settings.group_size
     return diagnose(
         rollouts,
         pooling=settings.pooling,
         questions=settings.questions,
-        objective=objective,
+        objective=objective_of(settings, sampler),
+        groups=SampledGroups(settings.group_size, batch, estimator),
         eps=settings.eps,
         draws=settings.draws,
         seed=settings.seed,
         run=run,
+    )
+
+
+def objective_of(settings: Diagnose, sampler: SampledGroups | None) -> Objective:
+    """What is trained on: the verifier, the clock of the estimator, the penalty."""
+    exact = (settings.tpr, settings.fpr) == (1, 0)
+    return Objective(
+        Verifiable() if exact else NoisyVerifier(settings.tpr, settings.fpr),
+        utility=Mean() if sampler is None else sampler.utility,
+        regularisers=(ReverseKL(settings.beta),) if settings.beta > 0 else (),
     )
 
 

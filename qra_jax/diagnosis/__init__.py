@@ -1,12 +1,16 @@
 """What rollouts of a base model say of the training to come."""
 
+from ._bands import Band as Band
+from ._bands import TimeBand as TimeBand
+from ._bands import band as band
 from ._check import Logs as Logs
 from ._check import check_logs_of as check_logs_of
 from ._checked import LEVEL as LEVEL
 from ._checked import LogCheck as LogCheck
 from ._checked import RateChange as RateChange
 from ._diagnose import diagnose as diagnose
-from ._result import Band as Band
+from ._group_size import measured_useful_share as measured_useful_share
+from ._group_size import useful_share as useful_share
 from ._result import DiagnosedData as DiagnosedData
 from ._result import Diagnosis as Diagnosis
 from ._result import DiagnosisSettings as DiagnosisSettings
@@ -20,30 +24,39 @@ from ._result import RLVREstimate as RLVREstimate
 from ._result import StartEstimate as StartEstimate
 from ._result import StepForecast as StepForecast
 from ._result import StuckQuestion as StuckQuestion
-from ._result import TimeBand as TimeBand
-from ._result import band as band
 from ._run import TrainingRun as TrainingRun
 from ._run import forecast_run as forecast_run
+from ._signal import group_signal as group_signal
+from ._signal_result import KINDS as KINDS
+from ._signal_result import KLPull as KLPull
+from ._signal_result import QuestionSignals as QuestionSignals
+from ._signal_result import Signal as Signal
+from ._signal_result import SignalBySize as SignalBySize
 from ._solve import Solver as Solver
 from ._solve import Tables as Tables
 from ._solve import Times as Times
 
 __all__ = [
+    "KINDS",
     "LEVEL",
     "Band",
     "DiagnosedData",
     "Diagnosis",
     "DiagnosisSettings",
     "Forecast",
+    "KLPull",
     "LogCheck",
     "Logs",
     "OpenPoint",
     "PassAtKEstimate",
+    "QuestionSignals",
     "RLIFRisk",
     "RLVREstimate",
     "RateChange",
     "RatesWithin",
     "RegimeEstimate",
+    "Signal",
+    "SignalBySize",
     "Solver",
     "StartEstimate",
     "StepForecast",
@@ -56,4 +69,7 @@ __all__ = [
     "check_logs_of",
     "diagnose",
     "forecast_run",
+    "group_signal",
+    "measured_useful_share",
+    "useful_share",
 ]

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ..rollouts._rollouts import Rollouts
-from ._result import RLIFRisk, band
+from ._bands import band
+from ._result import RLIFRisk
 from ._solve import Tables
 
 AGREEMENT = "agreement with the majority answer"

@@ -12,6 +12,9 @@ from ._posteriors import Prior as Prior
 from ._posteriors import partial_posterior as partial_posterior
 from ._posteriors import per_question_posterior as per_question_posterior
 from ._posteriors import pooled_posterior as pooled_posterior
+from ._success import SuccessSpread as SuccessSpread
+from ._success import quantiles_of as quantiles_of
+from ._success import success_spread as success_spread
 from ._within import WithinQuestions as WithinQuestions
 from ._within import within_questions as within_questions
 
@@ -23,11 +26,14 @@ __all__ = [
     "DesignEffects",
     "PartialPosterior",
     "Prior",
+    "SuccessSpread",
     "WithinQuestions",
     "clustered_posterior",
     "design_effects",
     "partial_posterior",
     "per_question_posterior",
     "pooled_posterior",
+    "quantiles_of",
+    "success_spread",
     "within_questions",
 ]

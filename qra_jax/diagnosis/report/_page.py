@@ -15,6 +15,7 @@ from .. import Diagnosis
 from ._alarms import alarms, withheld
 from ._design import Plan
 from ._figures import draw_figures
+from ._signal import questions_csv, signal_lines, size_rows
 from ._text import (
     box,
     key_figures,
@@ -81,6 +82,8 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
         slowest=slowest(found),
         figure=figure,
         drawn=set(figures),
+        signal=signal_lines(found),
+        sizes=size_rows(found),
         design=None if "ends" in withheld(found) else plan,
         stuck_counts=[sum(question.at == at for question in found.data.stuck) for at in (0, 1)],
         most_stuck=_MOST_STUCK,
@@ -92,7 +95,7 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
 
 
 def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) -> list[Path]:
-    """Write `report.html`, `report.json` and the figures (PNG and PDF).
+    """Write `report.html`, `report.json`, `questions.csv` and the figures (PNG and PDF).
 
     **Arguments:** `out`: the folder; `source`, `found`, `plan`: as for `page`.
 
@@ -101,19 +104,25 @@ def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) ->
     **Raises:** `ValueError` if the folder cannot be written.
     """
     figures = draw_figures(found)
+    diagnosis = found.to_dict()
+    if found.signal is not None:
+        # Of each question there is a row in questions.csv.
+        del diagnosis["signal"]["by_question"]
     numbers = {
         "source": source,
         "provenance": provenance(),
         "alarms": alarms(found),
         "box": {row.name: row.value for row in box(found)},
         "verdict": verdict(found),
-        "diagnosis": found.to_dict(),
+        "diagnosis": diagnosis,
         "design": None if plan is None else plan.to_dict(),
     }
     texts = {
         "report.html": page(source, found, plan, figures),
         "report.json": json.dumps(numbers, indent=1, allow_nan=False) + "\n",
     }
+    if found.signal is not None:
+        texts["questions.csv"] = questions_csv(found)
     written = []
     with writing_to(out):
         for name, text in texts.items():

@@ -8,6 +8,7 @@ import numpy as np
 from ...times import Regime
 from .. import Band, Diagnosis, TimeBand
 from ._alarms import alarms, withheld
+from ._signal import signal_lines
 from ._trust import trust_lines
 from ._words import chance, digits_of, interval, number, share, time, time_within, within
 
@@ -93,16 +94,18 @@ def _rlvr(found: Diagnosis) -> str:
     parts = [f"{gain}; the best pattern has {share_of} of the answers "]
     if steps is not None and "steps" not in gone:
         parts.append(f"after {time_within(steps.log_convergence_step.overall, 0, 'steps')}")
+    elif times.overall.median[0] == np.inf:
+        parts[-1] = f"{gain}; the best pattern does not get to {share_of} of the answers"
     else:
         parts.append(
             f"after a time of {time_within(times.overall)} (learning rate times steps of plain "
             "gradient ascent; steps are not known without logs)"
         )
-    if not math.isnan(float(longer.median[0])):
+    if not math.isnan(float(longer.median[0])) and times.overall.median[0] < np.inf:
         parts.append(
             f". That is {time_within(longer)} times as long as if all patterns had equal shares"
         )
-    if float(times.never[0]) > 0:
+    if float(times.never[0]) > 0 and times.overall.median[0] < np.inf:
         parts.append(f". With probability {chance(float(times.never[0]), found)} it never does")
     return "".join(parts) + "."
 
@@ -358,6 +361,7 @@ def summary(found: Diagnosis) -> list[str]:
     if found.data.stuck:
         lines += ["", f"  questions stuck: {stuck[0]} at 0, {stuck[1]} at 1"]
     parts = (
+        ("signal and cost of groups", signal_lines(found)),
         ("too uncertain to say", open_lines(found)),
         ("how far to trust this", trust_lines(found)),
         ("limits", found.limits),

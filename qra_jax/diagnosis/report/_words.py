@@ -29,6 +29,8 @@ def number(value: float, digits: int = 3) -> str:
         return "-"
     if value == 0:
         return "0"
+    if math.isinf(value):
+        return "infinite"
     power = math.floor(math.log10(abs(value)))
     if not -4 < power < 6:
         return f"{value:.{digits - 1}e}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")

@@ -159,7 +159,8 @@ def test_the_most_common_patterns_keep_a_colour():
         rlif=None,
     )
     drawn = draw_figures(found)
-    assert set(drawn) == {"shares", "rates", "accuracy", "pattern_shares", "pass_at_k"}
+    expected = {"shares", "rates", "accuracy", "pattern_shares", "entropy", "pass_at_k"}
+    assert set(drawn) == expected
     (ax,) = drawn["pattern_shares"].axes
     assert [line.get_label() for line in ax.lines[:6]] == list("bcdefh")
     assert len({to_hex(line.get_color()) for line in ax.lines[:6]}) == 6
