@@ -15,10 +15,18 @@ if __name__ == "__main__" or Path(sys.argv[0]).stem == "qra":
 import tyro
 
 from ._core.version import VERSION
-from .commands import BadSetting, Diagnose, GridSweep, leaving_on_interrupt, require_writable
+from .commands import (
+    BadSetting,
+    Compare,
+    Diagnose,
+    GridSweep,
+    leaving_on_interrupt,
+    require_writable,
+)
 
 Command = (
-    Annotated[Diagnose, tyro.conf.subcommand(Diagnose.name)]
+    Annotated[Compare, tyro.conf.subcommand(Compare.name)]
+    | Annotated[Diagnose, tyro.conf.subcommand(Diagnose.name)]
     | Annotated[GridSweep, tyro.conf.subcommand(GridSweep.name)]
 )
 
@@ -34,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(
-    command: type[Diagnose | GridSweep], program: str, arguments: Sequence[str] | None = None
+    command: type[Compare | Diagnose | GridSweep],
+    program: str,
+    arguments: Sequence[str] | None = None,
 ) -> int:
     """One command by itself, under a program name of its own.
 

@@ -1,6 +1,5 @@
 """A diagnosis: rollouts are read, judged and reported on."""
 
-import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -8,29 +7,11 @@ import numpy as np
 
 from ..diagnosis import Diagnosis, TrainingRun, diagnose
 from ..diagnosis.report import Plan, design, summary, write_report
-from ..objectives import Mean, NoisyVerifier, Objective, ReverseKL, Verifiable
-from ..rollouts import Account, Fields, Rollouts, read_with_account
-from ..training import (
-    REINFORCE,
-    RLOO,
-    AbstractEstimator,
-    RejectionFineTuning,
-    SampledDrGRPO,
-    SampledGroups,
-    SampledGRPO,
-    SampledMaxRL,
-)
-from ._diagnose import Diagnose, Estimator
+from ..rollouts import Account, Rollouts
+from ..training import SampledGroups, SampledGRPO
+from ._diagnose import Diagnose
+from ._run_reading import account_of, objective_of, sampler_of
 from ._settings import require_setting
-
-_ESTIMATORS: dict[Estimator, AbstractEstimator] = {
-    "reinforce": REINFORCE(),
-    "rloo": RLOO(),
-    "dr_grpo": SampledDrGRPO(),
-    "grpo": SampledGRPO(),
-    "rejection": RejectionFineTuning(),
-    "maxrl": SampledMaxRL(),
-}
 
 
 def run(settings: Diagnose) -> str:
@@ -39,13 +20,11 @@ def run(settings: Diagnose) -> str:
     **Raises:** `ValueError` or `BadSetting` if the rollouts cannot be read, or bear no such
     diagnosis; `ImportError` if a package of the extra `report` is missing.
     """
-    account = _account(settings)
+    account = account_of(settings, settings.files)
     if settings.dry_run:
         return "\n".join(account.lines())
     jax.config.update("jax_enable_x64", True)
-    sampler = None
-    if settings.estimator is not None:
-        sampler = SampledGroups(settings.group_size, estimator=_ESTIMATORS[settings.estimator])
+    sampler = sampler_of(settings)
     found = _diagnosis(settings, account.rollouts, sampler)
     plan = _plan(settings, found, sampler)
     written = write_report(settings.out, _title(settings, account), found, plan)
@@ -53,25 +32,6 @@ def run(settings: Diagnose) -> str:
     if not settings.quiet:
         lines = [*summary(found), *([] if plan is None else ["", *plan.summary()])]
     return "\n".join([*lines, *(f"  wrote {path}" for path in written)])
-
-
-def _account(settings: Diagnose) -> Account:
-    """The rollouts, and how they were read."""
-    names = (field.name for field in dataclasses.fields(Fields))
-    fields = Fields(**{name: getattr(settings, f"{name}_field") for name in names})
-    where: dict[str, list[str]] = {}
-    for wanted in settings.where:
-        name, _, value = wanted.partition("=")
-        where.setdefault(name, []).append(value)
-    return read_with_account(
-        settings.files,
-        fields=fields,
-        rules=settings.rules,
-        records=settings.records,
-        where=where,
-        right=settings.right,
-        right_above=settings.right_above,
-    )
 
 
 def _title(settings: Diagnose, account: Account) -> str:
@@ -105,16 +65,6 @@ def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | 
         draws=settings.draws,
         seed=settings.seed,
         run=run,
-    )
-
-
-def objective_of(settings: Diagnose, sampler: SampledGroups | None) -> Objective:
-    """What is trained on: the verifier, the clock of the estimator, the penalty."""
-    exact = (settings.tpr, settings.fpr) == (1, 0)
-    return Objective(
-        Verifiable() if exact else NoisyVerifier(settings.tpr, settings.fpr),
-        utility=Mean() if sampler is None else sampler.utility,
-        regularisers=(ReverseKL(settings.beta),) if settings.beta > 0 else (),
     )
 
 

@@ -3,11 +3,15 @@
 from ._bands import Band as Band
 from ._bands import TimeBand as TimeBand
 from ._bands import band as band
+from ._bands import counted as counted
 from ._check import Logs as Logs
 from ._check import check_logs_of as check_logs_of
 from ._checked import LEVEL as LEVEL
 from ._checked import LogCheck as LogCheck
 from ._checked import RateChange as RateChange
+from ._compare import compare as compare
+from ._compare_result import Comparison as Comparison
+from ._compare_result import Quantity as Quantity
 from ._diagnose import diagnose as diagnose
 from ._group_size import measured_useful_share as measured_useful_share
 from ._group_size import useful_share as useful_share
@@ -35,11 +39,13 @@ from ._signal_result import SignalBySize as SignalBySize
 from ._solve import Solver as Solver
 from ._solve import Tables as Tables
 from ._solve import Times as Times
+from ._votes import measured_maj_at_k as measured_maj_at_k
 
 __all__ = [
     "KINDS",
     "LEVEL",
     "Band",
+    "Comparison",
     "DiagnosedData",
     "Diagnosis",
     "DiagnosisSettings",
@@ -49,6 +55,7 @@ __all__ = [
     "Logs",
     "OpenPoint",
     "PassAtKEstimate",
+    "Quantity",
     "QuestionSignals",
     "RLIFRisk",
     "RLVREstimate",
@@ -67,9 +74,12 @@ __all__ = [
     "TrainingRun",
     "band",
     "check_logs_of",
+    "compare",
+    "counted",
     "diagnose",
     "forecast_run",
     "group_signal",
+    "measured_maj_at_k",
     "measured_useful_share",
     "useful_share",
 ]

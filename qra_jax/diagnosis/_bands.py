@@ -1,6 +1,7 @@
 """Bands of a posterior: 5 %, 50 % and 95 % points."""
 
 import dataclasses
+import math
 
 import numpy as np
 from jaxtyping import Float
@@ -36,6 +37,16 @@ class TimeBand:
 
 
 LEVELS = (0.05, 0.5, 0.95)
+
+
+def counted(value: float, draws: int) -> str:
+    """A probability that was counted in draws, to three decimals: never quite 0 or 1."""
+    if math.isnan(value):
+        return "-"
+    least = 1 / (draws + 1)
+    at = min(max(value, least), 1 - least)
+    sign = "< " if value < least else "> " if value > 1 - least else ""
+    return sign + f"{at:.3f}".rstrip("0").rstrip(".")
 
 
 def band(values: np.ndarray, axis: int = 0) -> Band:

@@ -282,8 +282,11 @@ def diagnose(
     sampled = resamples(model, questions)
     rewards, risks = rewards_of(base, model), None
     if rewards is not None:
-        shape = weights_shape(model.samples.sum(axis=1)) if sampled else None
-        risks = risk(rewards, tables, data.weights, len(model.asked), rng, shape)
+        resampled = None
+        if sampled:
+            shape = weights_shape(model.samples.sum(axis=1))
+            resampled = rng.gamma(shape, 1 / shape, (draws, len(model.asked)))
+        risks = risk(rewards, tables, data.weights, len(model.asked), rng, resampled)
     path = path_ahead(pooling, tables, times, ahead, beta)
     found = Diagnosis(
         data=data,

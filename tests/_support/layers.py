@@ -29,7 +29,7 @@ ROOMS = (
     ("maps",),
     ("language_model",),
     ("claims",),
-    ("sweep", "grid", "diagnose", "log_check", "clusters", "trust"),
+    ("sweep", "grid", "diagnose", "log_check", "clusters", "trust", "signal", "compare"),
 )
 """Those of the experiments."""
 ORDERS = {LIBRARY: FLOORS, "experiments": ROOMS}

@@ -40,12 +40,21 @@ _TEMPLATE = Path(__file__).with_name("page.html")
 _MOST_STUCK = 40
 
 
-def _inline(figure: Figure) -> str:
+def inline(figure: Figure) -> str:
+    """The figure as SVG, in base 64."""
     image = io.BytesIO()
     # A date, or random names inside, would make the page differ from run to run.
     with matplotlib.rc_context({"svg.hashsalt": "qra"}):
         figure.savefig(image, format="svg", metadata={"Date": None})
     return base64.b64encode(image.getvalue()).decode()
+
+
+def rendered(template: Path, **values: object) -> str:
+    """A page of a template, in which every text is escaped and every name must be given."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(template.read_text(encoding="utf-8")).render(**values)
 
 
 def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Figure]) -> str:
@@ -54,7 +63,7 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
     **Arguments:** `source`: what was read, for the heading; `found`; `plan`: the fine-tuning, if it
     was designed; `figures`: by name.
     """
-    images = {name: _inline(figure) for name, figure in figures.items()}
+    images = {name: inline(figure) for name, figure in figures.items()}
 
     def figure(name: str, caption: str) -> Markup:
         image = f'<img alt="{name}" src="data:image/svg+xml;base64,{images[name]}">'
@@ -62,12 +71,9 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
             Markup(image), caption
         )
 
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     questions = found.data.num_questions
-    return template.render(
+    return rendered(
+        _TEMPLATE,
         title=f"Diagnosis of {source}",
         source=f"{source}: {found.data.samples.sum():.0f} rollouts of the base model, "
         f"{questions} question{'' if questions == 1 else 's'}, "

@@ -3,7 +3,7 @@
 import math
 
 from ...plot import LN10
-from .. import Band, Diagnosis
+from .. import Band, Diagnosis, counted
 
 _WIDE = 1.3  # an interval that spans more than this factor bears two digits
 
@@ -15,12 +15,7 @@ def share(value: float) -> str:
 
 def chance(value: float, found: Diagnosis) -> str:
     """A probability that was counted in the draws of a diagnosis: never quite 0 or 1."""
-    if math.isnan(value):
-        return "-"
-    least = 1 / (found.settings.draws + 1)
-    if value < least:
-        return f"< {share(least)}"
-    return f"> {share(1 - least)}" if value > 1 - least else share(value)
+    return counted(value, found.settings.draws)
 
 
 def number(value: float, digits: int = 3) -> str:
