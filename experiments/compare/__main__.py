@@ -1,10 +1,10 @@
-"""`python -m experiments.compare`: what pairs gain, and whether the order of times is called right as
-often as stated, written to experiments/data/compare.json and docs/compare.png.
+"""`python -m experiments.compare`: what pairs gain, and whether the order of times is called right
+as often as stated, written to experiments/data/compare.json and docs/compare.png.
 
-Pairs of base models of two to four patterns on the same 100 questions of 8 rollouts. The success
-rates of a question are beta, of mean p_r and intra-question correlation .5, by one rank of difficulty that
-both models share. The second model has the shares and rates of the first, moved in logits by normal
-numbers of deviation .7 and .4.
+Pairs of base models of two to four patterns on the same 100 questions of 8 rollouts. Success rates
+of a question are beta, of mean p_r and intra-question correlation .5, by one rank of difficulty
+that both models share. The second model has the shares and rates of the first, moved in logits by
+normal numbers of deviation .7 and .4.
 
 - Width: of the 90 % interval of the difference in accuracy, beside that of two independent models
   (the root of the sum of squares of their own widths), and whether it holds the truth.

@@ -119,7 +119,7 @@ class Comparison:
         every = list(self.quantities.values())
 
         def one(over: Band, *dims: str):
-            names, values = levels([over], "one", *dims, "level")
+            names, values = levels([over], "one", *dims)
             return names[1:], values[0]
 
         return xr.Dataset(

@@ -160,7 +160,7 @@ def ends_of_rlif(
     weights: Float[np.ndarray, " Q"],
     questions: int,
     rng: np.random.Generator,
-    resampled: Float[np.ndarray, "D Q"] | None = None,
+    resampled: Float[np.ndarray, "D K"] | None = None,
 ) -> Ends:
     """Draws of base models beside draws of rewards.
 
@@ -189,7 +189,7 @@ def risk(
     weights: Float[np.ndarray, " Q"],
     questions: int,
     rng: np.random.Generator,
-    resampled: Float[np.ndarray, "D Q"] | None = None,
+    resampled: Float[np.ndarray, "D K"] | None = None,
 ) -> RLIFRisk:
     """The risk that RLIF ends below its start; arguments as of `ends_of_rlif`."""
     draws, _, patterns = tables.probs.shape
