@@ -20,6 +20,7 @@ from .commands import (
     Compare,
     Diagnose,
     GridSweep,
+    SuggestRules,
     leaving_on_interrupt,
     require_writable,
 )
@@ -28,6 +29,7 @@ Command = (
     Annotated[Compare, tyro.conf.subcommand(Compare.name)]
     | Annotated[Diagnose, tyro.conf.subcommand(Diagnose.name)]
     | Annotated[GridSweep, tyro.conf.subcommand(GridSweep.name)]
+    | Annotated[SuggestRules, tyro.conf.subcommand(SuggestRules.name)]
 )
 
 
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(
-    command: type[Compare | Diagnose | GridSweep],
+    command: type[Compare | Diagnose | GridSweep | SuggestRules],
     program: str,
     arguments: Sequence[str] | None = None,
 ) -> int:
@@ -71,7 +73,7 @@ def _run(kind, words: list[str], program: str, description: str | None, own: boo
             command = shlex.join([*program.split(), *again, "--resume"])
             said = f"interrupted; this continues: {command}"
         with leaving_on_interrupt(said, own):
-            if not getattr(settings, "dry_run", False):
+            if not (isinstance(settings, SuggestRules) or getattr(settings, "dry_run", False)):
                 require_writable(settings.out)
             # Loads JAX, which takes seconds: not before help, bad settings and bad folders.
             work = importlib.import_module(f".commands._run_{settings.name}", __package__)

@@ -9,6 +9,7 @@ from ._compare import Compare as Compare
 from ._diagnose import Diagnose as Diagnose
 from ._grid import PARAMETERS as PARAMETERS
 from ._grid import GridSweep as GridSweep
+from ._rules import SuggestRules as SuggestRules
 from ._settings import BadSetting as BadSetting
 from ._settings import require_setting as require_setting
 
@@ -18,6 +19,7 @@ __all__ = [
     "Compare",
     "Diagnose",
     "GridSweep",
+    "SuggestRules",
     "leaving_on_interrupt",
     "require_setting",
     "require_writable",

@@ -22,7 +22,8 @@ class Reading:
     """rollouts, or a table of counts (pattern,samples,correct): CSV, JSON, JSON lines, Parquet or a
     log of Inspect (.eval), also .gz and .zst; several files, a pattern of names, or a folder"""
     rules: Path | None = None
-    """TOML file of regular expressions that sort texts into patterns"""
+    """TOML file of regular expressions that sort texts into patterns; or checking, code, language,
+    length, steps or tags, which come with the library"""
     question_field: str | None = None
     """name of the field of questions; common names are found by themselves, here and below"""
     pattern_field: str | None = None

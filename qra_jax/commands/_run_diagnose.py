@@ -11,6 +11,7 @@ from ..rollouts import Account, Rollouts
 from ..training import SampledGroups, SampledGRPO
 from ._diagnose import Diagnose
 from ._run_reading import account_of, objective_of, sampler_of
+from ._run_rules import patterns_lines
 from ._settings import require_setting
 
 
@@ -22,7 +23,8 @@ def run(settings: Diagnose) -> str:
     """
     account = account_of(settings, settings.files)
     if settings.dry_run:
-        return "\n".join(account.lines())
+        differ = ["", *patterns_lines(account.rollouts)]
+        return "\n".join([*account.lines(), *differ])
     jax.config.update("jax_enable_x64", True)
     sampler = sampler_of(settings)
     found = _diagnosis(settings, account.rollouts, sampler)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..objectives import Mean, NoisyVerifier, Objective, ReverseKL, Verifiable
 from ..rollouts import Account, Fields, read_with_account
@@ -35,23 +36,25 @@ def sampler_of(settings: Reading) -> SampledGroups | None:
     return SampledGroups(settings.group_size, estimator=_ESTIMATORS[settings.estimator])
 
 
-def account_of(settings: Reading, files: Sequence[Path]) -> Account:
-    """The rollouts of files, and how they were read."""
+def reading_of(settings: Reading) -> dict[str, Any]:
+    """How files are read, as arguments of the readers."""
     names = (field.name for field in dataclasses.fields(Fields))
-    fields = Fields(**{name: getattr(settings, f"{name}_field") for name in names})
     where: dict[str, list[str]] = {}
     for wanted in settings.where:
         name, _, value = wanted.partition("=")
         where.setdefault(name, []).append(value)
-    return read_with_account(
-        files,
-        fields=fields,
-        rules=settings.rules,
-        records=settings.records,
-        where=where,
-        right=settings.right,
-        right_above=settings.right_above,
-    )
+    return {
+        "fields": Fields(**{name: getattr(settings, f"{name}_field") for name in names}),
+        "records": settings.records,
+        "where": where,
+        "right": settings.right,
+        "right_above": settings.right_above,
+    }
+
+
+def account_of(settings: Reading, files: Sequence[Path]) -> Account:
+    """The rollouts of files, and how they were read."""
+    return read_with_account(files, rules=settings.rules, **reading_of(settings))
 
 
 def objective_of(settings: Reading, sampler: SampledGroups | None) -> Objective:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..flows._status import Status
+from ..posteriors._differ import patterns_differ
 from ..posteriors._posteriors import AbstractPosterior, PartialPosterior
 from ..rollouts._rollouts import Rollouts
 from ._result import Diagnosis
@@ -17,7 +18,8 @@ def limits_of(
 ) -> tuple[str, ...]:
     """One sentence each. `grouped`: how many patterns are one; `missing`: questions without
     rollouts."""
-    lines = [*_of_source(source, missing), *_of_counts(found, grouped), *_of_model(found)]
+    lines = [*_of_source(source, missing), *_of_counts(found, grouped), *_of_patterns(source)]
+    lines += _of_model(found)
     if found.settings.pooling == "pooled":
         lines += _alike(found, source)
     if isinstance(posterior, PartialPosterior):
@@ -75,6 +77,18 @@ def _of_counts(found: Diagnosis, grouped: int) -> list[str]:
             "and the result hangs on so few"
         )
     return lines
+
+
+def _of_patterns(source: Rollouts) -> list[str]:
+    """Whether patterns differ in success where questions do not."""
+    differ = patterns_differ(*source.base_model().counts())
+    if differ.questions == 0 or differ.chance <= 0.05:
+        return []
+    return [
+        "patterns do not differ in success within questions (differences as large come by chance "
+        f"with probability {differ.chance:.2f}; {differ.questions} questions can tell): RL gains "
+        "nothing by choosing among them, and other rules may tell more"
+    ]
 
 
 def _alike(found: Diagnosis, source: Rollouts) -> list[str]:

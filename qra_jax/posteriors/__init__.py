@@ -5,6 +5,8 @@ from ._clustered import ClusteredPosterior as ClusteredPosterior
 from ._clustered import DesignEffects as DesignEffects
 from ._clustered import clustered_posterior as clustered_posterior
 from ._clustered import design_effects as design_effects
+from ._differ import PatternsDiffer as PatternsDiffer
+from ._differ import patterns_differ as patterns_differ
 from ._posteriors import AbstractPosterior as AbstractPosterior
 from ._posteriors import ConjugatePosterior as ConjugatePosterior
 from ._posteriors import PartialPosterior as PartialPosterior
@@ -25,12 +27,14 @@ __all__ = [
     "ConjugatePosterior",
     "DesignEffects",
     "PartialPosterior",
+    "PatternsDiffer",
     "Prior",
     "SuccessSpread",
     "WithinQuestions",
     "clustered_posterior",
     "design_effects",
     "partial_posterior",
+    "patterns_differ",
     "per_question_posterior",
     "pooled_posterior",
     "quantiles_of",

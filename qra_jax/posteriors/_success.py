@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
-from scipy.special import betaincinv, gammaln, logsumexp
+from scipy.special import betaincinv, gammaln
 
 from .._core.checks import require, require_all
 from ._posteriors import Prior
@@ -15,7 +15,7 @@ from ._posteriors import Prior
 _STRENGTHS = (0.01, 1e5)
 _LOGITS = (-12.0, 12.0)
 _MEANS, _POINTS = 97, 49
-_LOOKS = 3
+_LOOKS, _FINE = 12, 16  # at most so many grids, until so many points of each axis are likely
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +85,16 @@ def success_spread(samples: ArrayLike, right: ArrayLike, prior: Prior = Prior())
     require_all(samples - right, lambda x: x >= 0, "samples - right", "be at least 0")
     ends = np.array([_LOGITS, np.log(_STRENGTHS)])
     counts = tuple(np.unique(x, return_counts=True) for x in (right, samples - right, samples))
-    for look in range(_LOOKS):
+    for _ in range(_LOOKS):
         logits = np.linspace(*ends[0], _MEANS)
         strengths = np.linspace(*ends[1], _POINTS)
         logs = _log_posterior(logits, strengths, counts, prior)
-        chances = np.exp(logs - logsumexp(logs))
-        if look == _LOOKS - 1:
+        chances = np.exp(logs - logs.max())
+        chances /= chances.sum()
+        places = [np.flatnonzero(chances.sum(axis=1 - axis) > 1e-5) for axis in (0, 1)]
+        if min(len(likely) for likely in places) > _FINE:
             break
-        for axis, grid in enumerate((logits, strengths)):
-            likely = np.flatnonzero(chances.sum(axis=1 - axis) > 1e-5)
+        for axis, (grid, likely) in enumerate(zip((logits, strengths), places, strict=True)):
             ends[axis] = grid[max(likely[0] - 1, 0)], grid[min(likely[-1] + 1, len(grid) - 1)]
     return SuccessSpread(logits, strengths, chances, samples, right)
 

@@ -11,7 +11,7 @@ from ._fields import Fields
 from ._files import Chunk, Table
 from ._grades import Grades
 from ._rollouts import Rollouts, listed, shown
-from ._rules import PatternRules
+from ._rules import Sorter
 from ._shapes import joined, said
 from ._sources import Source
 from ._values import (
@@ -45,7 +45,7 @@ class RowReader:
     def __init__(
         self,
         fields: Fields,
-        rules: PatternRules | None,
+        rules: Sorter | None,
         selection: Selection,
         grades: Grades,
     ):
