@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from ..diagnosis import Diagnosis, TrainingRun, diagnose
-from ..diagnosis.report import Plan, design, summary, write_report
+from ..diagnosis.report import Plan, design, write_report
 from ..rollouts import Account, Rollouts
 from ..training import SampledGroups, SampledGRPO
 from ._diagnose import Diagnose
@@ -32,7 +32,7 @@ def run(settings: Diagnose) -> str:
     written = write_report(settings.out, _title(settings, account), found, plan)
     lines = []
     if not settings.quiet:
-        lines = [*summary(found), *([] if plan is None else ["", *plan.summary()])]
+        lines = [*found.summary(), *([] if plan is None else ["", *plan.summary()])]
     return "\n".join([*lines, *(f"  wrote {path}" for path in written)])
 
 

@@ -13,11 +13,12 @@ from ._compare import compare as compare
 from ._compare_result import Comparison as Comparison
 from ._compare_result import Quantity as Quantity
 from ._diagnose import diagnose as diagnose
+from ._diagnosis import Diagnosis as Diagnosis
 from ._group_size import measured_useful_share as measured_useful_share
 from ._group_size import useful_share as useful_share
 from ._result import DiagnosedData as DiagnosedData
-from ._result import Diagnosis as Diagnosis
 from ._result import DiagnosisSettings as DiagnosisSettings
+from ._result import Findings as Findings
 from ._result import Forecast as Forecast
 from ._result import OpenPoint as OpenPoint
 from ._result import PassAtKEstimate as PassAtKEstimate
@@ -49,6 +50,7 @@ __all__ = [
     "DiagnosedData",
     "Diagnosis",
     "DiagnosisSettings",
+    "Findings",
     "Forecast",
     "KLPull",
     "LogCheck",

@@ -25,13 +25,14 @@ from ..training._groups import SampledGroups
 from ._bands import Band, band
 from ._check import Logs, check_logs_of
 from ._checked import LogCheck
+from ._diagnosis import Diagnosis
 from ._drift import RateDrift
 from ._group_size import check_budget
 from ._limits import limits_of
 from ._model import Model, as_rollouts, logs_of, modelled, rewards_of, run_of
 from ._noise import StepNoise, noisy_runs
 from ._pooled import Pooled, pooled, resamples
-from ._result import DiagnosedData, Diagnosis, DiagnosisSettings, StartEstimate, StepForecast
+from ._result import DiagnosedData, DiagnosisSettings, StartEstimate, StepForecast
 from ._rlif import risk
 from ._rlvr import forecast_of, regime_of, rlvr_of
 from ._run import TrainingRun, drawn, forecast_run, objective_of

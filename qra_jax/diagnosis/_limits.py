@@ -6,7 +6,7 @@ from ..flows._status import Status
 from ..posteriors._differ import patterns_differ
 from ..posteriors._posteriors import AbstractPosterior, PartialPosterior
 from ..rollouts._rollouts import Rollouts
-from ._result import Diagnosis
+from ._result import Findings
 
 _FEW = 10
 _DECIDES = 0.1
@@ -14,7 +14,7 @@ _ALIKE = 2  # rollouts per independent one beyond which it is said
 
 
 def limits_of(
-    found: Diagnosis, source: Rollouts, grouped: int, missing: int, posterior: AbstractPosterior
+    found: Findings, source: Rollouts, grouped: int, missing: int, posterior: AbstractPosterior
 ) -> tuple[str, ...]:
     """One sentence each. `grouped`: how many patterns are one; `missing`: questions without
     rollouts."""
@@ -40,7 +40,7 @@ def _of_source(source: Rollouts, missing: int) -> list[str]:
     return lines
 
 
-def _of_counts(found: Diagnosis, grouped: int) -> list[str]:
+def _of_counts(found: Findings, grouped: int) -> list[str]:
     samples, correct = found.data.samples.sum(axis=0), found.data.correct.sum(axis=0)
     total, lines = samples.sum(), []
     missed = 1 - 0.05 ** (1 / total)
@@ -91,7 +91,7 @@ def _of_patterns(source: Rollouts) -> list[str]:
     ]
 
 
-def _alike(found: Diagnosis, source: Rollouts) -> list[str]:
+def _alike(found: Findings, source: Rollouts) -> list[str]:
     """What rollouts of the same question are worth, if one policy stands for all questions."""
     samples = source.base_model().samples_per_question()
     asked, total = int(np.sum(samples > 0)), int(samples.sum())
@@ -110,7 +110,7 @@ def _alike(found: Diagnosis, source: Rollouts) -> list[str]:
     return []
 
 
-def _of_model(found: Diagnosis) -> list[str]:
+def _of_model(found: Findings) -> list[str]:
     lines = ["success rates within patterns are taken as fixed while training moves patterns"]
     if found.settings.pooling == "pooled" and found.data.num_questions > 1:
         lines.append(

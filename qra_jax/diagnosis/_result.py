@@ -256,7 +256,7 @@ class RLVREstimate:
 
 
 @dataclasses.dataclass(frozen=True)
-class Diagnosis:
+class Findings:
     r"""What rollouts say of a base model.
 
     - `data`: the rollouts as modelled; `settings`: what was asked for.

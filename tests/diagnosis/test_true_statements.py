@@ -9,8 +9,8 @@ import qra_jax as qra
 from qra_jax.diagnosis import TrainingRun, diagnose
 from qra_jax.diagnosis._rlif import AGREEMENT, Rewards, resampled_means, risk, why_not_judged
 from qra_jax.diagnosis._solve import Tables
-from qra_jax.diagnosis.report._alarms import alarms
-from qra_jax.diagnosis.report._text import box, key_figures, rlif_sentence
+from qra_jax.diagnosis.words._alarms import alarms
+from qra_jax.diagnosis.words._summary import box, key_figures, rlif_sentence
 
 
 def steps_of(text: str) -> qra.Rollouts:

@@ -1,4 +1,4 @@
-"""The report of a diagnosis: in words, as one page, as figures. The page needs jinja2."""
+"""The report of a diagnosis, or of a comparison: pages and figures. Pages need jinja2."""
 
 from ._compare import comparison_lines as comparison_lines
 from ._compare import write_comparison as write_comparison
@@ -7,8 +7,6 @@ from ._design import design as design
 from ._figures import draw_figures as draw_figures
 from ._page import page as page
 from ._page import write_report as write_report
-from ._text import summary as summary
-from ._text import verdict as verdict
 
 __all__ = [
     "Plan",
@@ -16,8 +14,6 @@ __all__ = [
     "design",
     "draw_figures",
     "page",
-    "summary",
-    "verdict",
     "write_comparison",
     "write_report",
 ]

@@ -13,8 +13,8 @@ from ..._core.provenance import provenance
 from ..._core.version import VERSION
 from ...plot import BEST, LN10, MISLEADING, REST, THEORY, style
 from .. import Band, Comparison, Quantity, counted
+from ..words import number, share, time
 from ._page import inline, rendered
-from ._words import number, share, time
 
 _TEMPLATE = Path(__file__).with_name("compare.html")
 _COLOURS = (THEORY, MISLEADING, BEST, REST, "#CC79A7", "#E69F00", "#56B4E9")

@@ -11,7 +11,7 @@ from ...flows import Status
 from ...objectives import AbstractUtility
 from ...posteriors import pooled_posterior
 from .. import Band, Diagnosis, band
-from ._words import interval, number, share, time
+from ..words import interval, number, share, time
 
 _DRAWS = 16
 """Draws that the design must serve all: its cost grows with them, its mean settles soon."""

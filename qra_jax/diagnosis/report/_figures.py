@@ -7,8 +7,7 @@ from matplotlib.ticker import ScalarFormatter
 
 from ...plot import BEST, LN10, MISLEADING, REST, THEORY, style
 from .. import KINDS, Band, Diagnosis, LogCheck, PassAtKEstimate, RLIFRisk, Signal, StepForecast
-from ._alarms import withheld
-from ._text import mean_band
+from ..words import mean_band, withheld
 
 _TIME = r"$\log_{10}$ of time (learning rate $\times$ steps)"
 _COLOURS = (BEST, MISLEADING, REST, "#CC79A7", "#E69F00", "#56B4E9")

@@ -12,20 +12,23 @@ from ..._core.folders import writing_to
 from ..._core.provenance import provenance
 from ..._core.version import VERSION
 from .. import Diagnosis
-from ._alarms import alarms, withheld
-from ._design import Plan
-from ._figures import draw_figures
-from ._signal import questions_csv, signal_lines, size_rows
-from ._text import (
+from ..words import (
+    alarms,
     box,
     key_figures,
     open_lines,
     pattern_rows,
+    questions_csv,
+    share,
+    signal_lines,
+    size_rows,
     slowest,
+    trust_lines,
     verdict,
+    withheld,
 )
-from ._trust import trust_lines
-from ._words import share
+from ._design import Plan
+from ._figures import draw_figures
 
 try:
     import jinja2

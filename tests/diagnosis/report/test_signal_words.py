@@ -8,8 +8,8 @@ import pytest
 
 from qra_jax.diagnosis import KLPull, QuestionSignals, Signal, SignalBySize
 from qra_jax.diagnosis.report._figures import draw_figures
-from qra_jax.diagnosis.report._signal import questions_csv, signal_lines, size_rows
-from qra_jax.diagnosis.report._text import summary
+from qra_jax.diagnosis.words._signal import questions_csv, signal_lines, size_rows
+from qra_jax.diagnosis.words._summary import summary
 from tests._support.diagnosed import PLAIN, altered, bands
 
 KINDS = np.linspace(0.01, 0.3, 14).reshape(7, 2)

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ...times import Regime
-from .. import Band, Diagnosis, TimeBand
+from .._bands import Band, TimeBand
+from .._result import Findings
 from ._alarms import alarms, withheld
+from ._numbers import chance, digits_of, interval, number, share, time, time_within, within
 from ._signal import signal_lines
 from ._trust import trust_lines
-from ._words import chance, digits_of, interval, number, share, time, time_within, within
 
 SURE = 0.9
 """A statement with at least this probability is called settled."""
@@ -25,19 +26,19 @@ class Row(NamedTuple):
     interval: str
 
 
-def regime_shares(found: Diagnosis) -> dict[str, float]:
+def regime_shares(found: Findings) -> dict[str, float]:
     """Probability of each regime, mean over questions by weight."""
     mean = found.data.weights @ found.regime.probs
     return {kind.name: float(mean[kind]) for kind in Regime}
 
 
-def _likely(found: Diagnosis, probs: np.ndarray) -> str:
+def _likely(found: Findings, probs: np.ndarray) -> str:
     mean = found.data.weights @ probs
     at = int(np.argmax(mean))
     return f"'{found.data.patterns[at]}' (probability {chance(float(mean[at]), found)})"
 
 
-def verdict(found: Diagnosis) -> str:
+def verdict(found: Findings) -> str:
     """The regime, and what it means, in a sentence or two."""
     shares, number_of = regime_shares(found), len(found.data.patterns)
     best = _likely(found, found.regime.best_probs)
@@ -72,7 +73,7 @@ def verdict(found: Diagnosis) -> str:
     return f"These rollouts do not settle the regime: {parts}."
 
 
-def _rlvr(found: Diagnosis) -> str:
+def _rlvr(found: Findings) -> str:
     gone = withheld(found)
     if "ends" in gone:
         return "Withheld: the logs refute what a forecast rests on (above)."
@@ -110,7 +111,7 @@ def _rlvr(found: Diagnosis) -> str:
     return "".join(parts) + "."
 
 
-def rlif_sentence(found: Diagnosis) -> str:
+def rlif_sentence(found: Findings) -> str:
     """Safe, not safe, or cannot tell."""
     rlif = found.rlif
     if rlif is None:
@@ -144,7 +145,7 @@ def rlif_sentence(found: Diagnosis) -> str:
     return f"{head}: {numbers}."
 
 
-def _next(found: Diagnosis) -> str:
+def _next(found: Findings) -> str:
     check, shares = found.log_check, regime_shares(found)
     if check is not None and check.refuted:
         return (
@@ -177,7 +178,7 @@ def _next(found: Diagnosis) -> str:
     return "start RLVR, and log the pattern of every evaluated answer: logs give the time in steps."
 
 
-def box(found: Diagnosis) -> list[Row]:
+def box(found: Findings) -> list[Row]:
     """The four lines for who decides: start, RLVR, RLIF, next."""
     lines = (
         ("Start", verdict(found)),
@@ -211,7 +212,7 @@ def _time_row(name: str, found: TimeBand) -> Row:
     return Row(name, show(float(found.overall.median[0])), both)
 
 
-def key_figures(found: Diagnosis) -> list[Row]:
+def key_figures(found: Findings) -> list[Row]:
     """The numbers behind the box; what the logs refute is left out."""
     gone = withheld(found)
     accuracy = found.start.accuracy
@@ -270,7 +271,7 @@ class PatternRow(NamedTuple):
     misleads: str
 
 
-def pattern_rows(found: Diagnosis) -> list[PatternRow]:
+def pattern_rows(found: Findings) -> list[PatternRow]:
     """A row for each pattern as modelled."""
     rows = []
     probs, rates = (
@@ -298,12 +299,12 @@ def pattern_rows(found: Diagnosis) -> list[PatternRow]:
     return rows
 
 
-def mean_band(found: Diagnosis, band: Band) -> Band:
+def mean_band(found: Findings, band: Band) -> Band:
     """Of questions, by weight: the mean of the ends, which is wider than the band of the mean."""
     return Band(*(found.data.weights @ x for x in (band.low, band.median, band.high)))
 
 
-def slowest(found: Diagnosis) -> list[tuple[str, str, str, str]]:
+def slowest(found: Findings) -> list[tuple[str, str, str, str]]:
     """Questions that take longest: name, probability of STRONG, time to converge, interval."""
     if len(found.data.weights) == 1:
         return []
@@ -336,14 +337,14 @@ def _further(point) -> str:
     return f"even {amount} would not settle it"
 
 
-def open_lines(found: Diagnosis) -> list[str]:
+def open_lines(found: Findings) -> list[str]:
     """What is too uncertain to say, and how many rollouts would settle it."""
     gone = withheld(found)
     points = [x for x in found.open_points if "ends" not in gone or x.about == "regime"]
     return [f"{point.statement}; {_further(point)}" for point in points]
 
 
-def summary(found: Diagnosis) -> list[str]:
+def summary(found: Findings) -> list[str]:
     """The lines of the console."""
     lines = [f"ATTENTION: {line}" for line in alarms(found)]
     lines += [f"{row.name + ':':<6} {row.value}" for row in box(found)]

@@ -3,7 +3,8 @@
 import math
 
 from ...plot import LN10
-from .. import Band, Diagnosis, counted
+from .._bands import Band, counted
+from .._result import Findings
 
 _WIDE = 1.3  # an interval that spans more than this factor bears two digits
 
@@ -13,7 +14,7 @@ def share(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
-def chance(value: float, found: Diagnosis) -> str:
+def chance(value: float, found: Findings) -> str:
     """A probability that was counted in the draws of a diagnosis: never quite 0 or 1."""
     return counted(value, found.settings.draws)
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import Diagnosis, Signal
+from .._result import Findings
+from .._signal_result import Signal
 from ._alarms import withheld
-from ._words import chance, interval, number, share, within
+from ._numbers import chance, interval, number, share, within
 
 _NAMED = {0: "now", 3: "halfway", 4: "converged", -1: "end"}
 """Times of a path that are told of each question: now, at half and at all of the median time of
@@ -29,7 +30,7 @@ class SizeRow(NamedTuple):
     best: str
 
 
-def size_rows(found: Diagnosis) -> list[SizeRow]:
+def size_rows(found: Findings) -> list[SizeRow]:
     """A row for each size of groups."""
     if found.signal is None:
         return []
@@ -49,7 +50,7 @@ def size_rows(found: Diagnosis) -> list[SizeRow]:
     ]
 
 
-def signal_lines(found: Diagnosis) -> list[str]:
+def signal_lines(found: Findings) -> list[str]:
     """What groups have to say, in whole sentences, the finding first."""
     signal = found.signal
     if signal is None:
@@ -82,7 +83,7 @@ def _useful(signal: Signal) -> str:
     )
 
 
-def _size(found: Diagnosis, signal: Signal) -> list[str]:
+def _size(found: Findings, signal: Signal) -> list[str]:
     by = signal.by_size
     if by.best == 0:
         return ["There is nothing to learn between patterns here, so no size of groups is best."]
@@ -147,7 +148,7 @@ def _kl(signal: Signal) -> str:
     )
 
 
-def questions_csv(found: Diagnosis) -> str:
+def questions_csv(found: Findings) -> str:
     """A row for each question: counts, success, and how likely it is cold, in band or saturated."""
     signal = found.signal
     assert signal is not None
