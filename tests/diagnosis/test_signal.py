@@ -270,8 +270,8 @@ def test_groups_of_a_run():
 def test_a_penalty_is_followed():
     """Paths, times and ends beside SciPy's solution; a start whose best pattern never converges."""
     beta, eps = 0.2, 0.1
-    probs = np.array([[0.1, 0.6, 0.3], [0.05, 0.05, 0.9]])
-    rates = np.array([[0.9, 0.5, 0.2], [0.6, 0.5, 0.55]])
+    probs = np.array([[0.1, 0.6, 0.3], [0.05, 0.05, 0.9], [0.3, 0.6, 0.1]])
+    rates = np.array([[0.9, 0.5, 0.2], [0.6, 0.5, 0.55], [0.9, 0.1, 0.05]])
     solver = Solver(qra.RLVR(beta=beta), eps)
     tables = Tables(probs[:, None], rates[:, None])
     times = solver.times(tables, np.ones(1))
@@ -283,20 +283,28 @@ def test_a_penalty_is_followed():
     np.testing.assert_allclose(shares[:, -1], optimum, atol=1e-3)
     np.testing.assert_allclose(accuracy[:, -1], np.sum(shares[:, -1] * rates, axis=1), rtol=1e-6)
 
-    def field(_, theta):
+    def policy(theta):
         pi = np.exp(theta - theta.max())
-        pi /= pi.sum()
-        value = rates[0] - beta * np.log(pi / probs[0])
-        return pi * (value - pi @ value)
+        return pi / pi.sum()
 
-    def passes(_, theta):
-        pi = np.exp(theta - theta.max())
-        return pi @ rates[0] / pi.sum() - 0.5
+    def log_time(at, passes):
+        def field(_, theta):
+            pi = policy(theta)
+            value = rates[at] - beta * np.log(pi / probs[at])
+            return pi * (value - pi @ value)
 
-    passes.terminal = True
-    solved = integrate.solve_ivp(
-        field, (0, 1e3), np.log(probs[0]), "DOP853", rtol=1e-9, atol=1e-10, events=passes
-    )
-    assert times.log_entanglement[0, 0] == pytest.approx(np.log(solved.t_events[0][0]), abs=0.02)
-    assert np.all(np.isposinf(times.log_convergence))
-    assert times.convergence_status.tolist() == [[qra.Status.STATIONARY]] * 2
+        passes.terminal = True
+        start = np.log(probs[at])
+        solved = integrate.solve_ivp(
+            field, (0, 1e3), start, "DOP853", rtol=1e-9, atol=1e-10, events=passes
+        )
+        return np.log(solved.t_events[0][0])
+
+    second = log_time(0, lambda _, theta: policy(theta) @ rates[0] - 0.5)
+    assert times.log_entanglement[0, 0] == pytest.approx(second, abs=0.02)
+    converged = log_time(2, lambda _, theta: policy(theta)[0] - (1 - eps))
+    assert times.log_convergence[2, 0] == pytest.approx(converged, abs=0.02)
+    assert np.all(np.isposinf(times.log_convergence[:2]))
+    ends = [qra.Status.STATIONARY, qra.Status.STATIONARY, qra.Status.EVENT]
+    assert times.convergence_status[:, 0].tolist() == ends
+    assert times.log_entanglement[2, 0] == -np.inf

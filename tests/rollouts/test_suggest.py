@@ -68,13 +68,16 @@ def test_openings(tmp_path):
     file.write_text("q,response,correct\n1,abcdef,1\n1,,0\n2,xyz,1\n")
     assert openings(file, fields=Fields(question="q"), letters=4) == ["abcd", "xyz"]
     many = [str(i) for i in range(50_000)]
+    found = []
     for seed, blocks in ((0, 1), (0, 7), (1, 7)):
         kept = Openings(9, seed)
         for part in np.array_split(np.array(many), blocks):
             assert set(kept([*part.tolist(), None])) == {"all", None}
         assert len(set(kept.texts)) == 20_000
+        found.append(kept.texts)
         mean = np.mean([int(text) for text in kept.texts])
         assert mean == pytest.approx(25_000, abs=4 * 50_000 / np.sqrt(12 * 20_000))
+    assert found[0] == found[1] != found[2]
 
 
 def test_bad_input(monkeypatch):
