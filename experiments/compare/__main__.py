@@ -57,7 +57,10 @@ def _rollouts(rng, shares, rates, rank) -> qra.Rollouts:
 def _one(rng: np.random.Generator, solver: Solver) -> dict[str, float]:
     shares, rates = _models(rng)
     rank = rng.uniform(size=QUESTIONS)
-    both = {name: _rollouts(rng, *x, rank) for name, *x in zip("ab", shares, rates, strict=True)}
+    both = {
+        name: _rollouts(rng, own, right, rank)
+        for name, own, right in zip("ab", shares, rates, strict=True)
+    }
     found = compare(both, ks=(1,), draws=DRAWS, seed=int(rng.integers(1 << 30)))
     now, times = found.quantities["accuracy now"], found.quantities["time to converge"]
     width = now.each.high - now.each.low

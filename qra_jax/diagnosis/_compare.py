@@ -45,18 +45,21 @@ def restricted(rollouts: Rollouts, questions: Sequence[str]) -> Rollouts:
     new = np.array([place.get(name, -1) for name in rollouts.questions])
     rows = new[rollouts.question] >= 0
     names, pattern = np.unique(rollouts.pattern[rows], return_inverse=True)
-    kept = {
-        name: None if value is None else value[rows]
-        for name in ("correct", "count", "confidence", "answer", "step")
-        for value in (getattr(rollouts, name),)
-    }
+
+    def kept(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[rows]
+
     return Rollouts(
         tuple(questions),
         tuple(rollouts.patterns[i] for i in names),
         question=new[rollouts.question[rows]],
         pattern=pattern,
+        correct=rollouts.correct[rows],
+        count=rollouts.count[rows],
+        confidence=kept(rollouts.confidence),
+        answer=kept(rollouts.answer),
         answers=rollouts.answers,
-        **kept,
+        step=kept(rollouts.step),
     )
 
 

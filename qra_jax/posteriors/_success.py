@@ -4,6 +4,7 @@ Source: derived in docs/signal.md#how-questions-differ.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
@@ -83,19 +84,22 @@ def success_spread(samples: ArrayLike, right: ArrayLike, prior: Prior = Prior())
     require(right.shape == samples.shape, "right", f"have shape {samples.shape}", right.shape)
     require_all(right, lambda x: (x >= 0) & (x < np.inf), "right", "be finite and at least 0")
     require_all(samples - right, lambda x: x >= 0, "samples - right", "be at least 0")
-    ends = np.array([_LOGITS, np.log(_STRENGTHS)])
+    ends = [_LOGITS, (math.log(_STRENGTHS[0]), math.log(_STRENGTHS[1]))]
     counts = tuple(np.unique(x, return_counts=True) for x in (right, samples - right, samples))
-    for _ in range(_LOOKS):
-        logits = np.linspace(*ends[0], _MEANS)
-        strengths = np.linspace(*ends[1], _POINTS)
+    looks = 0
+    while True:
+        logits = np.linspace(ends[0][0], ends[0][1], _MEANS)
+        strengths = np.linspace(ends[1][0], ends[1][1], _POINTS)
         logs = _log_posterior(logits, strengths, counts, prior)
         chances = np.exp(logs - logs.max())
         chances /= chances.sum()
         places = [np.flatnonzero(chances.sum(axis=1 - axis) > 1e-5) for axis in (0, 1)]
-        if min(len(likely) for likely in places) > _FINE:
+        looks += 1
+        if looks == _LOOKS or min(len(likely) for likely in places) > _FINE:
             break
         for axis, (grid, likely) in enumerate(zip((logits, strengths), places, strict=True)):
-            ends[axis] = grid[max(likely[0] - 1, 0)], grid[min(likely[-1] + 1, len(grid) - 1)]
+            first, last = max(likely[0] - 1, 0), min(likely[-1] + 1, len(grid) - 1)
+            ends[axis] = float(grid[first]), float(grid[last])
     return SuccessSpread(logits, strengths, chances, samples, right)
 
 
