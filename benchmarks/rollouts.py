@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import polars as pl
 from ._common import settings, table, write
 
 MOST_SECONDS, MOST_GIB = 10.0, 1.0
-SAMPLES, LETTERS, FILES = 64, 400, 500
+SAMPLES, LETTERS, FILES, LARGE, LONG = 64, 400, 500, 2.0, 4000
 PATTERNS = ("prose", "numbered_steps", "python")
 RULES = """
 default = "prose"
@@ -66,6 +67,24 @@ def _document(rows: pl.DataFrame, file: pathlib.Path) -> None:
     file.write_text(json.dumps({"model": "m", "samples": rows.to_dicts()}))
 
 
+def _large(file: pathlib.Path, quick: bool) -> int:
+    """A file of `LARGE` GB of JSON lines with long texts; how many rollouts it has."""
+    goal = int(LARGE * 1e9) // (100 if quick else 1)
+    rng = np.random.default_rng(1)
+    text = ("so it goes on, and on. " * LONG)[:LONG]
+    written = number = 0
+    with file.open("w") as out:
+        while written < goal:
+            block = []
+            for _ in range(1000):
+                row = {"question": f"math-{number // SAMPLES}", "response": f"{number}. {text}"}
+                row["correct"] = bool(rng.random() < 0.5)
+                block.append(json.dumps(row))
+                number += 1
+            written += out.write("\n".join(block) + "\n")
+    return number
+
+
 def _texts(rows: pl.DataFrame) -> pl.DataFrame:
     """The same without patterns: texts of `LETTERS` letters or so, a question in each row."""
     filler = ("so it goes on, and on. " * LETTERS)[:LETTERS]
@@ -73,6 +92,13 @@ def _texts(rows: pl.DataFrame) -> pl.DataFrame:
     text = rows["pattern"].replace_strict(form)
     rows = rows.with_columns(response=filler + "\n" + text).drop("pattern")
     return rows.group_by("question", maintain_order=True).all()
+
+
+def _read(arguments: list[str]) -> list:
+    """Seconds, seconds of a processor, GiB, rollouts and samples of patterns, in a process."""
+    command = [sys.executable, "-c", READ, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
 
 
 def main() -> None:
@@ -104,12 +130,19 @@ def main() -> None:
             sizes[name] = sum(part.stat().st_size for part in parts) / 2**20
         for _ in range(rounds):
             for name, arguments in files.items():
-                command = [sys.executable, "-c", READ, *arguments]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                seconds, used, gib, read, samples = json.loads(done.stdout)
+                *figures, read, samples = _read(arguments)
                 assert read == number
                 assert samples == expected["count"].to_list()
-                found[name].append((seconds, used, gib))
+                found[name].append(tuple(figures))
+        for part in pathlib.Path(folder).iterdir():
+            if part != rules:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+        file = pathlib.Path(folder, "large.jsonl")
+        many, name = _large(file, quick), f"JSON lines, one file of {LARGE:g} GB, by rules"
+        sizes[name] = file.stat().st_size / 2**20
+        *figures, read, _ = _read([str(file), str(rules)])
+        assert read == many
+        found[name] = [tuple(figures)]
     figures = [
         {
             "format": name,
@@ -125,6 +158,7 @@ def main() -> None:
     print(f"at most {MOST_SECONDS:g} s and {MOST_GIB:g} GiB for the first five")
     config = {"rollouts": number, "rounds": rounds, "samples_per_question": SAMPLES}
     config |= {"letters_of_a_text": LETTERS, "files": FILES, "polars": pl.__version__}
+    config |= {"rollouts_of_the_large_file": many, "letters_of_its_texts": LONG}
     write("rollouts", config, {"formats": figures, "limits": limits}, quick)
 
 

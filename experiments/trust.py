@@ -1,6 +1,6 @@
 """`python -m experiments.trust`: what the stored studies say of the diagnosis, for its report.
 
-Written to qra_jax/diagnosis/report/trust.json, which the report reads: no number in it is typed in.
+Written to qra_jax/diagnosis/words/trust.json, which the report reads: no number in it is typed in.
 """
 
 import json
@@ -15,7 +15,7 @@ from .language_model._results import read_study
 from .language_model._study import KINDS
 
 DATA = Path(__file__).parent / "data"
-FILE = Path(__file__).parents[1] / "qra_jax" / "diagnosis" / "report" / "trust.json"
+FILE = Path(__file__).parents[1] / "qra_jax" / "diagnosis" / "words" / "trust.json"
 
 
 def _runs(study: xr.Dataset, kind: str) -> xr.Dataset:

@@ -15,11 +15,21 @@ if __name__ == "__main__" or Path(sys.argv[0]).stem == "qra":
 import tyro
 
 from ._core.version import VERSION
-from .commands import BadSetting, Diagnose, GridSweep, leaving_on_interrupt, require_writable
+from .commands import (
+    BadSetting,
+    Compare,
+    Diagnose,
+    GridSweep,
+    SuggestRules,
+    leaving_on_interrupt,
+    require_writable,
+)
 
 Command = (
-    Annotated[Diagnose, tyro.conf.subcommand(Diagnose.name)]
+    Annotated[Compare, tyro.conf.subcommand(Compare.name)]
+    | Annotated[Diagnose, tyro.conf.subcommand(Diagnose.name)]
     | Annotated[GridSweep, tyro.conf.subcommand(GridSweep.name)]
+    | Annotated[SuggestRules, tyro.conf.subcommand(SuggestRules.name)]
 )
 
 
@@ -34,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(
-    command: type[Diagnose | GridSweep], program: str, arguments: Sequence[str] | None = None
+    command: type[Compare | Diagnose | GridSweep | SuggestRules],
+    program: str,
+    arguments: Sequence[str] | None = None,
 ) -> int:
     """One command by itself, under a program name of its own.
 
@@ -61,7 +73,7 @@ def _run(kind, words: list[str], program: str, description: str | None, own: boo
             command = shlex.join([*program.split(), *again, "--resume"])
             said = f"interrupted; this continues: {command}"
         with leaving_on_interrupt(said, own):
-            if not getattr(settings, "dry_run", False):
+            if not (isinstance(settings, SuggestRules) or getattr(settings, "dry_run", False)):
                 require_writable(settings.out)
             # Loads JAX, which takes seconds: not before help, bad settings and bad folders.
             work = importlib.import_module(f".commands._run_{settings.name}", __package__)

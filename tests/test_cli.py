@@ -36,6 +36,11 @@ def test_what_needs_no_jax(tmp_path):
         ("diagnose", "--help"): (0, "--sft-budget"),
         ("grid", "--help"): (0, "--cells-per-chunk"),
         ("diagnose",): (2, "path must name at least one file, got none"),
+        ("diagnose", "a.csv", "--beta", "-1"): (2, "beta must be at least 0, got -1"),
+        ("diagnose", "a.csv", "--tpr", "0.2", "--fpr", "0.2"): (2, "tpr must be above fpr = 0.2"),
+        ("diagnose", "a.csv", "--fpr", "1.2"): (2, "fpr must lie in [0, 1], got 1.2"),
+        ("diagnose", "a.csv", "--rollouts-per-step", "7"): (2, "be at least group-size = 8"),
+        ("diagnose", "a.csv", "--beta", "1", "--pooling", "partial"): (2, "be 0 unless pooling"),
         ("diagnose", "a.csv", "--seed", "-1"): (2, "seed must be at least 0, got -1"),
         ("diagnose", "a.csv", "--out", below): (2, f"out must be a folder that can be written, "
                                                    f"got {below} (Not a directory)"),

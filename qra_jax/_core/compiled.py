@@ -17,10 +17,10 @@ _T = TypeVar("_T")
 
 # XLA's older emitters for CPUs compile in two thirds of the time, and their programs take up to
 # twice as long.
-OLDER_EMITTERS: dict[str, str | bool | int] = {"xla_cpu_use_fusion_emitters": False}
+OLDER_EMITTERS: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 # Without optimisations it compiles in a quarter of the time, and its programs take two to three
 # times as long.
-_UNOPTIMISED: dict[str, str | bool | int] = {
+_UNOPTIMISED: dict[str, Any] = {
     **OLDER_EMITTERS,
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
@@ -39,7 +39,7 @@ def _called_by_hand() -> bool:
 
 
 @functools.cache
-def _quick_options() -> dict[str, str | bool | int]:
+def _quick_options() -> dict[str, Any]:
     """What compiles small programs quickly: nothing special on a GPU, or if XLA names it anew."""
     if jax.default_backend() != "cpu":
         return {}

@@ -2,73 +2,31 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import tyro
-
+from ._reading import Reading
 from ._settings import require_setting
 
 Pooling = Literal["pooled", "per_question", "partial"]
 Questions = Literal["sampled", "fixed"]
 Schedule = Literal["constant", "linear", "cosine"]
-Estimator = Literal["reinforce", "rloo", "dr_grpo", "grpo", "rejection", "maxrl"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Diagnose:
+class Diagnose(Reading):
     """Say from rollouts which regime a base model is in, how long RLVR will take, whether RLIF
     will degrade it, and how sure all this is."""
 
     name: ClassVar[str] = "diagnose"
 
-    files: Annotated[
-        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH [PATH ...]")
-    ]
-    """rollouts, or a table of counts (pattern,samples,correct): CSV, JSON, JSON lines, Parquet or a
-    log of Inspect (.eval), also .gz and .zst; several files, a pattern of names, or a folder"""
     out: Path = Path("results/diagnosis")
     """folder that report.html, report.json and the figures are written into"""
-    rules: Path | None = None
-    """TOML file of regular expressions that sort texts into patterns"""
-    question_field: str | None = None
-    """name of the field of questions; common names are found by themselves, here and below"""
-    pattern_field: str | None = None
-    """name of the field of patterns"""
-    correct_field: str | None = None
-    """name of the field of grades"""
-    text_field: str | None = None
-    """name of the field of texts, which the rules read"""
-    answer_field: str | None = None
-    """name of the field of answers"""
-    confidence_field: str | None = None
-    """name of the field of confidence: mean log-probability or self-certainty"""
-    step_field: str | None = None
-    """name of the field of training steps: the first is the base model, later ones are logs"""
-    learning_rate_field: str | None = None
-    """name of the field of the trainer's learning rate, the schedule of the run; '' for none"""
-    dataset_field: str | None = None
-    """name of the field of data sets, in which a question has a name of its own"""
-    samples_field: str | None = None
-    """name of the field of numbers of rollouts, in a table of counts"""
-    records: str | None = None
-    """name of the list of records in a JSON document, or in every row"""
-    where: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """FIELD=VALUE: reads only rows with this value (again: with any of these), as of one model"""
-    right: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """grade that says that a rollout was right (again: another one); all others are wrong"""
-    right_above: float | None = None
-    """rollouts with a reward above this were right"""
-    dry_run: bool = False
-    """only show how the files were read: fields, questions, patterns, grades, steps, what was left
-    out; nothing is solved or written"""
     pooling: Pooling = "pooled"
     """one policy for all questions, one for each, or as alike as the data say"""
     questions: Questions = "sampled"
     """whether the questions are a sample of many like them, or all that matter; if pooled"""
-    estimator: Estimator | None = None
-    """how the run will estimate its steps; plain RLVR if not given"""
-    group_size: int = 8
-    """samples of a question in a step, with an estimator"""
+    rollouts_per_step: int = 512
+    """rollouts of a step in all, for which the best size of groups is found"""
     num_steps: int | None = None
     """forecast over so many optimiser steps; needs a learning rate or logged steps"""
     learning_rate: float | None = None
@@ -87,22 +45,18 @@ class Diagnose:
     """entropy of the patterns, nats, that fine-tuning must not fall below"""
     sft_cost: float = 1.0
     """what a unit of fine-tuning time costs in units of RL time"""
-    eps: float = 0.1
-    """converged means that the best pattern has probability 1 - eps"""
-    draws: int = 999
-    """draws from the posterior, at least 20"""
-    seed: int = 0
-    """seed of all random draws, a whole number of at least 0"""
-    quiet: bool = False
-    """print only where the report is"""
 
     def __post_init__(self) -> None:
-        require_setting(bool(self.files), "path", "name at least one file", "none")
-        for wanted in self.where:
-            require_setting("=" in wanted[1:], "where", "be FIELD=VALUE", wanted)
-        both = bool(self.right) and self.right_above is not None
-        require_setting(not both, "right", "not be given beside right-above", ", ".join(self.right))
-        require_setting(self.seed >= 0, "seed", "be at least 0", self.seed)
+        super().__post_init__()
+        enough = self.rollouts_per_step >= self.group_size
+        must = f"be at least group-size = {self.group_size}"
+        require_setting(enough, "rollouts-per-step", must, self.rollouts_per_step)
+        alone = self.beta == 0 or self.pooling == "pooled"
+        require_setting(alone, "beta", "be 0 unless pooling is pooled", self.beta)
+        plain = self.estimator is None or self.num_steps is None
+        clean = self.beta == 0 and (self.tpr, self.fpr) == (1, 0)
+        must = "not be given with num-steps where beta, tpr or fpr are: its noise is not known then"
+        require_setting(plain or clean, "estimator", must, self.estimator)
         steps = self.num_steps is not None or self.learning_rate is None
         require_setting(steps, "num-steps", "be given with a learning rate", "none")
         plain = self.schedule in (None, "constant") and self.warmup_steps == 0

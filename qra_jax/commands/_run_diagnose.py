@@ -1,36 +1,18 @@
 """A diagnosis: rollouts are read, judged and reported on."""
 
-import dataclasses
 from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from ..diagnosis import Diagnosis, TrainingRun, diagnose
-from ..diagnosis.report import Plan, design, summary, write_report
-from ..objectives import Objective, Verifiable
-from ..rollouts import Account, Fields, Rollouts, read_with_account
-from ..training import (
-    REINFORCE,
-    RLOO,
-    AbstractEstimator,
-    RejectionFineTuning,
-    SampledDrGRPO,
-    SampledGroups,
-    SampledGRPO,
-    SampledMaxRL,
-)
-from ._diagnose import Diagnose, Estimator
+from ..diagnosis.report import Plan, design, write_report
+from ..rollouts import Account, Rollouts
+from ..training import SampledGroups, SampledGRPO
+from ._diagnose import Diagnose
+from ._run_reading import account_of, objective_of, sampler_of
+from ._run_rules import patterns_lines
 from ._settings import require_setting
-
-_ESTIMATORS: dict[Estimator, AbstractEstimator] = {
-    "reinforce": REINFORCE(),
-    "rloo": RLOO(),
-    "dr_grpo": SampledDrGRPO(),
-    "grpo": SampledGRPO(),
-    "rejection": RejectionFineTuning(),
-    "maxrl": SampledMaxRL(),
-}
 
 
 def run(settings: Diagnose) -> str:
@@ -39,39 +21,19 @@ def run(settings: Diagnose) -> str:
     **Raises:** `ValueError` or `BadSetting` if the rollouts cannot be read, or bear no such
     diagnosis; `ImportError` if a package of the extra `report` is missing.
     """
-    account = _account(settings)
+    account = account_of(settings, settings.files)
     if settings.dry_run:
-        return "\n".join(account.lines())
+        differ = ["", *patterns_lines(account.rollouts)]
+        return "\n".join([*account.lines(), *differ])
     jax.config.update("jax_enable_x64", True)
-    sampler = None
-    if settings.estimator is not None:
-        sampler = SampledGroups(settings.group_size, estimator=_ESTIMATORS[settings.estimator])
+    sampler = sampler_of(settings)
     found = _diagnosis(settings, account.rollouts, sampler)
     plan = _plan(settings, found, sampler)
     written = write_report(settings.out, _title(settings, account), found, plan)
     lines = []
     if not settings.quiet:
-        lines = summary(found, plan)
+        lines = found.summary(plan)
     return "\n".join([*lines, *(f"  wrote {path}" for path in written)])
-
-
-def _account(settings: Diagnose) -> Account:
-    """The rollouts, and how they were read."""
-    names = (field.name for field in dataclasses.fields(Fields))
-    fields = Fields(**{name: getattr(settings, f"{name}_field") for name in names})
-    where: dict[str, list[str]] = {}
-    for wanted in settings.where:
-        name, _, value = wanted.partition("=")
-        where.setdefault(name, []).append(value)
-    return read_with_account(
-        settings.files,
-        fields=fields,
-        rules=settings.rules,
-        records=settings.records,
-        where=where,
-        right=settings.right,
-        right_above=settings.right_above,
-    )
 
 
 def _title(settings: Diagnose, account: Account) -> str:
@@ -81,7 +43,7 @@ def _title(settings: Diagnose, account: Account) -> str:
 
 
 def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | None) -> Diagnosis:
-    run, objective = None, None
+    run = None
     logged = rollouts.learning_rates
     varies = logged is not None and bool(np.ptp(logged[:, 1]) > 0)
     must = "agree with the rollouts' learning rates (--learning-rate-field '' leaves these out)"
@@ -98,13 +60,14 @@ def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | 
             sampler=sampler,
             schedule=relative_rates(settings),
         )
-    if sampler is not None:
-        objective = Objective(Verifiable(), utility=sampler.utility)
+    estimator = SampledGRPO() if sampler is None else sampler.estimator
+    batch = settings.rollouts_per_step // settings.group_size
     return diagnose(
         rollouts,
         pooling=settings.pooling,
         questions=settings.questions,
-        objective=objective,
+        objective=objective_of(settings, sampler),
+        groups=SampledGroups(settings.group_size, batch, estimator),
         eps=settings.eps,
         draws=settings.draws,
         seed=settings.seed,

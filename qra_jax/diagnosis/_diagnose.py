@@ -21,34 +21,26 @@ from ..posteriors._posteriors import (
     per_question_posterior,
 )
 from ..rollouts._rollouts import Rollouts
-from ..times._regime import Regime
+from ..training._groups import SampledGroups
+from ._bands import Band, band
 from ._check import check_logs_of
 from ._checked import LogCheck
+from ._diagnosis import Diagnosis
 from ._draw_check import check_by_draws
 from ._drift import RateDrift
+from ._group_size import check_budget
 from ._limits import limits_of
 from ._model import Model, RunLogs, as_rollouts, logs_of, modelled, rewards_of, run_of
 from ._noise import StepNoise, noisy_runs
 from ._pooled import Pooled, pooled, resamples
-from ._result import (
-    Band,
-    DiagnosedData,
-    Diagnosis,
-    DiagnosisSettings,
-    Forecast,
-    PassAtKEstimate,
-    RegimeEstimate,
-    RLVREstimate,
-    StartEstimate,
-    StepForecast,
-    band,
-    finite_band,
-    time_band,
-)
+from ._result import DiagnosedData, DiagnosisSettings, StartEstimate, StepForecast
 from ._rlif import risk
+from ._rlvr import forecast_of, regime_of, rlvr_of
 from ._run import TrainingRun, drawn, forecast_run, objective_of
 from ._settle import open_points, width_of
-from ._solve import ROWS, Solver, Tables, Times, width_for
+from ._signal import signal_of
+from ._signal_path import Verifier, groups_of, path_ahead, verifier_of
+from ._solve import Solver, Tables, beta_of, width_for
 from ._tables import pass_at_k_of, stuck_questions
 
 Pooling = Literal["pooled", "per_question", "partial"]
@@ -71,21 +63,6 @@ def _posterior(pooling: str, key: PRNGKeyArray, model: Model, prior: Prior) -> A
     if pooling == "partial":
         return _partial(key, *counts, prior, exists=exists)
     return per_question_posterior(*counts, prior, exists=exists)
-
-
-def _forecast(solver: Solver, tables: Tables, weights, times: Times) -> tuple[Forecast, np.ndarray]:
-    """Up to where three of four draws have converged, and a little on; and all statuses."""
-    ends = times.log_convergence[np.isfinite(times.log_convergence)]
-    last = max(np.quantile(ends, 0.75) + 2 if ends.size else 0.0, 4 - np.log(weights.max()))
-    log_times = np.linspace(-1 - np.log(weights.max()), last, ROWS)
-    accuracy, shares, status = solver.follow(tables, weights, log_times)
-    return Forecast(
-        log_times=log_times,
-        accuracy=band(accuracy),
-        pattern_shares=band(shares),
-        start_accuracy=band(tables.accuracy @ weights),
-        end_accuracy=band(tables.values.max(axis=-1) @ weights),
-    ), status
 
 
 def _statuses(*of: np.ndarray) -> dict[str, int]:
@@ -132,40 +109,6 @@ def _data(model: Model, asked: DiagnosisSettings, num_questions: int) -> Diagnos
         correct=correct,
         num_questions=num_questions,
         stuck=stuck_questions(model.questions, model.samples, model.correct, asked.prior),
-    )
-
-
-def _regime(tables: Tables, times: Times) -> RegimeEstimate:
-    values, start = tables.values, tables.accuracy[..., None]
-    best = values == values.max(axis=-1, keepdims=True)
-    return RegimeEstimate(
-        probs=np.stack([np.mean(times.regime == kind, axis=0) for kind in Regime], axis=-1),
-        best_probs=np.mean(best, axis=0),
-        misleading_probs=np.mean((values > start) & ~best, axis=0),
-        gamma=band(times.gamma),
-    )
-
-
-def _rlvr(
-    times: Times,
-    equal: Times,
-    forecast: Forecast,
-    steps: StepForecast | None,
-    pass_at_k: PassAtKEstimate,
-) -> RLVREstimate:
-    """`equal`: the times from equal shares."""
-    with np.errstate(invalid="ignore"):
-        longer = times.log_convergence - equal.log_convergence
-    strong = times.regime == Regime.STRONG
-    return RLVREstimate(
-        log_entanglement_time=time_band(times.log_entanglement),
-        log_convergence_time=time_band(times.log_convergence),
-        log_convergence_if_strong=finite_band(times.log_convergence, strong),
-        log_convergence_if_weak=finite_band(times.log_convergence, ~strong),
-        forecast=forecast,
-        step_forecast=steps,
-        pass_at_k=pass_at_k,
-        relative_duration=finite_band(longer, np.isfinite(longer)),
     )
 
 
@@ -265,6 +208,7 @@ def diagnose(
     ks: Sequence[int] = (1, 2, 4, 8, 16, 32),
     max_patterns: int = 16,
     questions: Questions = "sampled",
+    groups: SampledGroups | None = None,
 ) -> Diagnosis:
     r"""What rollouts of a base model say of the training to come, and how sure that is.
 
@@ -279,8 +223,9 @@ def diagnose(
       `"partial"` (as alike as the data say). Beyond `"pooled"`, the flow is that of tables: every
       question at its weight, 1/Q, times the speed.
     - `prior`: see `Prior`.
-    - `objective`: of verifiable rewards, without penalties. For GRPO with
-      groups of M it is `Objective(Verifiable(), utility=GRPO(M))`: the same way, another clock.
+    - `objective`: of verifiable rewards, or those of a noisy verifier; with at most a reverse KL
+      penalty from the base model, and then only if questions are pooled. For GRPO with groups of
+      M it is `Objective(Verifiable(), utility=GRPO(M))`: the same way, another clock.
       Unless given that of the run's sampler, or `RLVR()`.
     - `eps`: converged means $\pi(r^*) = 1 - \epsilon$.
     - `draws`: D, at least 20; 20 i - 1 makes the bands exact.
@@ -290,6 +235,8 @@ def diagnose(
     - `max_patterns`: beyond so many, the rarest are grouped as one.
     - `questions`: with `"pooled"`, whether those of the file are `"sampled"` from many like them
       (they are resampled, and patterns are compared within them), or `"fixed"`, all that matter.
+    - `groups`: of samples in a step, with a `batch`, of which `signal` tells how many are of use;
+      64 groups of 8 unless given, or those of the run's sampler.
 
     **Returns:** a `Diagnosis`. Solves that fail are counted in its `status`.
 
@@ -311,6 +258,15 @@ def diagnose(
     objective = objective_of(objective, run)
     asked = DiagnosisSettings(pooling, prior, repr(objective), eps, draws, seed, questions)
     _check(asked, ks, max_patterns)
+    beta = beta_of(objective)
+    alone = beta == 0 or pooling == "pooled"
+    require(alone, "beta", 'be 0 unless pooling is "pooled"', beta)
+    verifier = verifier_of(objective)
+    noisy = run is not None and run.sampler is not None and verifier != Verifier()
+    must = "be without a sampler where the verifier errs or a KL penalty pulls"
+    require(not noisy, "run", must, None if run is None else repr(run.sampler))
+    groups = groups_of(groups, run)
+    check_budget(groups, *verifier[:2])
     source = as_rollouts(rollouts)
     base = source.base_model()
     model = modelled(base, max_patterns)
@@ -333,13 +289,17 @@ def diagnose(
     if run is not None and logs and together is None:
         check = check_by_draws(solver, padded, data.weights, run.plan(), seed, number)
     times = solver.times(tables, data.weights)
-    regime = _regime(tables, times)
-    forecast, row_status = _forecast(solver, tables, data.weights, times)
+    regime = regime_of(tables, times)
+    ahead = forecast_of(solver, tables, data.weights, times)
+    sampled = resamples(model, questions)
     rewards, risks = rewards_of(base, model), None
     if rewards is not None:
-        sampled = resamples(model, questions)
-        shape = weights_shape(model.samples.sum(axis=1)) if sampled else None
-        risks = risk(rewards, tables, data.weights, len(model.asked), rng, shape)
+        resampled = None
+        if sampled:
+            shape = weights_shape(model.samples.sum(axis=1))
+            resampled = rng.gamma(shape, 1 / shape, (draws, len(model.asked)))
+        risks = risk(rewards, tables, data.weights, len(model.asked), rng, resampled)
+    path = path_ahead(pooling, tables, times, ahead, beta)
     found = Diagnosis(
         data=data,
         settings=asked,
@@ -353,12 +313,12 @@ def diagnose(
             draws=None if together is None else (tables.probs[:_KEPT, 0], tables.rates[:_KEPT, 0]),
         ),
         regime=regime,
-        rlvr=_rlvr(
+        rlvr=rlvr_of(
             times,
             solver.times(
                 tables._replace(probs=np.full_like(tables.probs, 1 / number)), data.weights
             ),
-            forecast,
+            ahead.forecast,
             _step_forecast(posterior, run, objective, asked, number, drift),
             pass_at_k_of(ks, model.samples, model.correct, tables, data.weights),
         ),
@@ -371,14 +331,16 @@ def diagnose(
             data.weights,
             padded,
             float(regime.probs.max(axis=-1).mean()),
-            float(np.median(width_of(times.log_convergence))),
+            # A penalty keeps the best pattern back: when it converges is then not asked.
+            0.0 if beta > 0 else float(np.median(width_of(times.log_convergence))),
             seed,
             _number_of(model, posterior),
         ),
         limits=(),
-        status=_statuses(times.entanglement_status, times.convergence_status, row_status),
+        status=_statuses(times.entanglement_status, times.convergence_status, ahead.status),
         log_check=check,
         notes=tuple(source.notes),
+        signal=signal_of(model, prior, sampled, *path, groups, verifier, seed),
     )
     missing = len(source.questions) - len(model.asked)
     return dataclasses.replace(

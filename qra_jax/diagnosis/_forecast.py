@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..training._groups import SampledGroups
+from ._bands import LEVELS, Band, time_band, weighted_band
 from ._drift import RateDrift
 from ._noise import StepNoise
 from ._plan import Plan
-from ._result import LEVELS, Band, StepForecast, time_band, weighted_band
+from ._result import StepForecast
 from ._solve import ROWS, Solver, Tables
 
 _SCALES = 128

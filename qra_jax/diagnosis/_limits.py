@@ -3,9 +3,10 @@
 import numpy as np
 
 from ..flows._status import Status
+from ..posteriors._differ import patterns_differ
 from ..posteriors._posteriors import AbstractPosterior, PartialPosterior
 from ..rollouts._rollouts import Rollouts
-from ._result import Diagnosis
+from ._result import Findings
 
 _FEW = 10
 _DECIDES = 0.1
@@ -14,11 +15,12 @@ _ALIKE = 2  # rollouts per independent one beyond which it is said
 
 
 def limits_of(
-    found: Diagnosis, source: Rollouts, grouped: int, missing: int, posterior: AbstractPosterior
+    found: Findings, source: Rollouts, grouped: int, missing: int, posterior: AbstractPosterior
 ) -> tuple[str, ...]:
     """One sentence each. `grouped`: how many patterns are one; `missing`: questions without
     rollouts."""
-    lines = [*_of_source(source, missing), *_of_counts(found, grouped), *_of_model(found, source)]
+    lines = [*_of_source(source, missing), *_of_counts(found, grouped), *_of_patterns(source)]
+    lines += _of_model(found, source)
     if found.settings.pooling == "pooled":
         lines += _alike(found, source)
     if isinstance(posterior, PartialPosterior):
@@ -39,7 +41,7 @@ def _of_source(source: Rollouts, missing: int) -> list[str]:
     return lines
 
 
-def _of_counts(found: Diagnosis, grouped: int) -> list[str]:
+def _of_counts(found: Findings, grouped: int) -> list[str]:
     samples, correct = found.data.samples.sum(axis=0), found.data.correct.sum(axis=0)
     total, lines = samples.sum(), []
     missed = 1 - 0.05 ** (1 / total)
@@ -78,7 +80,19 @@ def _of_counts(found: Diagnosis, grouped: int) -> list[str]:
     return lines
 
 
-def _alike(found: Diagnosis, source: Rollouts) -> list[str]:
+def _of_patterns(source: Rollouts) -> list[str]:
+    """Whether patterns differ in success where questions do not."""
+    differ = patterns_differ(*source.base_model().counts())
+    if differ.questions == 0 or differ.chance <= 0.05:
+        return []
+    return [
+        "patterns do not differ in success within questions (differences as large come by chance "
+        f"with probability {differ.chance:.2f}; {differ.questions} questions can tell): RL gains "
+        "nothing by choosing among them, and other rules may tell more"
+    ]
+
+
+def _alike(found: Findings, source: Rollouts) -> list[str]:
     """What rollouts of the same question are worth, if one policy stands for all questions."""
     samples = source.base_model().samples_per_question()
     asked, total = int(np.sum(samples > 0)), int(samples.sum())
@@ -97,7 +111,7 @@ def _alike(found: Diagnosis, source: Rollouts) -> list[str]:
     return []
 
 
-def _of_check(found: Diagnosis) -> list[str]:
+def _of_check(found: Findings) -> list[str]:
     """What the check of logs could not see."""
     check, lines = found.log_check, []
     if check is None:
@@ -140,7 +154,7 @@ def _of_check(found: Diagnosis) -> list[str]:
     return lines
 
 
-def _of_rates(found: Diagnosis, source: Rollouts) -> list[str]:
+def _of_rates(found: Findings, source: Rollouts) -> list[str]:
     """What was made of logged learning rates."""
     run, logged = found.rlvr.step_forecast, source.learning_rates
     if run is None or logged is None:
@@ -162,7 +176,7 @@ def _of_rates(found: Diagnosis, source: Rollouts) -> list[str]:
     return [line]
 
 
-def _of_model(found: Diagnosis, source: Rollouts) -> list[str]:
+def _of_model(found: Findings, source: Rollouts) -> list[str]:
     lines = ["success rates within patterns are taken as fixed while training moves patterns"]
     if found.log_check is not None and found.log_check.drifting:
         lines = [

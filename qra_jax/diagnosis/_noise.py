@@ -13,6 +13,9 @@ from .._core.checks import require
 from ..training._estimators import RejectionFineTuning, SampledGRPO
 from ..training._groups import SampledGroups
 
+# One program a size, where every single operation would be compiled by itself.
+_advantages = eqx.filter_jit(lambda estimator, rewards: estimator.advantages(rewards))
+
 
 class StepNoise(eqx.Module):
     r"""The first two moments of the estimate of a group, for rewards of 0 and 1.
@@ -42,7 +45,7 @@ class StepNoise(eqx.Module):
         # Advantages depend on s alone: one group for each s, its right samples first.
         number = np.arange(size + 1)
         rewards = (number[:, None] > np.arange(size)[None]).astype(float)
-        advantages = np.array(estimator.advantages(jnp.asarray(rewards)), float)
+        advantages = np.array(_advantages(estimator, jnp.asarray(rewards)), float)
         right, wrong = advantages[:, 0], advantages[:, -1]
         right[0], wrong[-1] = 0, 0  # of none
         # Of kappa_s in (N1) the factors of 1 - V and V, and of the covariance those of C+ and C-.

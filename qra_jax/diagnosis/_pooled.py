@@ -43,18 +43,21 @@ def resamples(model: Model, questions: str) -> bool:
     return questions == "sampled" and enough
 
 
-def pooled(model: Model, prior: Prior, questions: str, logs: Logs | None) -> Pooled:
+def pooled(
+    model: Model, prior: Prior, questions: str, logs: Logs | None, paired: bool = False
+) -> Pooled:
     """The posterior of the base model's rates and shares, from its rollouts and right answers of
     logged steps.
 
-    **Arguments:** `model`; `prior`; `questions`: "sampled" or "fixed"; `logs`.
+    **Arguments:** `model`; `prior`; `questions`: "sampled" or "fixed"; `logs`; `paired`: resample
+    questions of one sample each too, since other models answered them.
     """
     number = len(model.patterns)
     width = width_for(number)
     exists = np.arange(width) < number
     right, total = model.correct.sum(axis=0), model.samples.sum(axis=0)
     rates, shares, accuracy, within = np.ones(number), 1.0, 1.0, None
-    sampled = resamples(model, questions)
+    sampled = paired or resamples(model, questions)
     if sampled:
         effects = design_effects(model.samples, model.correct)
         rates, shares, accuracy = 1 / effects.rates, 1 / effects.shares, 1 / effects.accuracy

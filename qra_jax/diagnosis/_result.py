@@ -8,36 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ..posteriors._posteriors import Prior
+from ._bands import Band, TimeBand
 from ._checked import LogCheck
-
-_Numbers = Float[np.ndarray, "..."]
-
-
-@dataclasses.dataclass(frozen=True)
-class Band:
-    """The 5 %, 50 % and 95 % points of the posterior of an array, entry by entry."""
-
-    low: _Numbers
-    median: _Numbers
-    high: _Numbers
-
-
-@dataclasses.dataclass(frozen=True)
-class TimeBand:
-    r"""A posterior of log times, of each question `(Q',)`; what is infinite is counted apart.
-
-    - `at_once`: probability that the time is 0 (its logarithm `-inf`).
-    - `never`: probability that the event never happens.
-    - `failed`: share of draws of which the solve failed.
-    - `band`: of the natural logarithm of the time where it is neither; NaN where no draw is.
-    - `overall`: the band of all draws that did not fail, `-inf` and `inf` included.
-    """
-
-    at_once: Float[np.ndarray, " Q"]
-    never: Float[np.ndarray, " Q"]
-    failed: Float[np.ndarray, " Q"]
-    band: Band
-    overall: Band
+from ._signal_result import Signal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +19,10 @@ class Forecast:
 
     - `log_times`: `(T,)`, natural logarithms of the flow's time (learning rate x steps).
     - `accuracy`: bands `(T,)`; `pattern_shares`: bands `(T, R)`. Pointwise, 90 %.
-    - `start_accuracy`, `end_accuracy`: scalars, at t = 0 and as t -> infinity.
+    - `start_accuracy`, `end_accuracy`: scalars, at t = 0 and as t -> infinity (with a KL penalty,
+      at the last time).
+    - `entropy`, `kl`: bands `(T,)`, of the patterns, and from the patterns of the start, nats; NaN
+      where questions are told apart.
     """
 
     log_times: Float[np.ndarray, " T"]
@@ -54,6 +30,8 @@ class Forecast:
     pattern_shares: Band
     start_accuracy: Band
     end_accuracy: Band
+    entropy: Band
+    kl: Band
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,7 +256,7 @@ class RLVREstimate:
 
 
 @dataclasses.dataclass(frozen=True)
-class Diagnosis:
+class Findings:
     r"""What rollouts say of a base model.
 
     - `data`: the rollouts as modelled; `settings`: what was asked for.
@@ -290,6 +268,7 @@ class Diagnosis:
     - `notes`: what the reader of the file decided, in words.
     - `open_points`: what is too uncertain to say; `limits`: what the reader must know.
     - `status`: how many solves ended how, by the name of the `qra.Status`.
+    - `signal`: what groups of samples have to say; None where no question has two samples.
     """
 
     data: DiagnosedData
@@ -303,82 +282,25 @@ class Diagnosis:
     status: dict[str, int]
     log_check: LogCheck | None = None
     notes: tuple[str, ...] = ()
+    signal: Signal | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as lists, strings and numbers for JSON, which knows no infinities and no NaN:
         a string says what such a number was."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """As JSON knows it."""
     if dataclasses.is_dataclass(value):
         fields = dataclasses.fields(value)
-        return {field.name: _plain(getattr(value, field.name)) for field in fields}
+        return {field.name: plain(getattr(value, field.name)) for field in fields}
     if isinstance(value, dict):
-        return {key: _plain(x) for key, x in value.items()}
+        return {key: plain(x) for key, x in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, tuple | list):
-        return [_plain(x) for x in value]
+        return [plain(x) for x in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
-
-
-LEVELS = (0.05, 0.5, 0.95)
-
-
-def band(values: np.ndarray, axis: int = 0) -> Band:
-    """The band of draws along an axis.
-
-    The ends are order statistics i and n + 1 - i with i the largest whole number up to 0.05 (n + 1)
-    (at least 1): one more draw of the same falls between them with probability 0.9 or a little
-    more. NaN are left out, infinities count.
-    """
-    values = np.moveaxis(np.asarray(values, dtype=float), axis, 0)
-    if values.shape[0] == 0:
-        return Band(*(np.full(values.shape[1:], np.nan) for _ in LEVELS))
-    ordered = np.sort(values, axis=0)  # NaN last
-    number = np.sum(~np.isnan(values), axis=0)
-    # 1e-9: 0.05 * 400 must not round up to 21.
-    first = np.maximum(np.floor(LEVELS[0] * (number + 1) + 1e-9).astype(int) - 1, 0)
-
-    def at(rank):
-        return np.asarray(np.take_along_axis(ordered, np.maximum(rank, 0)[None], axis=0)[0])
-
-    return Band(at(first), _middle(at((number - 1) // 2), at(number // 2)), at(number - 1 - first))
-
-
-def _middle(below: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Half way, of infinities too; between -inf and inf, NaN."""
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(below == above, below, (below + above) / 2))
-
-
-def finite_band(log_times: np.ndarray, where: np.ndarray) -> Band:
-    """The band of the draws that are finite, and meant."""
-    return band(np.where(np.isfinite(log_times) & where, log_times, np.nan))
-
-
-def time_band(log_times: np.ndarray) -> TimeBand:
-    """Of draws `(D, Q)`."""
-    return TimeBand(
-        at_once=np.mean(log_times == -np.inf, axis=0),
-        never=np.mean(log_times == np.inf, axis=0),
-        failed=np.mean(np.isnan(log_times), axis=0),
-        band=finite_band(log_times, np.isfinite(log_times)),
-        overall=band(log_times),
-    )
-
-
-def weighted_band(values: np.ndarray, weights: np.ndarray) -> Band:
-    """The band of weighted draws: values `(D, ...)`, weights `(D,)` that sum to 1."""
-    order = np.argsort(values, axis=0)
-    ordered = np.take_along_axis(values, order, axis=0)
-    passed = np.cumsum(weights[order], axis=0)
-
-    def at(level):
-        rank = np.minimum(np.sum(passed < level, axis=0), len(values) - 1)
-        return np.asarray(np.take_along_axis(ordered, rank[None], axis=0)[0])
-
-    return Band(*(at(level) for level in LEVELS))

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ..rollouts._rollouts import Rollouts
-from ._result import RLIFRisk, band
+from ._bands import band
+from ._result import RLIFRisk
 from ._solve import Tables
 
 AGREEMENT = "agreement with the majority answer"
@@ -116,14 +117,12 @@ def resampled_means(
     rewards: Rewards,
     questions: int,
     patterns: int,
-    shape: float,
-    draws: int,
-    rng: np.random.Generator,
+    weights: Float[np.ndarray, "D Q"],
 ) -> np.ndarray:
     """The patterns' mean rewards within questions, by a Bayesian bootstrap over questions.
 
-    **Arguments:** `rewards`; `questions`, `patterns`: how many; `shape`: of the questions' gamma
-    weights; `draws`: D; `rng`.
+    **Arguments:** `rewards`; `questions`, `patterns`: how many; `weights`: of the questions, those
+    of each draw.
 
     **Returns:** `(D, R)`, up to a constant; NaN for patterns without a reward.
     """
@@ -138,30 +137,40 @@ def resampled_means(
         number[:, :, None] * np.eye(patterns) - number[:, :, None] * (number / asked)[:, None]
     )
     sides = total - number * (total.sum(axis=1, keepdims=True) / asked)
-    weights = rng.gamma(shape, 1 / shape, (draws, questions))
-    matrix = (weights @ matrices.reshape(questions, -1)).reshape(draws, patterns, patterns)
+    matrix = weights @ matrices.reshape(questions, -1)
+    matrix = matrix.reshape(len(weights), patterns, patterns)
     inverse = np.linalg.pinv(matrix, hermitian=True, rcond=1e-9)
     means = np.einsum("drs,ds->dr", inverse, weights @ sides)
     return np.where(number.sum(axis=0) > 0, means, np.nan)
 
 
-def risk(
+class Ends(NamedTuple):
+    """Where RLIF ends, draw by draw: the pattern selected and the accuracy `(D,)`, rewards of
+    patterns `(D, R)`, and whether these are compared within questions."""
+
+    chosen: np.ndarray
+    accuracy: np.ndarray
+    means: np.ndarray
+    compared: str
+
+
+def ends_of_rlif(
     rewards: Rewards,
     tables: Tables,
     weights: Float[np.ndarray, " Q"],
     questions: int,
     rng: np.random.Generator,
-    shape: float | None = None,
-) -> RLIFRisk:
-    """The risk that RLIF ends below its start, draws of base models beside draws of rewards.
+    resampled: Float[np.ndarray, "D K"] | None = None,
+) -> Ends:
+    """Draws of base models beside draws of rewards.
 
-    `shape`: of the weights of questions that are resampled; None for the normal law of independent
-    rollouts.
+    `resampled`: weights of questions that are resampled, those of each draw; None for the normal
+    law of independent rollouts.
     """
     draws, _, patterns = tables.probs.shape
-    found, why = contest(rewards, questions, patterns), why_not_judged(rewards)
-    if shape is not None and found.compared == "within questions":
-        means = resampled_means(rewards, questions, patterns, shape, draws, rng)
+    found = contest(rewards, questions, patterns)
+    if resampled is not None and found.compared == "within questions":
+        means = resampled_means(rewards, questions, patterns, resampled)
     else:
         noise = rng.multivariate_normal(
             np.zeros(patterns), found.covariance, size=draws, method="eigh", check_valid="ignore"
@@ -171,16 +180,31 @@ def risk(
     means = means + 1e-12 * rng.normal(size=means.shape)
     chosen = np.nanargmax(means, axis=1)
     ends = np.take_along_axis(tables.rates, chosen[:, None, None], axis=-1)[..., 0] @ weights
-    start = tables.accuracy @ weights
+    return Ends(chosen, ends, means, found.compared)
+
+
+def risk(
+    rewards: Rewards,
+    tables: Tables,
+    weights: Float[np.ndarray, " Q"],
+    questions: int,
+    rng: np.random.Generator,
+    resampled: Float[np.ndarray, "D K"] | None = None,
+) -> RLIFRisk:
+    """The risk that RLIF ends below its start; arguments as of `ends_of_rlif`."""
+    draws, _, patterns = tables.probs.shape
+    found = ends_of_rlif(rewards, tables, weights, questions, rng, resampled)
+    why = why_not_judged(rewards)
+    ends, start = found.accuracy, tables.accuracy @ weights
     if why:
         ends = np.full(draws, np.nan)
     return RLIFRisk(
         reward=rewards.kind,
         compared=found.compared,
-        pattern_rewards=band(means),
+        pattern_rewards=band(found.means),
         selects=np.full(patterns, np.nan)
         if why
-        else np.bincount(chosen, minlength=patterns) / draws,
+        else np.bincount(found.chosen, minlength=patterns) / draws,
         ends_below_start=math.nan if why else float(np.mean(ends < start)),
         end_accuracy=band(ends),
         rollouts=int(rewards.times.sum()),

@@ -12,7 +12,8 @@ from jaxtyping import Float
 
 from ..objectives._objective import Objective
 from ..posteriors._posteriors import AbstractPosterior
-from ._result import OpenPoint, band
+from ._bands import band
+from ._result import OpenPoint
 from ._solve import Solver, Tables, regime_counts, regimes_of
 
 DOUBLINGS = 10

@@ -11,7 +11,8 @@ from jaxtyping import ArrayLike, Float
 from .._core.roots import newton_in_bracket
 from .._core.types import Scalar
 from ..posteriors._posteriors import Prior
-from ._result import PassAtKEstimate, StuckQuestion, band
+from ._bands import band
+from ._result import PassAtKEstimate, StuckQuestion
 from ._solve import Tables
 
 

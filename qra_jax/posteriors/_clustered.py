@@ -91,13 +91,21 @@ class ClusteredPosterior(AbstractPosterior):
 
     def sample(self, key: PRNGKeyArray) -> tuple[Float[Array, "1 R"], Float[Array, "1 R"]]:
         for_questions, for_prior = jax.random.split(key)
-        questions = self.samples.shape[0]
-        dtype = self.samples.dtype
-        shapes = jnp.full((questions,), self.shape, dtype)
+        shapes = jnp.full(self.samples.shape[:1], self.shape, self.samples.dtype)
         weights = jnp.exp(jax.random.loggamma(for_questions, shapes)) / self.shape
+        return self.given(for_prior, weights)
+
+    def given(
+        self, key: PRNGKeyArray, weights: Float[Array, " Q"]
+    ) -> tuple[Float[Array, "1 R"], Float[Array, "1 R"]]:
+        """The draw of given weights of questions, which several posteriors may share.
+
+        **Arguments:** `key`: of the prior's part; `weights`: `(Q,)`, of mean 1.
+        """
+        dtype = self.samples.dtype
         exists = self.prior[0] > 0
         parts = jnp.concatenate([jnp.where(exists, self.prior, 1), self.alone])
-        gammas = jax.random.loggamma(for_prior, parts)
+        gammas = jax.random.loggamma(key, parts)
         number, right = weights @ self.samples, weights @ self.correct
         shares = jnp.where(exists, jnp.exp(gammas[0]) + number, 0)
         shares = jnp.maximum(shares / jnp.sum(shares), jnp.finfo(dtype).tiny)

@@ -17,7 +17,7 @@ from ._grades import Grades
 from ._open import open_table, reads_records
 from ._rollouts import Rollouts, listed
 from ._rows import RowReader
-from ._rules import PatternRules
+from ._rules import PatternRules, Sorter
 from ._sources import Source, found_files
 
 PathLike = str | os.PathLike
@@ -49,7 +49,8 @@ def read_rollouts(
     - `fields`: how the fields are called.
     - `rules`: a TOML file of regular expressions that assign patterns from the text, in place of
       a field of patterns: `default = "prose"` and tables `[[pattern]]` with `name` and `regex`,
-      of which the first that is found counts.
+      of which the first that is found counts. Or the name of rules that come with the library:
+      `"checking"`, `"code"`, `"language"`, `"length"`, `"steps"`, `"tags"`.
     - `records`: the list of records in a JSON document or in every row, where there are several.
     - `where`: field -> the value, or values, of the rows that are read.
     - `right`: the grades that say that a rollout was right; all others are wrong.
@@ -102,6 +103,20 @@ def read_with_account(
 
     **Raises:** as `read_rollouts`.
     """
+    by_rules = None if rules is None else PatternRules(rules)
+    return read_with(path, by_rules, fields, records, where, right, right_above)
+
+
+def read_with(
+    path: PathLike | Sequence[PathLike],
+    by_rules: Sorter | None,
+    fields: Fields,
+    records: str | None,
+    where: Mapping[str, str | Sequence[str]] | None,
+    right: str | Sequence[str],
+    right_above: float | None,
+) -> Account:
+    """`read_with_account`, with what sorts texts into patterns in place of a file of rules."""
     paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     right = (right,) if isinstance(right, str) else tuple(right)
     if right and right_above is not None:
@@ -109,7 +124,6 @@ def read_with_account(
             f"right must not be given beside right_above, got {listed(right)} and {right_above:g}"
         )
     wanted = {k: (v,) if isinstance(v, str) else tuple(v) for k, v in (where or {}).items()}
-    by_rules = None if rules is None else PatternRules(rules)
     sources, notes = found_files(paths)
     reading = _Reading(fields, by_rules, records, Selection(wanted), Grades(right, right_above))
     for source in sources:
@@ -123,7 +137,7 @@ class _Reading:
     def __init__(
         self,
         fields: Fields,
-        rules: PatternRules | None,
+        rules: Sorter | None,
         records: str | None,
         selection: Selection,
         grades: Grades,

@@ -14,7 +14,7 @@ from ._grades import Grades
 from ._learning_rates import rates_of_rows
 from ._plain import ROLES, plain_of_rows, rows_without, said_of
 from ._rollouts import Rollouts, listed, shown
-from ._rules import PatternRules, keep_examples
+from ._rules import Sorter, keep_examples
 from ._shapes import joined, said
 from ._sources import Source
 from ._values import (
@@ -46,7 +46,7 @@ class RowReader:
     def __init__(
         self,
         fields: Fields,
-        rules: PatternRules | None,
+        rules: Sorter | None,
         selection: Selection,
         grades: Grades,
     ):

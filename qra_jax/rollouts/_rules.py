@@ -1,5 +1,6 @@
 """Which text is which pattern: rules in a TOML file."""
 
+import abc
 import os
 import tomllib
 from collections.abc import Sequence
@@ -8,10 +9,38 @@ from typing import Any
 
 from ._files import needed_polars
 
+_FOLDER = Path(__file__).with_name("rules")
+SHIPPED = ("checking", "code", "language", "length", "steps", "tags")
+"""Names of rules that come with the library."""
+
 _EXAMPLES = 3
 
 
-class PatternRules:
+def rules_file(rules: str | os.PathLike) -> Path:
+    """The file of rules: a path, or that of rules that come with the library, by name.
+
+    **Raises:** `ValueError` if there is neither.
+    """
+    path = Path(rules)
+    if str(rules) in SHIPPED and not path.exists():
+        return _FOLDER / f"{rules}.toml"
+    if path.suffix == "" and not path.exists():
+        names = ", ".join(SHIPPED)
+        raise ValueError(f"rules must be a TOML file or one of {names}, got {rules}")
+    return path
+
+
+class Sorter(abc.ABC):
+    """What sorts texts into patterns."""
+
+    names: tuple[str, ...]
+
+    @abc.abstractmethod
+    def __call__(self, texts: Sequence[str | None]) -> list[str | None]:
+        """The patterns of texts; None for None."""
+
+
+class PatternRules(Sorter):
     """Ordered regular expressions, of which the first that is found names the pattern.
 
     The file is TOML: `default = "prose"`, then tables `[[pattern]]` with `name` and `regex`, the
@@ -19,18 +48,18 @@ class PatternRules:
     like the length of the text.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        path = Path(path)
+    def __init__(self, rules: str | os.PathLike):
+        path = rules_file(rules)
         settings = _settings(path)
         unknown = [key for key in settings if key not in ("default", "pattern")]
-        rules = settings.get("pattern", [])
+        tables = settings.get("pattern", [])
         _require(not unknown, path, "keys", "be default and pattern", ", ".join(unknown))
         default = _name(path, "default", settings.get("default"))
-        tables = isinstance(rules, list) and all(isinstance(rule, dict) for rule in rules)
-        _require(tables and rules != [], path, "pattern", "be tables [[pattern]]", repr(rules))
+        fits = isinstance(tables, list) and all(isinstance(rule, dict) for rule in tables)
+        _require(fits and tables != [], path, "pattern", "be tables [[pattern]]", repr(tables))
         polars = needed_polars("rules")
         chosen: Any = polars
-        for number, rule in enumerate(rules, start=1):
+        for number, rule in enumerate(tables, start=1):
             where = f"pattern {number}"
             keys = ", ".join(rule)
             _require(set(rule) == {"name", "regex"}, path, where, "have name and regex", keys)
@@ -48,7 +77,7 @@ class PatternRules:
         missing = polars.col("text").is_null()
         self._chosen = polars.when(~missing).then(chosen.otherwise(polars.lit(default)))
         self._polars = polars
-        self.names = tuple(dict.fromkeys([*(rule["name"] for rule in rules), default]))
+        self.names = tuple(dict.fromkeys([*(rule["name"] for rule in tables), default]))
 
     def __call__(self, texts: Sequence[str | None]) -> list[str | None]:
         """The patterns of texts; None for None."""

@@ -71,7 +71,9 @@ PLAIN = Diagnosis(
         log_convergence_time=time_band(2, 3, 5, never=0.25, failed=0.125),
         log_convergence_if_strong=bands(1),
         log_convergence_if_weak=bands(1),
-        forecast=Forecast(np.linspace(-1, 6, 8), bands(8), bands(8, 3), bands(), bands()),
+        forecast=Forecast(
+            np.linspace(-1, 6, 8), bands(8), bands(8, 3), bands(), bands(), bands(8), bands(8)
+        ),
         step_forecast=StepForecast(
             np.arange(6),
             bands(6),

@@ -29,7 +29,7 @@ ROOMS = (
     ("maps",),
     ("language_model",),
     ("claims",),
-    ("sweep", "grid", "diagnose", "log_check", "clusters", "trust"),
+    ("sweep", "grid", "diagnose", "log_check", "clusters", "trust", "signal", "compare"),
 )
 """Those of the experiments."""
 ORDERS = {LIBRARY: FLOORS, "experiments": ROOMS}
@@ -42,6 +42,8 @@ ON_USE = {
     *("fcntl", "resource"),
     # What benchmarks compare with.
     *("heyoka", "numba", "numbalsoda", "scipy", "torch", "torchode"),
+    # Of the extra `patterns`.
+    "sklearn",
 }
 """What a function may import by itself, and with it modules of ours that load it."""
 BASE_OF_MAPS = "experiments._lab.map"

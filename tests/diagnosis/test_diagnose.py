@@ -469,7 +469,26 @@ def test_band_is_of_order_statistics():
     [
         ({"draws": 5}, "draws must be at least 20, got 5"),
         ({"eps": 0.0}, "eps must lie strictly between 0 and 1, got 0.0"),
-        ({"objective": qra.RLVR(0.1)}, "objective must be one that Exact() solves"),
+        (
+            {
+                "objective": qra.Objective(
+                    qra.Verifiable(), regularisers=(qra.objectives.ForwardKL(0.1),)
+                )
+            },
+            "objective.regularisers must be at most one ReverseKL",
+        ),
+        (
+            {"objective": qra.Objective(qra.objectives.NoisyVerifier(0.2, 0.3))},
+            "tpr must be above fpr = 0.3, or nothing is learnt, got 0.2",
+        ),
+        ({"objective": qra.RLVR(0.1), "pooling": "partial"}, "beta must be 0 unless pooling is"),
+        (
+            {
+                "objective": qra.RLVR(0.1),
+                "run": qra.diagnosis.TrainingRun(9, 0.1, sampler=qra.SampledGroups(4)),
+            },
+            "run must be without a sampler where",
+        ),
         ({"objective": qra.RLIF()}, "objective.reward must be Verifiable()"),
         ({"ks": (0,)}, "ks must be at least 1, got 0"),
         ({"max_patterns": 1}, "max_patterns must be at least 2, got 1"),

@@ -8,6 +8,7 @@ from scipy import stats
 
 import qra_jax as qra
 from qra_jax.diagnosis import TrainingRun, forecast_run
+from qra_jax.diagnosis._bands import LEVELS, weighted_band
 from qra_jax.diagnosis._forecast import (
     Curves,
     Fit,
@@ -17,7 +18,6 @@ from qra_jax.diagnosis._forecast import (
     _resampled,
 )
 from qra_jax.diagnosis._plan import Plan, check_logs
-from qra_jax.diagnosis._result import LEVELS, weighted_band
 from qra_jax.diagnosis._run import drawn
 
 SAMPLES, CORRECT = np.array([6.0, 3, 5]), np.array([6.0, 1, 0])

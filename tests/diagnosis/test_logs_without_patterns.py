@@ -9,9 +9,8 @@ from scipy import integrate
 import qra_jax as qra
 from qra_jax.diagnosis import Solver, Tables, TrainingRun, diagnose
 from qra_jax.diagnosis._draw_check import check_by_draws
-from qra_jax.diagnosis.report._alarms import alarms, check_sentence
 from qra_jax.diagnosis.report._figures import draw_figures
-from qra_jax.diagnosis.report._text import box
+from qra_jax.diagnosis.words import alarms, box, check_sentence
 
 PROBS, RATES, SCALE = np.array([0.2, 0.5, 0.3]), np.array([0.9, 0.5, 0.1]), 0.05
 STEPS = np.array([0, 40, 80, 120, 160, 240, 320])

@@ -12,7 +12,7 @@ from scipy import integrate, special, stats
 
 import qra_jax as qra
 from qra_jax.diagnosis import Diagnosis, TrainingRun, diagnose, forecast_run
-from qra_jax.diagnosis._result import LEVELS
+from qra_jax.diagnosis._bands import LEVELS
 from qra_jax.diagnosis._run import drawn
 from qra_jax.diagnosis._settle import open_points
 

@@ -9,8 +9,8 @@ import qra_jax as qra
 from qra_jax.diagnosis import TrainingRun, diagnose
 from qra_jax.diagnosis._rlif import AGREEMENT, Rewards, resampled_means, risk, why_not_judged
 from qra_jax.diagnosis._solve import Tables
-from qra_jax.diagnosis.report._alarms import alarms, check_sentence
-from qra_jax.diagnosis.report._text import box, key_figures, rlif_sentence, verdict
+from qra_jax.diagnosis.words._alarms import alarms, check_sentence
+from qra_jax.diagnosis.words._summary import box, key_figures, rlif_sentence, verdict
 
 
 def steps_of(text: str) -> qra.Rollouts:
@@ -179,7 +179,7 @@ def test_contests_resample_questions():
     reward = np.stack([gains, np.zeros(5)], axis=1).ravel()
     rewards = Rewards("confidence", question, pattern, reward, np.ones(10, int))
     rng = np.random.default_rng(0)
-    means = resampled_means(rewards, 5, 2, 0.7, 4000, rng)
+    means = resampled_means(rewards, 5, 2, rng.gamma(0.7, size=(4000, 5)))
     weights = rng.gamma(0.7, size=(40_000, 5))
     exact = np.mean(weights @ gains > 0)
     assert np.mean(means[:, 0] > means[:, 1]) == pytest.approx(exact, abs=0.03)
@@ -187,7 +187,8 @@ def test_contests_resample_questions():
     share = (weights @ gains) / weights.sum(axis=1)
     assert np.std(means[:, 0] - means[:, 1]) == pytest.approx(share.std(), rel=0.05)
     tables = Tables(np.full((999, 1, 2), 0.5), np.tile([0.2, 0.6], (999, 1, 1)))
-    found = risk(rewards, tables, np.ones(1), 5, np.random.default_rng(1), 0.7)
+    drawn = rng.gamma(0.7, size=(999, 5))
+    found = risk(rewards, tables, np.ones(1), 5, np.random.default_rng(1), drawn)
     assert found.ends_below_start == pytest.approx(exact, abs=0.06)
 
 

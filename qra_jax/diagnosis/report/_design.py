@@ -13,7 +13,7 @@ from ...flows import Status
 from ...objectives import AbstractUtility
 from ...posteriors import pooled_posterior
 from .. import Band, Diagnosis, band
-from ._words import interval, number, share, time
+from ..words import Advice, interval, number, share, time
 
 _DRAWS = 16
 """Draws that the design must serve all: its cost grows with them, its mean settles soon."""
@@ -73,7 +73,7 @@ class Curve:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(Advice):
     """The fine-tuning found, beside no fine-tuning and all data on the best pattern."""
 
     patterns: tuple[str, ...]

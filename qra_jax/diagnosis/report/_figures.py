@@ -6,10 +6,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from ...plot import BEST, LN10, MISLEADING, REST, THEORY, style
-from .. import Band, Diagnosis, LogCheck, PassAtKEstimate, RLIFRisk, StepForecast, band
-from ._alarms import withheld
+from .. import (
+    KINDS,
+    Band,
+    Diagnosis,
+    LogCheck,
+    PassAtKEstimate,
+    RLIFRisk,
+    Signal,
+    StepForecast,
+    band,
+)
+from ..words import mean_band, withheld
 from ._design import Plan
-from ._text import mean_band
 
 _TIME = r"$\log_{10}$ of time (learning rate $\times$ steps)"
 _COLOURS = (BEST, MISLEADING, REST, "#CC79A7", "#E69F00", "#56B4E9")
@@ -35,6 +44,12 @@ def draw_figures(found: Diagnosis, plan: Plan | None = None) -> dict[str, Figure
         elif "ends" not in gone:
             figures["accuracy"] = _accuracy(found)
             figures["pattern_shares"] = _pattern_shares(found)
+        if not np.isnan(found.rlvr.forecast.entropy.median).any() and "ends" not in gone:
+            figures["entropy"] = _entropy(found)
+        if found.signal is not None:
+            figures["signal"] = _signal(found.signal)
+            if len(found.signal.log_times) > 1 and "ends" not in gone:
+                figures["kinds"] = _kinds(found.signal)
         if not gone & {"ends", "gain"}:
             figures["pass_at_k"] = _pass_at_k(found.rlvr.pass_at_k)
         if found.rlif is not None and not found.rlif.why_not:
@@ -221,6 +236,46 @@ def _pass_at_k(found: PassAtKEstimate) -> Figure:
     ax.set(xlabel="k", ylabel="pass@k", ylim=(0, 1.02), xticks=found.k)
     ax.minorticks_off()
     ax.legend(fontsize=7, loc="lower right")
+    return figure
+
+
+def _entropy(found: Diagnosis) -> Figure:
+    ahead, (figure, ax) = found.rlvr.forecast, _panel()
+    _band(ax, ahead.log_times / LN10, ahead.entropy, THEORY, "entropy")
+    _band(ax, ahead.log_times / LN10, ahead.kl, MISLEADING, "KL from the start")
+    ax.set(xlabel=_TIME, ylabel="nats")
+    ax.legend(fontsize=7)
+    return figure
+
+
+def _signal(found: Signal) -> Figure:
+    """The share of groups of use over their size."""
+    by, (figure, ax) = found.by_size, _panel()
+    _band(ax, by.sizes, by.useful, THEORY, "beta law of difficulty; band: 90 %")
+    seen = ~np.isnan(by.error)
+    ax.errorbar(
+        by.sizes[seen], by.measured[seen], 1.645 * by.error[seen],
+        fmt="o", ms=3, lw=0.8, color=MISLEADING, label="measured, 90 %",
+    )  # fmt: skip
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.set(xlabel="samples in a group", ylabel="share of groups of use", ylim=(0, 1.02),
+           xticks=by.sizes)  # fmt: skip
+    ax.minorticks_off()
+    ax.legend(fontsize=7, loc="lower right")
+    return figure
+
+
+def _kinds(found: Signal) -> Figure:
+    """Shares of questions of each kind, now, between, and in the end."""
+    figure, ax = _panel()
+    place = np.arange(len(found.log_times))
+    for at, colour in enumerate((REST, BEST, MISLEADING)):
+        ax.plot(place, found.counts[:, at], "o-", ms=3, color=colour, label=KINDS[at])
+    between = [f"{x:.1f}" for x in found.log_times[1:-1] / LN10]
+    ax.set_xticks(place, ["now", *between, "end"])
+    ax.set(xlabel=_TIME, ylabel="share of questions", ylim=(-0.02, 1.02))
+    ax.legend(fontsize=7)
     return figure
 
 

@@ -12,19 +12,24 @@ from ..._core.folders import writing_to
 from ..._core.provenance import provenance
 from ..._core.version import VERSION
 from .. import Diagnosis
-from ._alarms import alarms, check_sentence, withheld
-from ._design import Plan
-from ._figures import draw_figures
-from ._text import (
+from ..words import (
+    alarms,
     box,
+    check_sentence,
     key_figures,
     open_lines,
     pattern_rows,
+    questions_csv,
+    share,
+    signal_lines,
+    size_rows,
     slowest,
+    trust_lines,
     verdict,
+    withheld,
 )
-from ._trust import trust_lines
-from ._words import share
+from ._design import Plan
+from ._figures import draw_figures
 
 try:
     import jinja2
@@ -39,12 +44,21 @@ _TEMPLATE = Path(__file__).with_name("page.html")
 _MOST_STUCK = 40
 
 
-def _inline(figure: Figure) -> str:
+def inline(figure: Figure) -> str:
+    """The figure as SVG, in base 64."""
     image = io.BytesIO()
     # A date, or random names inside, would make the page differ from run to run.
     with matplotlib.rc_context({"svg.hashsalt": "qra"}):
         figure.savefig(image, format="svg", metadata={"Date": None})
     return base64.b64encode(image.getvalue()).decode()
+
+
+def rendered(template: Path, **values: object) -> str:
+    """A page of a template, in which every text is escaped and every name must be given."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(template.read_text(encoding="utf-8")).render(**values)
 
 
 def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Figure]) -> str:
@@ -53,7 +67,7 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
     **Arguments:** `source`: what was read, for the heading; `found`; `plan`: the fine-tuning, if it
     was designed; `figures`: by name.
     """
-    images = {name: _inline(figure) for name, figure in figures.items()}
+    images = {name: inline(figure) for name, figure in figures.items()}
 
     def figure(name: str, caption: str) -> Markup:
         image = f'<img alt="{name}" src="data:image/svg+xml;base64,{images[name]}">'
@@ -61,12 +75,9 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
             Markup(image), caption
         )
 
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     questions = found.data.num_questions
-    return template.render(
+    return rendered(
+        _TEMPLATE,
         title=f"Diagnosis of {source}",
         source=f"{source}: {found.data.samples.sum():.0f} rollouts of the base model, "
         f"{questions} question{'' if questions == 1 else 's'}, "
@@ -82,6 +93,8 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
         slowest=slowest(found),
         figure=figure,
         drawn=set(figures),
+        signal=signal_lines(found),
+        sizes=size_rows(found),
         design=None if "ends" in withheld(found) else plan,
         stuck_counts=[sum(question.at == at for question in found.data.stuck) for at in (0, 1)],
         most_stuck=_MOST_STUCK,
@@ -93,7 +106,7 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
 
 
 def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) -> list[Path]:
-    """Write `report.html`, `report.json` and the figures (PNG and PDF).
+    """Write `report.html`, `report.json`, `questions.csv` and the figures (PNG and PDF).
 
     **Arguments:** `out`: the folder; `source`, `found`, `plan`: as for `page`.
 
@@ -102,19 +115,25 @@ def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) ->
     **Raises:** `ValueError` if the folder cannot be written.
     """
     figures = draw_figures(found, plan)
+    diagnosis = found.to_dict()
+    if found.signal is not None:
+        # Of each question there is a row in questions.csv.
+        del diagnosis["signal"]["by_question"]
     numbers = {
         "source": source,
         "provenance": provenance(),
         "alarms": alarms(found),
         "box": {row.name: row.value for row in box(found, plan)},
         "verdict": verdict(found),
-        "diagnosis": found.to_dict(),
+        "diagnosis": diagnosis,
         "design": None if plan is None else plan.to_dict(),
     }
     texts = {
         "report.html": page(source, found, plan, figures),
         "report.json": json.dumps(numbers, indent=1, allow_nan=False) + "\n",
     }
+    if found.signal is not None:
+        texts["questions.csv"] = questions_csv(found)
     written = []
     with writing_to(out):
         for name, text in texts.items():

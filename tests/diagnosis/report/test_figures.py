@@ -10,11 +10,12 @@ from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
 
 import qra_jax as qra
-from qra_jax.diagnosis import Band, Forecast, LogCheck, RateChange, RatesWithin, TimeBand, report
+from qra_jax.diagnosis import Band, Forecast, LogCheck, RateChange, RatesWithin, TimeBand
 from qra_jax.diagnosis._limits import limits_of
-from qra_jax.diagnosis.report._alarms import alarms
 from qra_jax.diagnosis.report._figures import draw_figures
-from qra_jax.diagnosis.report._text import (
+from qra_jax.diagnosis.words._alarms import alarms
+from qra_jax.diagnosis.words._numbers import chance, interval, number, share, time
+from qra_jax.diagnosis.words._summary import (
     box,
     key_figures,
     open_lines,
@@ -24,7 +25,6 @@ from qra_jax.diagnosis.report._text import (
     summary,
     verdict,
 )
-from qra_jax.diagnosis.report._words import chance, interval, number, share, time
 from qra_jax.plot import LN10
 from tests._support.diagnosed import PLAIN, altered, bands, time_band
 
@@ -159,7 +159,8 @@ def test_the_most_common_patterns_keep_a_colour():
         rlif=None,
     )
     drawn = draw_figures(found)
-    assert set(drawn) == {"shares", "rates", "accuracy", "pattern_shares", "pass_at_k"}
+    expected = {"shares", "rates", "accuracy", "pattern_shares", "entropy", "pass_at_k"}
+    assert set(drawn) == expected
     (ax,) = drawn["pattern_shares"].axes
     assert [line.get_label() for line in ax.lines[:6]] == list("bcdefh")
     assert len({to_hex(line.get_color()) for line in ax.lines[:6]}) == 6
@@ -368,7 +369,7 @@ def test_learning_rate_of_a_trainer():
 
 def test_rlif_in_words():
     """Safe, not safe or cannot tell; confidence with what the study found, from its file."""
-    stored = json.loads((Path(report.__file__).parent / "trust.json").read_text())
+    stored = json.loads((Path(qra.diagnosis.words.__file__).parent / "trust.json").read_text())
     said = rlif_sentence(PLAIN)
     called, models = stored["ends"]["certainty"], stored["models"]
     assert said.startswith("Cannot tell if all parameters are trained")

@@ -1,9 +1,11 @@
 """The command line of the diagnosis: its page, its numbers, and what it says of bad files."""
 
+import csv
 import dataclasses
 import html.parser
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -18,11 +20,14 @@ from qra_jax.commands import Diagnose
 from qra_jax.commands._run_diagnose import relative_rates
 from qra_jax.diagnosis.report import design
 from qra_jax.diagnosis.report._figures import _fine_tuning
-from qra_jax.diagnosis.report._text import box
+from qra_jax.diagnosis.words import box
 from qra_jax.fine_tuning._curve import TotalTimes
 from tests._support.diagnosed import PLAIN, altered
 
-FIGURES = "shares", "rates", "accuracy", "pattern_shares", "pass_at_k", "rlif"
+FIGURES = (
+    *("shares", "rates", "accuracy", "pattern_shares", "entropy", "signal", "kinds", "pass_at_k"),
+    "rlif",
+)
 UNIT = "Times here are learning rate times steps of plain gradient ascent."
 EXAMPLE = Path(__file__).parents[3] / "experiments" / "data" / "rollouts.jsonl"
 
@@ -90,7 +95,12 @@ def test_numbers(report):
     assert math.isclose(sum(found["regime"]["probs"][0]), 1)
     # What is on them is tested of a diagnosis made by hand.
     files = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
-    assert {path.name for path in report.iterdir()} == {"report.html", "report.json", *files}
+    texts = "report.html", "report.json", "questions.csv"
+    assert {path.name for path in report.iterdir()} == {*texts, *files}
+    assert "by_question" not in found["signal"]
+    table = list(csv.DictReader((report / "questions.csv").read_text().splitlines()))
+    each = Counter(row["question"] for row in rows)
+    assert {row["question"]: int(row["samples"]) for row in table} == dict(each)
 
 
 def test_same_seed_same_page(report, tmp_path):
@@ -126,7 +136,7 @@ def test_every_option_arrives(tmp_path, monkeypatch):
         "--confidence-field s --step-field t --pooling partial --estimator rloo --group-size 5 "
         "--num-steps 70 --learning-rate 0.25 --questions fixed --schedule cosine "
         "--warmup-steps 20 --design --sft-budget 3 --sft-floor 0.2 "
-        "--sft-cost 2.5 --eps 0.02 --draws 77 --seed 9"
+        "--sft-cost 2.5 --eps 0.02 --draws 77 --seed 9 --rollouts-per-step 43"
     )
     assert main([str(path), "--out", str(tmp_path / "out"), *options.split()]) == 2
     rollouts = asked["rollouts"]
@@ -145,6 +155,9 @@ def test_every_option_arrives(tmp_path, monkeypatch):
     decay = optax.cosine_decay_schedule(1.0, 50)(np.arange(50))
     np.testing.assert_allclose(run.rates(), np.append(np.arange(1, 21) / 20, decay), atol=1e-6)
     assert repr(asked["objective"].utility) == repr(sampler.utility)
+    groups = asked["groups"]
+    assert (groups.group_size, groups.batch) == (5, 8)
+    assert repr(groups.estimator) == repr(sampler.estimator)
     assert asked["found"] is PLAIN
     assert {key: asked[key] for key in ("budget", "floor", "cost")} == {
         "budget": 3.0, "floor": 0.2, "cost": 2.5,
@@ -169,7 +182,14 @@ def test_rules_sort_texts(tmp_path, monkeypatch):
     assert main([str(path), *arguments]) == 2
     ((rollouts, settings),) = asked
     assert set(rollouts.patterns) == {"code", "prose"}
-    assert (settings["run"], settings["objective"]) == (None, None)
+    assert (settings["run"], repr(settings["objective"])) == (None, repr(qra.RLVR()))
+    assert (settings["groups"].group_size, settings["groups"].batch) == (8, 64)
+    errs = ["--beta", "0.25", "--tpr", "0.9", "--fpr", "0.2"]
+    assert main([str(path), *arguments, *errs, "--estimator", "grpo"]) == 2
+    objective = asked[1][1]["objective"]
+    assert float(objective.regularisers[0].beta) == 0.25
+    assert float(objective.reward.youden) == pytest.approx(0.7)
+    assert objective.utility.group == 8
 
 
 def test_schedules():

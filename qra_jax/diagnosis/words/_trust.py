@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .. import Diagnosis
+from .._result import Findings
 
 FILE = Path(__file__).with_name("trust.json")
 
@@ -24,7 +24,7 @@ class _Trust:
         """For how many models of how many the end of RLIF was called right."""
         return stored()["ends"][kind], stored()["models"]
 
-    def __call__(self, found: Diagnosis) -> list[str]:
+    def __call__(self, found: Findings) -> list[str]:
         numbers = stored()
         models, plain, adam = numbers["models"], numbers["gradient"], numbers["rlvr"]
         before, after = zip(*numbers["accuracy_coverage"].values(), strict=True)

@@ -1,16 +1,32 @@
 """A diagnosis in words: the same sentences for the console and the page."""
 
+import abc
 import math
 from typing import NamedTuple
 
 import numpy as np
 
 from ...times import Regime
-from .. import Band, Diagnosis, TimeBand
+from .._bands import Band, TimeBand
+from .._result import Findings
 from ._alarms import alarms, withheld
-from ._design import Plan
+from ._numbers import chance, digits_of, interval, number, share, time, time_within, within
+from ._signal import signal_lines
 from ._trust import trust_lines
-from ._words import chance, digits_of, interval, number, share, time, time_within, within
+
+
+class Advice(abc.ABC):
+    """A fine-tuning that was designed, in words."""
+
+    @property
+    @abc.abstractmethod
+    def sentence(self) -> str:
+        """What to do next."""
+
+    @abc.abstractmethod
+    def summary(self) -> list[str]:
+        """The lines of the console."""
+
 
 SURE = 0.9
 """A statement with at least this probability is called settled."""
@@ -25,19 +41,19 @@ class Row(NamedTuple):
     interval: str
 
 
-def regime_shares(found: Diagnosis) -> dict[str, float]:
+def regime_shares(found: Findings) -> dict[str, float]:
     """Probability of each regime, mean over questions by weight."""
     mean = found.data.weights @ found.regime.probs
     return {kind.name: float(mean[kind]) for kind in Regime}
 
 
-def _likely(found: Diagnosis, probs: np.ndarray) -> str:
+def _likely(found: Findings, probs: np.ndarray) -> str:
     mean = found.data.weights @ probs
     at = int(np.argmax(mean))
     return f"'{found.data.patterns[at]}' (probability {chance(float(mean[at]), found)})"
 
 
-def verdict(found: Diagnosis) -> str:
+def verdict(found: Findings) -> str:
     """The regime, and what it means, in a sentence or two."""
     shares, number_of = regime_shares(found), len(found.data.patterns)
     best = _likely(found, found.regime.best_probs)
@@ -78,7 +94,7 @@ def verdict(found: Diagnosis) -> str:
     return f"These rollouts do not settle the regime: {parts}."
 
 
-def _rlvr(found: Diagnosis) -> str:
+def _rlvr(found: Findings) -> str:
     gone = withheld(found)
     if "ends" in gone:
         return "Withheld: the logs refute what a forecast rests on (above)."
@@ -100,21 +116,23 @@ def _rlvr(found: Diagnosis) -> str:
     parts = [f"{gain}; the best pattern has {share_of} of the answers "]
     if steps is not None and "steps" not in gone:
         parts.append(f"after {time_within(steps.log_convergence_step.overall, 0, 'steps')}")
+    elif times.overall.median[0] == np.inf:
+        parts[-1] = f"{gain}; the best pattern does not get to {share_of} of the answers"
     else:
         parts.append(
             f"after a time of {time_within(times.overall)} (learning rate times steps of plain "
             "gradient ascent; steps are not known without logs)"
         )
-    if not math.isnan(float(longer.median[0])):
+    if not math.isnan(float(longer.median[0])) and times.overall.median[0] < np.inf:
         parts.append(
             f". That is {time_within(longer)} times as long as if all patterns had equal shares"
         )
-    if float(times.never[0]) > 0:
+    if float(times.never[0]) > 0 and times.overall.median[0] < np.inf:
         parts.append(f". With probability {chance(float(times.never[0]), found)} it never does")
     return "".join(parts) + "."
 
 
-def rlif_sentence(found: Diagnosis) -> str:
+def rlif_sentence(found: Findings) -> str:
     """Safe, not safe, or cannot tell."""
     rlif = found.rlif
     if rlif is None:
@@ -148,7 +166,7 @@ def rlif_sentence(found: Diagnosis) -> str:
     return f"{head}: {numbers}."
 
 
-def _next(found: Diagnosis, plan: Plan | None) -> str:
+def _next(found: Findings, plan: Advice | None) -> str:
     check, shares = found.log_check, regime_shares(found)
     if check is not None and check.refuted:
         return (
@@ -183,7 +201,7 @@ def _next(found: Diagnosis, plan: Plan | None) -> str:
     return "start RLVR, and log the pattern of every evaluated answer: logs give the time in steps."
 
 
-def box(found: Diagnosis, plan: Plan | None = None) -> list[Row]:
+def box(found: Findings, plan: Advice | None = None) -> list[Row]:
     """The four lines for who decides: start, RLVR, RLIF, next.
 
     **Arguments:** `found`; `plan`: the fine-tuning, if it was designed.
@@ -220,7 +238,7 @@ def _time_row(name: str, found: TimeBand) -> Row:
     return Row(name, show(float(found.overall.median[0])), both)
 
 
-def key_figures(found: Diagnosis) -> list[Row]:
+def key_figures(found: Findings) -> list[Row]:
     """The numbers behind the box; what the logs refute is left out."""
     gone = withheld(found)
     accuracy = found.start.accuracy
@@ -279,7 +297,7 @@ class PatternRow(NamedTuple):
     misleads: str
 
 
-def pattern_rows(found: Diagnosis) -> list[PatternRow]:
+def pattern_rows(found: Findings) -> list[PatternRow]:
     """A row for each pattern as modelled."""
     rows = []
     probs, rates = (
@@ -307,12 +325,12 @@ def pattern_rows(found: Diagnosis) -> list[PatternRow]:
     return rows
 
 
-def mean_band(found: Diagnosis, band: Band) -> Band:
+def mean_band(found: Findings, band: Band) -> Band:
     """Of questions, by weight: the mean of the ends, which is wider than the band of the mean."""
     return Band(*(found.data.weights @ x for x in (band.low, band.median, band.high)))
 
 
-def slowest(found: Diagnosis) -> list[tuple[str, str, str, str]]:
+def slowest(found: Findings) -> list[tuple[str, str, str, str]]:
     """Questions that take longest: name, probability of STRONG, time to converge, interval."""
     if len(found.data.weights) == 1:
         return []
@@ -345,14 +363,14 @@ def _further(point) -> str:
     return f"even {amount} would not settle it"
 
 
-def open_lines(found: Diagnosis) -> list[str]:
+def open_lines(found: Findings) -> list[str]:
     """What is too uncertain to say, and how many rollouts would settle it."""
     gone = withheld(found)
     points = [x for x in found.open_points if "ends" not in gone or x.about == "regime"]
     return [f"{point.statement}; {_further(point)}" for point in points]
 
 
-def summary(found: Diagnosis, plan: Plan | None = None) -> list[str]:
+def summary(found: Findings, plan: Advice | None = None) -> list[str]:
     """The lines of the console."""
     lines = [f"ATTENTION: {line}" for line in alarms(found)]
     lines += [f"{row.name + ':':<6} {row.value}" for row in box(found, plan)]
@@ -371,6 +389,7 @@ def summary(found: Diagnosis, plan: Plan | None = None) -> list[str]:
         lines += ["", f"  questions stuck: {stuck[0]} at 0, {stuck[1]} at 1"]
     parts = (
         ("how the file was read", found.notes),
+        ("signal and cost of groups", signal_lines(found)),
         ("too uncertain to say", open_lines(found)),
         ("how far to trust this", trust_lines(found)),
         ("limits", found.limits),

@@ -3,7 +3,8 @@
 import math
 
 from ...plot import LN10
-from .. import Band, Diagnosis
+from .._bands import Band, counted
+from .._result import Findings
 
 _WIDE = 1.3  # an interval that spans more than this factor bears two digits
 
@@ -13,14 +14,9 @@ def share(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
-def chance(value: float, found: Diagnosis) -> str:
+def chance(value: float, found: Findings) -> str:
     """A probability that was counted in the draws of a diagnosis: never quite 0 or 1."""
-    if math.isnan(value):
-        return "-"
-    least = 1 / (found.settings.draws + 1)
-    if value < least:
-        return f"< {share(least)}"
-    return f"> {share(1 - least)}" if value > 1 - least else share(value)
+    return counted(value, found.settings.draws)
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -29,6 +25,8 @@ def number(value: float, digits: int = 3) -> str:
         return "-"
     if value == 0:
         return "0"
+    if math.isinf(value):
+        return "infinite"
     power = math.floor(math.log10(abs(value)))
     if not -4 < power < 6:
         return f"{value:.{digits - 1}e}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")

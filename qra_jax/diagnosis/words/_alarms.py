@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
-from .. import Diagnosis, RateChange
-from ._words import number, share, time
+from .._checked import RateChange
+from .._result import Findings
+from ._numbers import number, share, time
 
 _SOME = 10  # samples of a pattern, first and last, below which its change is not told
 _LONG = 20  # times the length of a run, beyond which its learning rate is doubted
@@ -18,7 +19,7 @@ _MEANS = {
 }
 
 
-def withheld(found: Diagnosis) -> frozenset[str]:
+def withheld(found: Findings) -> frozenset[str]:
     """What rests on a refuted assumption: "steps" (times in steps), "ends" (every forecast),
     "gain" (the accuracy in the end, where success rates drift)."""
     check = found.log_check
@@ -30,7 +31,7 @@ def withheld(found: Diagnosis) -> frozenset[str]:
     return frozenset({"steps"} if check.refuted == ("clock",) else {"steps", "ends"})
 
 
-def alarms(found: Diagnosis) -> list[str]:
+def alarms(found: Findings) -> list[str]:
     """In whole sentences, the gravest first."""
     lines, check = [], found.log_check
     if check is not None and check.refuted:
@@ -77,7 +78,7 @@ def alarms(found: Diagnosis) -> list[str]:
     return lines
 
 
-def check_sentence(found: Diagnosis) -> str:
+def check_sentence(found: Findings) -> str:
     """Whether the logs bear out the model; "" where there is no check."""
     check = found.log_check
     if check is None:
@@ -92,7 +93,7 @@ def check_sentence(found: Diagnosis) -> str:
     return f"Nothing in them speaks against it: {far}"
 
 
-def _rate_contradicted(found: Diagnosis) -> list[str]:
+def _rate_contradicted(found: Findings) -> list[str]:
     """A learning rate that was given, against the length of the run it was given for."""
     run = found.rlvr.step_forecast
     if run is None or float(run.log_scale.low) != float(run.log_scale.high):
@@ -118,7 +119,7 @@ def _change(name: str, change: RateChange) -> str:
     return f"'{name}' {kind} from {first} to {last}"
 
 
-def _worst(found: Diagnosis) -> str:
+def _worst(found: Findings) -> str:
     """The logged step that is farthest from the best fit."""
     check = found.log_check
     assert check is not None

@@ -1,0 +1,1 @@
+"""Do paired comparisons of models hold?"""
