@@ -12,6 +12,10 @@ from scipy.stats import chi2
 
 from ._posteriors import check_counts
 
+_MOST = 64
+"""Patterns that are told apart: the covariance is a matrix of this size, and chi-squared is no law of
+patterns that hardly occur."""
+
 
 class PatternsDiffer(NamedTuple):
     """A test of whether success depends on the pattern within questions.
@@ -34,7 +38,8 @@ def patterns_differ(samples: ArrayLike, correct: ArrayLike) -> PatternsDiffer:
     the right ones of each pattern are hypergeometric if patterns do not differ: of mean $m_r K/n$
     and covariance $\frac{K (n - K)}{n^2 (n - 1)} (n\, \mathrm{diag}\, m - m m^\top)$. The sum over
     questions of right answers less their means has the sum of these covariances, and its square in
-    units of them is chi-squared. What makes questions hard for all patterns drops out.
+    units of them is chi-squared. What makes questions hard for all patterns drops out. Of more than
+    64 patterns the rarest are taken together.
 
     **Arguments:** `samples`, `correct`: `(Q, R)` counts, as for `pooled_posterior`.
 
@@ -53,6 +58,12 @@ def patterns_differ(samples: ArrayLike, correct: ArrayLike) -> PatternsDiffer:
     Source: Landis, Heyman and Koch 1978, International Statistical Review 46:237.
     """
     samples, correct = (np.asarray(x, float) for x in check_counts(samples, correct))
+    if samples.shape[1] > _MOST:
+        order = np.argsort(-samples.sum(axis=0), kind="stable")
+        starts = np.arange(_MOST)
+        samples, correct = (
+            np.add.reduceat(x[:, order], starts, axis=1) for x in (samples, correct)
+        )
     number, right = samples.sum(axis=1), correct.sum(axis=1)
     tells = (right > 0) & (right < number) & ((samples > 0).sum(axis=1) > 1)
     if not tells.any():

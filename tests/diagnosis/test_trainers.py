@@ -14,7 +14,7 @@ import qra_jax as qra
 from tests._support.diagnosed import PLAIN
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/trainers.md").read_text(), re.DOTALL)
+BLOCKS = re.findall(r"```py(?:thon)?\n(.*?)```", (ROOT / "docs/trainers.md").read_text(), re.DOTALL)
 TRL = ROOT / "tests" / "rollouts" / "data" / "trl"
 
 

@@ -56,3 +56,19 @@ def test_difficulty_is_no_difference():
     )
     assert (nothing.questions, nothing.freedom) == (0, 0)
     assert np.isnan(nothing.chance)
+
+
+def test_the_rarest_of_many_patterns_are_one():
+    """Of 70 patterns, in mixed order, the 7 rarest are taken together."""
+    rng = np.random.default_rng(2)
+    totals = rng.permutation(np.arange(20, 90))
+    samples = np.stack([totals, totals + 1])
+    correct = rng.binomial(samples, rng.uniform(0.2, 0.8, 70))
+    rare = totals < 27
+    grouped = [
+        np.concatenate([x[:, ~rare], x[:, rare].sum(axis=1, keepdims=True)], axis=1)
+        for x in (samples, correct)
+    ]
+    found, expected = patterns_differ(samples, correct), patterns_differ(*grouped)
+    assert (found.freedom, found.questions) == (63, 2)
+    assert found.statistic == pytest.approx(expected.statistic, rel=1e-9)

@@ -1,5 +1,6 @@
 """A diagnosis in words: the same sentences for the console and the page."""
 
+from ._advice import Advice as Advice
 from ._alarms import alarms as alarms
 from ._alarms import check_sentence as check_sentence
 from ._alarms import withheld as withheld
@@ -10,7 +11,6 @@ from ._numbers import time as time
 from ._signal import questions_csv as questions_csv
 from ._signal import signal_lines as signal_lines
 from ._signal import size_rows as size_rows
-from ._summary import Advice as Advice
 from ._summary import box as box
 from ._summary import key_figures as key_figures
 from ._summary import mean_band as mean_band

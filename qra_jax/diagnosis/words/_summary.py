@@ -1,6 +1,5 @@
 """A diagnosis in words: the same sentences for the console and the page."""
 
-import abc
 import math
 from typing import NamedTuple
 
@@ -9,24 +8,11 @@ import numpy as np
 from ...times import Regime
 from .._bands import Band, TimeBand
 from .._result import Findings
+from ._advice import Advice
 from ._alarms import alarms, withheld
 from ._numbers import chance, digits_of, interval, number, share, time, time_within, within
 from ._signal import signal_lines
 from ._trust import trust_lines
-
-
-class Advice(abc.ABC):
-    """A fine-tuning that was designed, in words."""
-
-    @property
-    @abc.abstractmethod
-    def sentence(self) -> str:
-        """What to do next."""
-
-    @abc.abstractmethod
-    def summary(self) -> list[str]:
-        """The lines of the console."""
-
 
 SURE = 0.9
 """A statement with at least this probability is called settled."""
