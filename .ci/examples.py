@@ -1,7 +1,8 @@
 """Run every Python example of the given Markdown files, each in a process of its own.
 
 The processes are forks of one that has imported the library and made no array yet: imports took
-most of the time. Examples marked `py` need what is not installed here, and tests run them. As many run at once as there are processors. All run, whichever fail.
+most of the time. As many run at once as there are processors. All run, whichever fail. Examples
+marked `py` need what is not installed here, and tests run them.
 """
 
 import multiprocessing

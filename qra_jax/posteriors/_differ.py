@@ -13,8 +13,8 @@ from scipy.stats import chi2
 from ._posteriors import check_counts
 
 _MOST = 64
-"""Patterns that are told apart: the covariance is a matrix of this size, and chi-squared is no law of
-patterns that hardly occur."""
+"""Patterns that are told apart: the covariance is a matrix of this size, and chi-squared is not the
+law of patterns that hardly occur."""
 
 
 class PatternsDiffer(NamedTuple):
