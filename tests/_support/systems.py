@@ -212,20 +212,28 @@ def exact_log_entanglement_time(probs: Sequence, rates: Sequence):
         return flow.log_time(tau)
 
 
+def _moved(rare: str, shift):
+    """log T0 of the second check case, with log pi_* moved by `shift` at the expense of the third
+    pattern."""
+    first = mpmath.mpf(rare) * mpmath.exp(shift)
+    probs = [first, mpmath.mpf("0.7"), mpmath.mpf("0.3") - first]
+    return exact_log_entanglement_time(probs, ["0.9", "0.6", "0.1"])
+
+
 @functools.cache
-def exact_t0_derivatives(rare: str) -> tuple[float, float, float]:
-    """log T0, its first and its second derivative in log pi_*, for the second check case."""
+def exact_t0(rare: str) -> float:
+    """log T0 for the second check case."""
+    with mpmath.workdps(ExactFlow.digits):
+        return float(_moved(rare, mpmath.mpf(0)))
+
+
+@functools.cache
+def exact_t0_derivatives(rare: str) -> tuple[float, float]:
+    """The first and the second derivative of log T0 in log pi_*, for the second check case."""
     with mpmath.workdps(ExactFlow.digits):
         step = mpmath.mpf("1e-6")
-
-        def log_t0(shift):
-            first = mpmath.mpf(rare) * mpmath.exp(shift)
-            probs = [first, mpmath.mpf("0.7"), mpmath.mpf("0.3") - first]
-            return exact_log_entanglement_time(probs, ["0.9", "0.6", "0.1"])
-
-        below, here, above = log_t0(-step), log_t0(mpmath.mpf(0)), log_t0(step)
+        below, here, above = (_moved(rare, x) for x in (-step, mpmath.mpf(0), step))
         return (
-            float(here),
             float((above - below) / (2 * step)),
             float((above - 2 * here + below) / step**2),
         )

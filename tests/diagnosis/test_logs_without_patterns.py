@@ -152,7 +152,11 @@ def of_questions(shares, rates, number=300, plain=False) -> qra.Rollouts:
 
 
 @pytest.mark.parametrize(
-    ("pooling", "plain"), [("per_question", False), ("partial", True)], ids=["patterns", "accuracy"]
+    ("pooling", "plain"),
+    [
+        pytest.param("per_question", False, id="patterns"),
+        pytest.param("partial", True, id="accuracy", marks=pytest.mark.slow),
+    ],
 )
 def test_questions_told_apart(two_questions, pooling, plain):
     """The run of both questions is no departure; a collapse is, and it is said what was not looked

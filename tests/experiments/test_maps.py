@@ -213,7 +213,8 @@ def test_quick_sweep(tmp_path, capsys):
     assert all(claim["verdict"] == "agrees" for claim in regimes)
 
 
-BY_NAME = ("gap", "branches", "portraits", "tokens", "calibration", "forecast")
+SLOW = pytest.param("forecast", marks=pytest.mark.slow)
+BY_NAME = ("gap", "branches", "portraits", "tokens", "calibration", SLOW)
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -106,7 +106,11 @@ def test_an_event_of_ones_own():
 
 
 @pytest.mark.parametrize(
-    "utility", [qra.objectives.Mean(), qra.objectives.Tsallis(0.5)], ids=["mean", "tsallis"]
+    "utility",
+    [
+        pytest.param(qra.objectives.Mean(), id="mean"),
+        pytest.param(qra.objectives.Tsallis(0.5), id="tsallis", marks=pytest.mark.slow),
+    ],
 )
 def test_second_derivatives(utility):
     """Forward over reverse, as `jax.hessian` does it, against differences of gradients."""
