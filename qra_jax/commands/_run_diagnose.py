@@ -7,11 +7,12 @@ import numpy as np
 
 from ..diagnosis import Diagnosis, TrainingRun, diagnose
 from ..diagnosis.report import Plan, design, write_report
+from ..diagnosis.words import difference
+from ..posteriors import patterns_differ
 from ..rollouts import Account, Rollouts
 from ..training import SampledGroups, SampledGRPO
 from ._diagnose import Diagnose
 from ._run_reading import account_of, objective_of, sampler_of
-from ._run_rules import patterns_lines
 from ._settings import require_setting
 
 
@@ -23,7 +24,7 @@ def run(settings: Diagnose) -> str:
     """
     account = account_of(settings, settings.files)
     if settings.dry_run:
-        differ = ["", *patterns_lines(account.rollouts)]
+        differ = ["", difference(patterns_differ(*account.rollouts.base_model().counts()))]
         return "\n".join([*account.lines(), *differ])
     jax.config.update("jax_enable_x64", True)
     sampler = sampler_of(settings)

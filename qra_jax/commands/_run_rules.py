@@ -1,7 +1,6 @@
 """Suggestions of rules, and what rules find."""
 
-from ..posteriors import patterns_differ
-from ..rollouts import Rollouts, openings, rules_text, suggest_rules
+from ..rollouts import openings, rules_text, suggest_rules
 from ._rules import SuggestRules
 from ._run_reading import reading_of
 from ._settings import require_setting
@@ -37,20 +36,3 @@ def run(settings: SuggestRules) -> str:
     named = settings.files[0]
     lines.append(f"  wrote {settings.out}: name the rules, then look at what they find with")
     return "\n".join([*lines, f"  qra diagnose {named} --rules {settings.out} --dry-run"])
-
-
-def patterns_lines(rollouts: Rollouts) -> list[str]:
-    """Whether patterns differ in success within questions, in words."""
-    found = patterns_differ(*rollouts.base_model().counts())
-    if found.questions == 0:
-        return [
-            "cannot tell whether patterns differ in success: no question has right and wrong "
-            "answers by several patterns"
-        ]
-    how = f"chance {max(found.chance, 0.001):.3f}, {found.questions} questions can tell"
-    if found.chance > 0.05:
-        return [
-            f"patterns do not differ in success within questions ({how}): RL cannot gain by "
-            "choosing among them, and a forecast says nothing; try other rules"
-        ]
-    return [f"patterns differ in success within questions ({how})"]

@@ -7,6 +7,7 @@ from ..posteriors._differ import patterns_differ
 from ..posteriors._posteriors import AbstractPosterior, PartialPosterior
 from ..rollouts._rollouts import Rollouts
 from ._result import Findings
+from .words._patterns import difference
 
 _FEW = 10
 _DECIDES = 0.1
@@ -85,11 +86,7 @@ def _of_patterns(source: Rollouts) -> list[str]:
     differ = patterns_differ(*source.base_model().counts())
     if differ.questions == 0 or differ.chance <= 0.05:
         return []
-    return [
-        "patterns do not differ in success within questions (differences as large come by chance "
-        f"with probability {differ.chance:.2f}; {differ.questions} questions can tell): RL gains "
-        "nothing by choosing among them, and other rules may tell more"
-    ]
+    return [difference(differ)]
 
 
 def _alike(found: Findings, source: Rollouts) -> list[str]:

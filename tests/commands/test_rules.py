@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from qra_jax import cli
-from qra_jax.commands._run_rules import patterns_lines
+from qra_jax.diagnosis.words import difference
+from qra_jax.posteriors import patterns_differ
 from qra_jax.rollouts import Rollouts
 from tests.rollouts.test_suggest import texts
 
@@ -32,7 +33,10 @@ def test_rules_are_written_once(file, capsys):
         "error: out must be a file that is not there yet, got rules.toml\n"
     )
     assert cli.main(["diagnose", *words[1:-2], "--rules", "rules.toml", "--dry-run"]) == 0
-    assert "patterns do not differ in success within questions" in capsys.readouterr().out
+    assert (
+        "no difference in success between patterns was found within questions"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,12 +63,14 @@ def test_whether_patterns_differ():
     names = tuple(map(str, range(30)))
 
     def said(correct):
-        (line,) = patterns_lines(Rollouts(names, ("a", "b"), question, pattern, correct))
-        return line
+        rollouts = Rollouts(names, ("a", "b"), question, pattern, correct)
+        return difference(patterns_differ(*rollouts.counts()))
 
     rng = np.random.default_rng(0)
-    assert said(rng.random(240) < 0.2 + 0.6 * pattern).startswith(
-        "patterns differ in success within questions (chance 0.001, "
-    )
-    assert said(rng.random(240) < 0.5).startswith("patterns do not differ")
-    assert said(question < 15).startswith("cannot tell whether patterns differ")
+    apart = said(rng.random(240) < 0.2 + 0.6 * pattern)
+    assert apart.startswith("patterns differ in success within questions")
+    assert "with probability less than 0.01; " in apart
+    same = said(rng.random(240) < 0.5)
+    assert same.startswith("no difference in success between patterns was found")
+    assert "or the rollouts are too few" in same  # a test that finds nothing proves nothing
+    assert said(question < 15).startswith("whether patterns differ in success cannot be told")

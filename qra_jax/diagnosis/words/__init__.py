@@ -8,6 +8,7 @@ from ._numbers import interval as interval
 from ._numbers import number as number
 from ._numbers import share as share
 from ._numbers import time as time
+from ._patterns import difference as difference
 from ._signal import questions_csv as questions_csv
 from ._signal import signal_lines as signal_lines
 from ._signal import size_rows as size_rows
@@ -26,6 +27,7 @@ __all__ = [
     "alarms",
     "box",
     "check_sentence",
+    "difference",
     "interval",
     "key_figures",
     "mean_band",
