@@ -268,7 +268,8 @@ class Findings:
     - `notes`: what the reader of the file decided, in words.
     - `open_points`: what is too uncertain to say; `limits`: what the reader must know.
     - `status`: how many solves ended how, by the name of the `qra.Status`.
-    - `signal`: what groups of samples have to say; None where no question has two samples.
+    - `signal`: what groups of samples have to say; None where fewer than two questions
+      have two samples.
     """
 
     data: DiagnosedData

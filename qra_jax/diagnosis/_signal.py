@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float
+from scipy.stats import norm
 
 from .._core.checks import require, whole
 from ..posteriors._posteriors import Prior
@@ -82,14 +83,14 @@ def signal_of(
     verifier: Verifier,
     seed: int,
 ) -> Signal | None:
-    """The signal of groups; None if no question has two samples, which alone tell how questions
-    differ.
+    """The signal of groups; None if fewer than two questions have two samples, which alone tell how
+    questions differ: a table without questions looks like one question.
 
     **Arguments:** `model`, `prior`; `sampled`: whether questions are some of many like them;
     `path`, `rates`: of draws of one table for all questions; `groups`, `verifier`; `seed`.
     """
     samples, right = model.samples.sum(axis=1), model.correct.sum(axis=1)
-    if samples.max() < 2:
+    if np.sum(samples > 1) < 2:
         return None
     number = len(rates)
     some = np.linspace(0, number - 1, min(number, _DRAWS)).round().astype(int)
@@ -251,11 +252,18 @@ def _kl_pull(every: _Draws, moments: GroupMoments, verifier: Verifier) -> KLPull
 
 
 def _misfit(by_size: SignalBySize, samples: np.ndarray) -> float:
-    allowed = np.flatnonzero((2 * by_size.questions >= len(samples)) & (by_size.error > 0))
+    allowed = np.flatnonzero(
+        (2 * by_size.questions >= len(samples)) & np.isfinite(by_size.measured)
+    )
     if not allowed.size:
         return float("nan")
     at = allowed[-1]
-    return float((by_size.measured[at] - by_size.useful.median[at]) / by_size.error[at])
+    expected = by_size.useful
+    # What is known of the law, of the questions, and no less than half a question: if all are
+    # alike their standard error is 0.
+    known = (expected.high[at] - expected.low[at]) / (2 * norm.ppf(0.95))
+    error = np.sqrt(by_size.error[at] ** 2 + known**2 + (0.5 / by_size.questions[at]) ** 2)
+    return float((by_size.measured[at] - expected.median[at]) / error)
 
 
 def group_signal(
@@ -278,7 +286,8 @@ def group_signal(
 
     **Returns:** a `Signal` of one time, now.
 
-    **Raises:** `ValueError` if an argument is out of range, or no question has two samples.
+    **Raises:** `ValueError` if an argument is out of range, or fewer than two questions have
+    two samples.
 
     ??? example
 
@@ -301,7 +310,7 @@ def group_signal(
     found = signal_of(
         model, prior, resamples(model, questions), path, rates, groups, Verifier(tpr, fpr), seed
     )
-    must = "have at least 2 samples of some question"
+    must = "have at least 2 samples of each of some questions"
     require(found is not None, "rollouts", must, "one of each")
     assert found is not None
     return found

@@ -159,7 +159,10 @@ def test_group_signal(table):
     np.testing.assert_allclose(by.samples_per_useful.median * by.useful.median, by.sizes, rtol=0.02)
     assert by.best_probs.sum() == pytest.approx(1)
     assert by.best in by.as_good
-    assert found.misfit == pytest.approx((by.measured[2] - by.useful.median[2]) / by.error[2])
+    # Of the measured share, of the law, and half a question of 40.
+    of_law = (by.useful.high[2] - by.useful.low[2]) / (2 * 1.6448536269514722)
+    error = np.sqrt(by.error[2] ** 2 + of_law**2 + (0.5 / 40) ** 2)
+    assert found.misfit == pytest.approx((by.measured[2] - by.useful.median[2]) / error)
     # RLOO is unbiased: the pace of the mean reward, whatever the size.
     np.testing.assert_allclose(by.pace.median, 1, rtol=1e-3)
     fixed = group_signal(table, groups=groups, draws=40, questions="fixed")
@@ -212,7 +215,10 @@ def test_a_verifier_that_errs(table):
         ({"groups": SampledGroups(8, 4, epochs=2)}, "groups.epochs must be 1"),
         ({"tpr": 1.5}, r"tpr must lie in \[0, 1\], got 1.5"),
         ({"draws": 3}, "draws must be at least 20"),
-        ({"rollouts": (np.tile([1, 0], (9, 1)),) * 2}, "have at least 2 samples of some question"),
+        (
+            {"rollouts": (np.tile([1, 0], (9, 1)),) * 2},
+            "have at least 2 samples of each of some questions",
+        ),
     ],
 )
 def test_bad_input(table, change, message):
@@ -313,3 +319,16 @@ def test_a_penalty_is_followed():
     ends = [qra.Status.STATIONARY, qra.Status.STATIONARY, qra.Status.EVENT]
     assert times.convergence_status[:, 0].tolist() == ends
     assert times.log_entanglement[2, 0] == -np.inf
+
+
+def test_questions_that_are_all_alike():
+    """Every group measured is of use, with a standard error of 0: no alarm, as little is known."""
+    found = group_signal((np.full((10, 1), 100), np.full((10, 1), [[47]])), draws=40)
+    assert found.by_size.error[found.by_size.sizes.tolist().index(32)] < 1e-6
+    assert abs(found.misfit) < 1
+
+
+def test_one_question_says_nothing_of_others():
+    """As a table of counts without questions does."""
+    with pytest.raises(ValueError, match="2 samples of each of some questions"):
+        group_signal((np.array([[30, 20]]), np.array([[10, 15]])), draws=40)

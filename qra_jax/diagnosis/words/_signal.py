@@ -55,8 +55,8 @@ def signal_lines(found: Findings) -> list[str]:
     signal = found.signal
     if signal is None:
         return [
-            "Cannot tell: no question has two samples, which alone show how questions differ in "
-            "difficulty."
+            "Cannot tell: how many groups give a gradient hangs on how questions differ in "
+            "difficulty, which only several questions with two samples each, or more, can show."
         ]
     later = "ends" not in withheld(found) and len(signal.log_times) > 1
     lines = [_useful(signal), *_size(found, signal), _questions(signal, later), _dynamic(signal)]

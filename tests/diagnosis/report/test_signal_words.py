@@ -71,7 +71,7 @@ def test_lines():
     errs = altered(signal=dataclasses.replace(SIGNAL, verifier_errs=True, misfit=0.5, kl_pull=None))
     assert "Some differ only because the verifier errs" in signal_lines(errs)[0]
     assert len(signal_lines(errs)) == 4
-    assert signal_lines(PLAIN)[0].startswith("Cannot tell: no question has two samples")
+    assert signal_lines(PLAIN)[0].startswith("Cannot tell: how many groups give a gradient")
     nothing = dataclasses.replace(SIGNAL, by_size=dataclasses.replace(by, best=0, as_good=()))
     assert "no size of groups is best" in signal_lines(altered(signal=nothing))[1]
 
