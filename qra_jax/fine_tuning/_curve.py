@@ -5,12 +5,12 @@
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from .._core.checks import as_float, require, require_all
+from .._core.compiled import compiled
 from ..objectives._utilities import AbstractUtility
 from ._total_time import Task, as_task, tuned
 
@@ -51,7 +51,7 @@ def total_times(
     return _total_times(task, as_float(mixture, "mixture").astype(dtype), ends)
 
 
-@eqx.filter_jit
+@compiled
 def _total_times(task: Task, mixture: Float[Array, " R"], ends: Float[Array, " N"]) -> TotalTimes:
     def onwards(carry, end):
         logits, before = carry

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..._core.folders import writing_to
 from ..._core.provenance import provenance
 from ..._core.version import VERSION
 from ...plot import BEST, LN10, MISLEADING, REST, THEORY, style
 from .. import Band, Comparison, Quantity, counted
 from ..words import number, share, time
-from ._page import inline, rendered
+from ._page import inline, rendered, write_files
 
 _TEMPLATE = Path(__file__).with_name("compare.html")
 _COLOURS = (THEORY, MISLEADING, BEST, REST, "#CC79A7", "#E69F00", "#56B4E9")
@@ -131,16 +130,16 @@ def write_comparison(out: Path, found: Comparison) -> list[Path]:
 
     **Raises:** `ValueError` if the folder cannot be written.
     """
-    figures = comparison_figures(found)
+    figures, summary = comparison_figures(found), found.summary()
     numbers = {
         "provenance": provenance(),
-        "summary": found.summary(),
+        "summary": summary,
         "comparison": found.to_dict(),
     }
     page = rendered(
         _TEMPLATE,
         found=found,
-        summary=found.summary(),
+        summary=summary,
         head=comparison_head(found),
         rows=comparison_rows(found),
         shares=[
@@ -157,16 +156,7 @@ def write_comparison(out: Path, found: Comparison) -> list[Path]:
         "compare.json": json.dumps(numbers, indent=1, allow_nan=False) + "\n",
         "compare.csv": comparison_csv(found),
     }
-    written = []
-    with writing_to(out):
-        for name, text in texts.items():
-            written.append(out / name)
-            written[-1].write_text(text, encoding="utf-8")
-        for name, figure in figures.items():
-            for suffix in ("png", "pdf"):
-                written.append(out / f"{name}.{suffix}")
-                figure.savefig(written[-1])
-    return written
+    return write_files(out, texts, figures)
 
 
 def _of(found: Comparison) -> range:

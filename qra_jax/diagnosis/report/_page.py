@@ -61,6 +61,23 @@ def rendered(template: Path, **values: object) -> str:
     return environment.from_string(template.read_text(encoding="utf-8")).render(**values)
 
 
+def write_files(out: Path, texts: dict[str, str], figures: dict[str, Figure]) -> list[Path]:
+    """Texts by the names of their files, and figures as PNG and PDF; the files.
+
+    **Raises:** `ValueError` if the folder cannot be written.
+    """
+    written = []
+    with writing_to(out):
+        for name, text in texts.items():
+            written.append(out / name)
+            written[-1].write_text(text, encoding="utf-8")
+        for name, figure in figures.items():
+            for suffix in ("png", "pdf"):
+                written.append(out / f"{name}.{suffix}")
+                figure.savefig(written[-1])
+    return written
+
+
 def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Figure]) -> str:
     """The page as HTML, with the figures in it.
 
@@ -134,13 +151,4 @@ def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) ->
     }
     if found.signal is not None:
         texts["questions.csv"] = questions_csv(found)
-    written = []
-    with writing_to(out):
-        for name, text in texts.items():
-            written.append(out / name)
-            written[-1].write_text(text, encoding="utf-8")
-        for name, figure in figures.items():
-            for suffix in ("png", "pdf"):
-                written.append(out / f"{name}.{suffix}")
-                figure.savefig(written[-1])
-    return written
+    return write_files(out, texts, figures)
