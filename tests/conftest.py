@@ -83,7 +83,7 @@ LONGEST_FIRST = (
     "objectives/test_rewards.py",
     "posteriors/test_clustered.py",
     "tokens/test_metrics.py",
-    "diagnosis/test_step_noise.py",
+    "training/test_step_noise.py",
     "tokens/test_path_patterns.py",
     "solvers/test_identities.py",
     "test_interrupts.py",

@@ -10,6 +10,7 @@ from ._settings import require_setting
 Pooling = Literal["pooled", "per_question", "partial"]
 Questions = Literal["sampled", "fixed"]
 Schedule = Literal["constant", "linear", "cosine"]
+Optimiser = Literal["adam"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +31,20 @@ class Diagnose(Reading):
     num_steps: int | None = None
     """forecast over so many optimiser steps; needs a learning rate or logged steps"""
     learning_rate: float | None = None
-    """of plain gradient ascent on the logits of patterns, not that of an optimiser such as AdamW;
-    fitted to the logged steps if not given"""
+    """that of --optimiser; without one, of plain gradient ascent on the logits of patterns, fitted
+    to the logged steps if not given"""
+    optimiser: Optimiser | None = None
+    """the run's own optimiser: steps are then those of a network whose head is given by --head-norm
+    and --head-width; needs --estimator, --learning-rate and --num-steps"""
+    head_norm: float | None = None
+    """sum of the absolute hidden values that the last layer reads where a pattern is chosen"""
+    head_width: int | None = None
+    """number of these values"""
+    feature_rate: tuple[float, float] | None = None
+    """90 % range of how much faster than a weight of the last layer a hidden value moves; that of a
+    small transformer if not given"""
+    row_spread: tuple[float, float] | None = None
+    """90 % range of the standard deviation between the last layer's rows that choose patterns"""
     schedule: Schedule | None = None
     """how the learning rate goes on after the warm-up: to 0 at --num-steps unless constant; that of
     the rollouts' field of learning rates if there is one, else constant"""
@@ -57,6 +70,7 @@ class Diagnose(Reading):
         clean = self.beta == 0 and (self.tpr, self.fpr) == (1, 0)
         must = "not be given with num-steps where beta, tpr or fpr are: its noise is not known then"
         require_setting(plain or clean, "estimator", must, self.estimator)
+        self._check_optimiser()
         steps = self.num_steps is not None or self.learning_rate is None
         require_setting(steps, "num-steps", "be given with a learning rate", "none")
         plain = self.schedule in (None, "constant") and self.warmup_steps == 0
@@ -66,3 +80,22 @@ class Diagnose(Reading):
         must = "lie in [0, num-steps)"
         within = self.warmup_steps == 0 or 0 <= self.warmup_steps < most
         require_setting(within, "warmup-steps", must, self.warmup_steps)
+
+    def _check_optimiser(self) -> None:
+        of_head = {
+            "head-norm": self.head_norm,
+            "head-width": self.head_width,
+            "feature-rate": self.feature_rate,
+            "row-spread": self.row_spread,
+        }
+        if self.optimiser is None:
+            for flag, given in of_head.items():
+                require_setting(given is None, flag, "come with an optimiser", given)
+            return
+        for flag, given in (
+            *list(of_head.items())[:2],
+            ("estimator", self.estimator),
+            ("learning-rate", self.learning_rate),
+            ("num-steps", self.num_steps),
+        ):
+            require_setting(given is not None, flag, "be given with an optimiser", "none")

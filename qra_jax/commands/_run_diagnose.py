@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
-from ..diagnosis import Diagnosis, TrainingRun, diagnose
+from ..diagnosis import Diagnosis, Head, TrainingRun, diagnose
 from ..diagnosis.report import Plan, design, write_report
 from ..diagnosis.words import difference
 from ..posteriors import patterns_differ
@@ -55,11 +57,14 @@ def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | 
         given = logs or settings.learning_rate is not None
         must = "come with a learning rate, or with rollouts of later steps"
         require_setting(given, "num-steps", must, settings.num_steps)
+        own = settings.optimiser is not None
         run = TrainingRun(
             settings.num_steps,
-            learning_rate=settings.learning_rate,
-            sampler=sampler,
-            schedule=relative_rates(settings),
+            learning_rate=None if own else settings.learning_rate,
+            sampler=_in_batches(settings, sampler) if own else sampler,
+            schedule=None if own else relative_rates(settings),
+            optimiser=_optimiser(settings) if own else None,
+            head=_head(settings),
         )
     estimator = SampledGRPO() if sampler is None else sampler.estimator
     batch = settings.rollouts_per_step // settings.group_size
@@ -74,6 +79,35 @@ def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | 
         seed=settings.seed,
         run=run,
     )
+
+
+def _in_batches(settings: Diagnose, sampler: SampledGroups | None) -> SampledGroups:
+    """The groups of a step, whose questions are drawn."""
+    assert sampler is not None
+    batch = settings.rollouts_per_step // settings.group_size
+    return SampledGroups(settings.group_size, batch, sampler.estimator)
+
+
+def _head(settings: Diagnose) -> Head | None:
+    """What is said of the network's last layer."""
+    if settings.optimiser is None:
+        return None
+    ranges = {"feature_rate": settings.feature_rate, "row_spread": settings.row_spread}
+    given = {name: value for name, value in ranges.items() if value is not None}
+    assert settings.head_norm is not None
+    assert settings.head_width is not None
+    return Head(settings.head_norm, settings.head_width, **given)
+
+
+def _optimiser(settings: Diagnose) -> optax.GradientTransformation:
+    """Adam at the learning rate and schedule that were given."""
+    assert settings.learning_rate is not None
+    assert settings.num_steps is not None
+    shape, largest = relative_rates(settings), settings.learning_rate
+    if shape is None:
+        return optax.adam(largest)
+    rates = largest * jnp.asarray(shape(np.arange(settings.num_steps)))
+    return optax.adam(lambda step: rates[jnp.minimum(step, rates.shape[0] - 1)])
 
 
 def relative_rates(settings: Diagnose) -> Callable[[np.ndarray], np.ndarray] | None:

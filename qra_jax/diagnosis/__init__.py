@@ -15,6 +15,7 @@ from ._diagnose import diagnose as diagnose
 from ._diagnosis import Diagnosis as Diagnosis
 from ._group_size import measured_useful_share as measured_useful_share
 from ._group_size import useful_share as useful_share
+from ._head import Head as Head
 from ._log_fit import Logs as Logs
 from ._result import DiagnosedData as DiagnosedData
 from ._result import DiagnosisSettings as DiagnosisSettings
@@ -52,6 +53,7 @@ __all__ = [
     "DiagnosisSettings",
     "Findings",
     "Forecast",
+    "Head",
     "KLPull",
     "LogCheck",
     "Logs",

@@ -20,8 +20,10 @@ from ..posteriors._posteriors import (
     partial_posterior,
     per_question_posterior,
 )
+from ..posteriors._spread import question_spread
 from ..rollouts._rollouts import Rollouts
 from ..training._groups import SampledGroups
+from ..training._noise import StepNoise, noisy_runs
 from ._bands import Band, band
 from ._check import check_logs_of
 from ._checked import LogCheck
@@ -31,7 +33,6 @@ from ._drift import RateDrift
 from ._group_size import check_budget
 from ._limits import limits_of
 from ._model import Model, RunLogs, as_rollouts, logs_of, modelled, rewards_of, run_of
-from ._noise import StepNoise, noisy_runs
 from ._pooled import Pooled, pooled, resamples
 from ._result import DiagnosedData, DiagnosisSettings, StartEstimate, StepForecast
 from ._rlif import risk
@@ -119,6 +120,7 @@ def _step_forecast(
     asked: DiagnosisSettings,
     patterns: int,
     drift: RateDrift | None,
+    model: Model,
 ) -> StepForecast | None:
     """Of the patterns that there are, without the padding."""
     if run is None:
@@ -131,6 +133,7 @@ def _step_forecast(
         seed=asked.seed,
         eps=asked.eps,
         drift=drift,
+        spread=question_spread(model.samples, model.correct),
     )
     shares = (x[:, :patterns] for x in vars(found.pattern_shares).values())
     return dataclasses.replace(found, pattern_shares=Band(*shares))
@@ -163,7 +166,7 @@ def _checked(
     asked: DiagnosisSettings,
 ) -> LogCheck | None:
     """None without logs; `log_worth`: independent samples that one of a log counts as."""
-    if run is None or not logs:
+    if run is None or not logs or run.optimiser is not None:
         return None
     worth = min(together.accuracy_worth, together.shares_worth)
     prior, known = asked.prior, run.learning_rate
@@ -265,6 +268,9 @@ def diagnose(
     noisy = run is not None and run.sampler is not None and verifier != Verifier()
     must = "be without a sampler where the verifier errs or a KL penalty pulls"
     require(not noisy, "run", must, None if run is None else repr(run.sampler))
+    own = run is not None and run.optimiser is not None
+    must = 'be of patterns pooled over questions: pooling must be "pooled"'
+    require(not own or pooling == "pooled", "run.optimiser", must, pooling)
     groups = groups_of(groups, run)
     check_budget(groups, *verifier[:2])
     source = as_rollouts(rollouts)
@@ -319,7 +325,7 @@ def diagnose(
                 tables._replace(probs=np.full_like(tables.probs, 1 / number)), data.weights
             ),
             ahead.forecast,
-            _step_forecast(posterior, run, objective, asked, number, drift),
+            _step_forecast(posterior, run, objective, asked, number, drift, model),
             pass_at_k_of(ks, model.samples, model.correct, tables, data.weights),
         ),
         rlif=risks,

@@ -9,15 +9,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..training._groups import SampledGroups
+from ..training._noise import StepNoise
 from ._bands import LEVELS, Band, time_band, weighted_band
 from ._drift import RateDrift
-from ._noise import StepNoise
 from ._plan import Plan
 from ._result import StepForecast
 from ._solve import ROWS, Solver, Tables
 
 _SCALES = 128
-_TIMED = 999  # pairs of draw and scale whose times in steps are told
+TIMED = 999  # pairs of draw and scale whose times in steps are told
 LEAST = 1e-12  # a chance that no count makes impossible
 
 
@@ -120,7 +120,7 @@ def forecast_steps(
         shares.append(own[1][draw, scale])
         if moved is not None:
             accuracy[-1] = np.sum(shares[-1] * moved[at, draw], axis=-1)
-    chosen = np.unravel_index(systematic(mass, _TIMED), fit.weights.shape)
+    chosen = np.unravel_index(systematic(mass, TIMED), fit.weights.shape)
     times = solver.times(tables, weights)
     found = (x[chosen[0]] for x in (times.log_entanglement, times.log_convergence))
     steps = (plan.log_steps(x - fit.log_scales[chosen[1]][:, None]) for x in found)
@@ -162,7 +162,7 @@ class _Particles(NamedTuple):
     log_weight: Float[Array, " P"]
 
 
-def _resampled(key: PRNGKeyArray, particles: _Particles) -> _Particles:
+def resampled(key: PRNGKeyArray, particles):
     """As many particles of equal weight, by systematic resampling."""
     number = particles.log_weight.shape[0]
     passed = jnp.cumsum(jax.nn.softmax(particles.log_weight))
@@ -172,18 +172,20 @@ def _resampled(key: PRNGKeyArray, particles: _Particles) -> _Particles:
     return kept._replace(log_weight=jnp.zeros_like(kept.log_weight))
 
 
-def _points(values: Float[Array, "P *N"], shares: Float[Array, " P"]) -> Float[Array, "3 *N"]:
-    """The weighted quantiles of a band, over the first axis."""
+def points(
+    values: Float[Array, "P *N"], shares: Float[Array, " P"], levels: tuple[float, ...] = LEVELS
+) -> Float[Array, "L *N"]:
+    """Weighted quantiles, those of a band unless given, over the first axis."""
 
     def of_one(column):
         order = jnp.argsort(column)
         passed = jnp.cumsum(shares[order])
-        rank = jnp.searchsorted(passed, jnp.array(LEVELS) * passed[-1])
+        rank = jnp.searchsorted(passed, jnp.array(levels) * passed[-1])
         return column[order][jnp.minimum(rank, column.shape[0] - 1)]
 
     flat = values.reshape(values.shape[0], -1)
     found = jax.vmap(of_one, 1, 1)(flat)
-    return found.reshape(3, *values.shape[1:])
+    return found.reshape(len(levels), *values.shape[1:])
 
 
 def _filter(
@@ -218,7 +220,7 @@ def _filter(
         new = particles._replace(log_weight=logs)
         poor = jnp.exp(-jax.nn.logsumexp(2 * logs)) < logs.shape[0] / 2
         for_step = jax.random.fold_in(jax.random.fold_in(key, 1), step)
-        return jax.lax.cond(poor, lambda p: _resampled(for_step, p), lambda p: p, new)
+        return jax.lax.cond(poor, lambda p: resampled(for_step, p), lambda p: p, new)
 
     def look(step, particles):
         seen = jnp.any(counts[step] > 0)
@@ -239,7 +241,7 @@ def _filter(
         mixed = jnp.einsum("q,pqr->pr", weights, probs)
         if rates is not None:
             accuracy = jnp.sum(mixed * rates[particles.ancestor], axis=-1)
-        return (last, particles), (_points(accuracy, shares), _points(mixed, shares))
+        return (last, particles), (points(accuracy, shares), points(mixed, shares))
 
     start = look(jnp.zeros((), rows.dtype), particles)
     (_, final), bands = jax.lax.scan(row, (jnp.zeros((), rows.dtype), start), (rows, moved))
@@ -323,7 +325,7 @@ def forecast_training(
     share = np.asarray(jax.nn.softmax(final.log_weight))
     ancestor = np.asarray(final.ancestor)
     of_ancestor = np.bincount(ancestor, weights=share, minlength=number)
-    chosen = systematic(share, min(_TIMED, number))
+    chosen = systematic(share, min(TIMED, number))
     times = solver.times(Tables(*(x[ancestor[chosen]] for x in fresh)), weights)
     scale = np.asarray(final.log_scale)[chosen][:, None]
     return StepForecast(

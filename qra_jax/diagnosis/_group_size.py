@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 from .._core.checks import require, require_all, whole
 from ..training._groups import SampledGroups
-from ._noise import StepNoise
+from ..training._noise import StepNoise
 
 _GRID = np.linspace(-16, 16, 641)  # logits at which moments are known, linear in between
 _LEAST = 1e-300

@@ -154,7 +154,7 @@ def _of_check(found: Findings) -> list[str]:
 def _of_rates(found: Findings, source: Rollouts) -> list[str]:
     """What was made of logged learning rates."""
     run, logged = found.rlvr.step_forecast, source.learning_rates
-    if run is None or logged is None:
+    if run is None or logged is None or run.optimised:
         return []
     parts = logged[:, 1] / logged[:, 1].max()
     steps = logged[:, 0] - source.steps[0]
@@ -197,7 +197,17 @@ def _of_model(found: Findings, source: Rollouts) -> list[str]:
         )
     lines += _of_rates(found, source)
     run = found.rlvr.step_forecast
-    if run is not None and found.log_check is None and len(run.logged):
+    if run is not None and run.optimised:
+        lines.append(
+            "steps are those of the optimiser that was given, on the last layer of a network as it "
+            "was described: tested on small transformers of one task (docs/training.md)"
+        )
+        if len(run.logged):
+            lines.append(
+                "whether the logs bear out the model was not checked: the check knows plain "
+                "gradient ascent only"
+            )
+    elif run is not None and found.log_check is None and len(run.logged):
         lines.append(
             "whether the logs bear out the model was not checked: that takes a log after the first "
             "step"

@@ -49,6 +49,9 @@ class StepForecast:
       they were logged, the patterns of the samples.
     - `effective_draws`: how many equally weighted draws the fit is worth.
     - `noise`: where the band includes training noise, the sampler it is that of, else "".
+    - `optimised`: whether it is of the run's own optimiser on a network's head. Steps beyond the
+      last forecast are infinite then, and `log_scale` is the learning rate that acts, relative to
+      the one that was set.
     """
 
     steps: Int[np.ndarray, " T"]
@@ -60,6 +63,7 @@ class StepForecast:
     logged: Float[np.ndarray, "L 3"]
     effective_draws: float
     noise: str
+    optimised: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,18 +7,22 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import numpy as np
+import optax
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
 from .._core.checks import require, require_all, whole
 from ..objectives._objective import RLVR, Objective
 from ..objectives._rewards import Verifiable
 from ..posteriors._posteriors import AbstractPosterior, check_counts
+from ..posteriors._spread import QuestionSpread
 from ..training._groups import SampledGroups
 from ._drift import RateDrift
 from ._forecast import forecast_steps, forecast_training
+from ._head import Head
 from ._plan import Plan, check_logs, check_patterns
 from ._result import StepForecast
 from ._solve import Solver, Tables, check_objective
+from ._trained import forecast_optimised
 
 MOST_STEPS = 1_000_000
 
@@ -44,6 +48,11 @@ class TrainingRun:
       hardly moves, but the shares do.
     - `logged_right`: `(L, R)`, if known, how many of these were right. They inform the success
       rates, and show whether these drift.
+    - `optimiser`: of optax, one that divides by the size of gradients (`optax.adam`, its learning
+      rate or schedule inside); with it the run is forecast as that of a network's head, and the
+      learning rate means what it says. It takes a `head` and a sampler with a `batch`, and neither
+      `learning_rate` nor `schedule`.
+    - `head`: a `Head`, what is known of the network's last layer.
     - `schedule`: the relative learning rate of step 0, 1, ...: a function of an array of steps
       (an optax schedule), or the rates themselves. The scale is that of a relative rate of 1. The
       clock of a run is its cumulated learning rate. Constant unless given.
@@ -63,6 +72,8 @@ class TrainingRun:
     logged_patterns: ArrayLike | None = None
     logged_right: ArrayLike | None = None
     schedule: Callable[[np.ndarray], ArrayLike] | ArrayLike | None = None
+    optimiser: optax.GradientTransformation | None = None
+    head: Head | None = None
 
     def __post_init__(self) -> None:
         whole(self.num_steps, "num_steps", 1)
@@ -79,6 +90,20 @@ class TrainingRun:
         if patterns is not None and self.logged_right is not None:
             check_counts(patterns, self.logged_right)
         self.rates()
+        if self.optimiser is not None or self.head is not None:
+            self._check_optimiser()
+
+    def _check_optimiser(self) -> None:
+        optimiser, head, sampler = self.optimiser, self.head, self.sampler
+        if not isinstance(optimiser, optax.GradientTransformation):
+            raise TypeError(f"optimiser must be an optax.GradientTransformation, got {optimiser!r}")
+        if not isinstance(head, Head):
+            raise TypeError(f"head must be a Head where an optimiser is given, got {head!r}")
+        batch = None if sampler is None else sampler.batch
+        require(batch is not None, "sampler", "have a batch where an optimiser is given", sampler)
+        for name, given in (("learning_rate", self.learning_rate), ("schedule", self.schedule)):
+            must = "be left out where an optimiser is given (it has its own)"
+            require(given is None, name, must, given)
 
     def rates(self) -> Float[np.ndarray, " N"] | None:
         """The relative learning rates of all steps, up to the last forecast or log."""
@@ -101,7 +126,8 @@ class TrainingRun:
         """
         moved = np.any(check_logs(self.logged)[:, 0] > 0)
         must = "hold a step above 0 where no learning rate is given"
-        require(self.learning_rate is not None or bool(moved), "logged", must, self.logged)
+        known = self.learning_rate is not None or self.optimiser is not None
+        require(known or bool(moved), "logged", must, self.logged)
         rows = min(self.num_steps, 200) + 1
         steps = np.unique(np.round(np.linspace(0, self.num_steps, rows)).astype(np.int64))
         known = self.learning_rate
@@ -137,6 +163,7 @@ def forecast_run(
     seed: int = 0,
     eps: float = 0.1,
     drift: RateDrift | None = None,
+    spread: QuestionSpread | None = None,
 ) -> StepForecast:
     r"""Accuracy and pattern shares over the steps of a training run.
 
@@ -148,7 +175,8 @@ def forecast_run(
     **Arguments:** `posterior`: of the base model; `run`; `weights`: `(Q',)` of its questions, equal
     unless given; `objective`, `draws`, `seed`: as for `diagnose` (with a sampler the objective's
     utility, unless given, is that of the sampler); `eps`: converged means that the best pattern has
-    1 - eps; `drift`: of the success rates of one table, which the posterior knows already.
+    1 - eps; `drift`: of the success rates of one table, which the posterior knows already;
+    `spread`: of success rates over questions, for an optimiser; all alike if not given.
 
     **Returns:** a `StepForecast`: of the true accuracy of the trained policy.
 
@@ -165,9 +193,27 @@ def forecast_run(
     if plan.patterns is not None:
         must, was = f"have {patterns} columns", plan.patterns.shape[1]
         require(was == patterns, "logged_patterns", must, was)
+    if run.optimiser is not None and run.head is not None and run.sampler is not None:
+        require(number == 1, "posterior", "be of one table for an optimiser", number)
+        return _optimised(posterior, keys[1], run, plan, spread, seed, eps)
     shares = np.full(number, 1 / number) if weights is None else np.asarray(weights, float)
     solver = Solver.of(objective, eps)
     if run.sampler is None:
         return forecast_steps(solver, tables, shares, plan, drift, seed)
     fresh = drawn(posterior, keys[1], run.particles)
     return forecast_training(solver, tables, fresh, shares, plan, run.sampler, drift, seed)
+
+
+def _optimised(posterior, key, run: TrainingRun, plan: Plan, spread, seed, eps) -> StepForecast:
+    """Of draws of the base model, without patterns that only pad."""
+    assert run.optimiser is not None
+    assert run.head is not None
+    assert run.sampler is not None
+    fresh = drawn(posterior, key, run.particles)
+    there = np.flatnonzero(np.any(fresh.probs[:, 0] > 0, axis=0))
+    tables = Tables(*(x[..., there] for x in fresh))
+    if spread is None:
+        spread = QuestionSpread(np.zeros(len(there)), np.eye(len(there)))
+    if plan.patterns is not None:
+        plan = plan._replace(patterns=plan.patterns[:, there])
+    return forecast_optimised(tables, spread, plan, run.sampler, run.optimiser, run.head, seed, eps)

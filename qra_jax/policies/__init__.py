@@ -1,5 +1,7 @@
 """Problems and policies: questions, reasoning patterns and answers."""
 
+from ._factor import FactorTable as FactorTable
+from ._factor import factor_policy as factor_policy
 from ._features import FeaturePolicy as FeaturePolicy
 from ._features import linear_policy as linear_policy
 from ._features import network_policy as network_policy
@@ -21,12 +23,14 @@ __all__ = [
     "AbstractTablePolicy",
     "AbstractTokenPolicy",
     "AbstractTwoStagePolicy",
+    "FactorTable",
     "FeaturePolicy",
     "MarkovPolicy",
     "Outcomes",
     "Problem",
     "TabularPolicy",
     "TokenValues",
+    "factor_policy",
     "linear_policy",
     "network_policy",
     "two_stage",

@@ -14,6 +14,8 @@ from ._posteriors import Prior as Prior
 from ._posteriors import partial_posterior as partial_posterior
 from ._posteriors import per_question_posterior as per_question_posterior
 from ._posteriors import pooled_posterior as pooled_posterior
+from ._spread import QuestionSpread as QuestionSpread
+from ._spread import question_spread as question_spread
 from ._success import SuccessSpread as SuccessSpread
 from ._success import quantiles_of as quantiles_of
 from ._success import success_spread as success_spread
@@ -29,6 +31,7 @@ __all__ = [
     "PartialPosterior",
     "PatternsDiffer",
     "Prior",
+    "QuestionSpread",
     "SuccessSpread",
     "WithinQuestions",
     "clustered_posterior",
@@ -38,6 +41,7 @@ __all__ = [
     "per_question_posterior",
     "pooled_posterior",
     "quantiles_of",
+    "question_spread",
     "success_spread",
     "within_questions",
 ]

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._core.checks import instance, positive, require, whole
-from ..objectives._utilities import AbstractUtility
+from ..objectives._utilities import AbstractUtility, Mean
 from ..policies._policy import AbstractSampledPolicy, Outcomes
 from ..policies._token_values import RewardValues, as_token_values, reward_table
 from ._estimators import AbstractEstimator, Groups, SampledGRPO, pick_each
@@ -87,6 +88,17 @@ class SampledGroups(eqx.Module):
     def utility(self) -> AbstractUtility:
         """The utility whose exact gradient is the expectation of the first update of a step."""
         return self.estimator.utility(self.group_size)
+
+    def check_utility(self, utility: AbstractUtility) -> None:
+        """**Raises:** `ValueError` if the samples do not estimate the gradient of an objective of
+        this utility."""
+        same = jtu.tree_structure(utility) == jtu.tree_structure(self.utility)
+        require(
+            same or isinstance(utility, Mean),
+            "flow.objective.utility",
+            f"be the mean or that of the estimator, {self.utility!r}",
+            repr(utility),
+        )
 
     def loss(
         self, rewards: Groups, log_probs: Groups, drawn_at: Groups | None = None

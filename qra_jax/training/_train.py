@@ -19,11 +19,11 @@ from ..flows._geometry import AbstractGeometry
 from ..flows._status import Status
 from ..objectives._metrics import mean_accuracy
 from ..objectives._objective import Objective
-from ..objectives._utilities import Mean
 from ..policies._policy import AbstractPolicy, AbstractSampledPolicy, having
 from ..policies._problem import Problem
 from ..policies._token_values import as_token_values
 from ._groups import SampledGroups, Samples
+from ._sampled_field import no_reward
 
 _ROWS = 129
 _Velocity = Callable[[PyTree, PyTree, AbstractPolicy], PyTree]
@@ -80,10 +80,6 @@ class _State(NamedTuple):
     num_steps: Int[Array, ""]
 
 
-def _no_reward(policy: AbstractPolicy, problem: Problem) -> Float[Array, "1 1 1"]:
-    return jnp.zeros((1, 1, 1), problem.weights.dtype)
-
-
 class _Sampled(eqx.Module):
     """What stands in for the velocity of a flow where there are only samples."""
 
@@ -102,7 +98,7 @@ class _Sampled(eqx.Module):
         """Draw the samples of a step, and return the velocity that they estimate."""
         samples = self.draw(step, policy)
         regularisers = self.objective.regularisers
-        penalties = Objective(_no_reward, regularisers=regularisers)
+        penalties = Objective(no_reward, regularisers=regularisers)
 
         def velocity(params, frozen, reference):
             held = eqx.combine(params, frozen)
@@ -234,14 +230,7 @@ def _checked(
         "be False with a sampler (sampled rewards are constants)",
         True,
     )
-    utilities = (objective.utility, sampler.utility)
-    same = len({jtu.tree_structure(utility) for utility in utilities}) == 1
-    require(
-        same or isinstance(objective.utility, Mean),
-        "flow.objective.utility",
-        f"be the mean or that of the estimator, {sampler.utility!r}",
-        repr(objective.utility),
-    )
+    sampler.check_utility(objective.utility)
     values = as_token_values(objective.reward(policy, flow.problem))
     name = type(estimator).__name__
     if estimator.of_success or estimator.redraws:

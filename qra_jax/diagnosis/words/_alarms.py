@@ -96,7 +96,7 @@ def check_sentence(found: Findings) -> str:
 def _rate_contradicted(found: Findings) -> list[str]:
     """A learning rate that was given, against the length of the run it was given for."""
     run = found.rlvr.step_forecast
-    if run is None or float(run.log_scale.low) != float(run.log_scale.high):
+    if run is None or run.optimised or float(run.log_scale.low) != float(run.log_scale.high):
         return []
     last = int(run.steps[-1])
     end = float(np.median(run.log_convergence_step.overall.median))

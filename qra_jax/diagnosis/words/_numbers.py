@@ -4,7 +4,7 @@ import math
 
 from ...plot import LN10
 from .._bands import Band, counted
-from .._result import Findings
+from .._result import Findings, StepForecast
 
 _WIDE = 1.3  # an interval that spans more than this factor bears two digits
 
@@ -35,12 +35,12 @@ def number(value: float, digits: int = 3) -> str:
     return shown.rstrip("0").rstrip(".") if "." in shown else shown
 
 
-def time(log_time: float, digits: int = 3) -> str:
-    """A time from its natural logarithm, however large."""
+def time(log_time: float, digits: int = 3, beyond: str = "never") -> str:
+    """A time from its natural logarithm, however large; `beyond` names an infinite one."""
     if math.isnan(log_time):
         return "-"
     if math.isinf(log_time):
-        return "never" if log_time > 0 else "0"
+        return beyond if log_time > 0 else "0"
     if log_time < 290:
         return number(math.exp(log_time), digits)
     power = log_time / LN10
@@ -63,13 +63,18 @@ def within(band: Band, index=(), show=share) -> str:
     return f"{show(float(band.median[index]))} ({interval(band, index, show)})"
 
 
-def time_within(band: Band, index=0, unit: str = "") -> str:
+def time_within(band: Band, index=0, unit: str = "", beyond: str = "never") -> str:
     """The same of log times."""
     low, high = float(band.low[index]), float(band.high[index])
     digits = digits_of(low, high) if math.isfinite(low) and math.isfinite(high) else 2
     unit = f" {unit}" if unit else ""
 
     def show(x):
-        return time(x, digits)
+        return time(x, digits, beyond)
 
     return f"{show(float(band.median[index]))}{unit} ({interval(band, index, show)})"
+
+
+def beyond(steps: StepForecast) -> str:
+    """What a step is called that a forecast does not get to."""
+    return f"later than step {steps.steps[-1]:,}" if steps.optimised else "never"

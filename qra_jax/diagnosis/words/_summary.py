@@ -10,7 +10,7 @@ from .._bands import Band, TimeBand
 from .._result import Findings
 from ._advice import Advice
 from ._alarms import alarms, withheld
-from ._numbers import chance, digits_of, interval, number, share, time, time_within, within
+from ._numbers import beyond, chance, digits_of, interval, number, share, time, time_within, within
 from ._signal import signal_lines
 from ._trust import trust_lines
 
@@ -101,7 +101,11 @@ def _rlvr(found: Findings) -> str:
     longer = found.rlvr.relative_duration
     parts = [f"{gain}; the best pattern has {share_of} of the answers "]
     if steps is not None and "steps" not in gone:
-        parts.append(f"after {time_within(steps.log_convergence_step.overall, 0, 'steps')}")
+        when = steps.log_convergence_step
+        if math.isinf(when.overall.median[0]) and steps.optimised:
+            parts.append(f"{beyond(steps)} (with probability {share(float(when.never[0]))})")
+        else:
+            parts.append(f"after {time_within(when.overall, 0, 'steps', beyond(steps))}")
     elif times.overall.median[0] == np.inf:
         parts[-1] = f"{gain}; the best pattern does not get to {share_of} of the answers"
     else:
@@ -201,18 +205,18 @@ def box(found: Findings, plan: Advice | None = None) -> list[Row]:
     return [Row(name, text[0].upper() + text[1:], "") for name, text in lines]
 
 
-def _time_row(name: str, found: TimeBand) -> Row:
+def _time_row(name: str, found: TimeBand, beyond: str = "never") -> Row:
     """Over all draws, and apart over those where the time is neither 0 nor infinite."""
     low, high = float(found.overall.low[0]), float(found.overall.high[0])
     digits = digits_of(low, high) if math.isfinite(low) and math.isfinite(high) else 2
 
     def show(log_time):
-        return time(log_time, digits)
+        return time(log_time, digits, beyond)
 
     if found.at_once[0] == 1:
         return Row(name, "0", "in every draw")
     remarks = []
-    for what, part in (("0", found.at_once[0]), ("never", found.never[0])):
+    for what, part in (("0", found.at_once[0]), (beyond, found.never[0])):
         if part > 0:
             remarks.append(f"{what} with probability {share(float(part))}")
     median = float(found.band.median[0])
@@ -255,7 +259,10 @@ def key_figures(found: Findings) -> list[Row]:
         steps = rlvr.step_forecast
         if steps is not None and "steps" not in gone:
             both = (steps.log_entanglement_step, steps.log_convergence_step)
-            rows += [_time_row(f"{name}, in steps", x) for name, x in zip(names, both, strict=True)]
+            last = beyond(steps)
+            rows += [
+                _time_row(f"{name}, in steps", x, last) for name, x in zip(names, both, strict=True)
+            ]
     rlif = found.rlif
     if rlif is not None and not rlif.why_not and "ends" not in gone:
         rows.append(

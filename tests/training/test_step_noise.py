@@ -11,7 +11,7 @@ import pytest
 import qra_jax as qra
 from qra_jax.diagnosis import TrainingRun, forecast_run
 from qra_jax.diagnosis._bands import LEVELS
-from qra_jax.diagnosis._noise import StepNoise
+from qra_jax.training._noise import StepNoise
 
 PROBS, RATES = np.array([0.05, 0.70, 0.25]), np.array([0.9, 0.7, 0.1])
 OTHERS = np.array([0.45, 0.15, 0.40]), np.array([0.3, 0.8, 0.6])

@@ -3,6 +3,8 @@ r"""Training from sampled groups, as steps with normal noise of the same mean an
 Source: derived in docs/derivations.md#the-noise-of-sampled-groups, where (N1) and (N2) are.
 """
 
+from typing import Any, NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._core.checks import require
-from ..training._estimators import RejectionFineTuning, SampledGRPO
-from ..training._groups import SampledGroups
+from ._estimators import RejectionFineTuning, SampledGRPO
+from ._groups import SampledGroups
 
 # One program a size, where every single operation would be compiled by itself.
 _advantages = eqx.filter_jit(lambda estimator, rewards: estimator.advantages(rewards))
@@ -82,6 +84,62 @@ class StepNoise(eqx.Module):
         # (N2): the mean over s, the variance of kappa_s, and the means of the covariances.
         return mean, chance @ (kappa - mean) ** 2, self.of_spread @ chance
 
+    def _parts(self, probs: Float[Array, "Q R"], rates: Float[Array, "Q R"]):
+        r"""$\pi^+$ and $\pi^-$, their difference, and the `moments` of each question."""
+        value = jnp.sum(probs * rates, axis=-1)
+        shortfall = jnp.sum(probs * (1 - rates), axis=-1)
+        right = probs * rates / jnp.where(value > 0, value, 1)[:, None]
+        wrong = probs * (1 - rates) / jnp.where(shortfall > 0, shortfall, 1)[:, None]
+        # Where every sample is right, or none, pi+ or pi- means nothing, and no gradient is left.
+        both = (value > 0) & (shortfall > 0)
+        gap = jnp.where(both[:, None], right - wrong, 0)
+        return (right, wrong), gap, jax.vmap(self.moments)(value, shortfall)
+
+    def mean(
+        self,
+        probs: Float[Array, "Q R"],
+        rates: Float[Array, "Q R"],
+        weights: Float[Array, " Q"],
+    ) -> Float[Array, "Q R"]:
+        """The mean of the ascent direction of a step, in the pattern logits of each question.
+
+        **Arguments:** `probs`, `rates`: of the policy; `weights`: of the questions.
+        """
+        _, gap, (mean, _, _) = self._parts(probs, rates)
+        return weights[:, None] * mean[:, None] * gap
+
+    def normals(self, shape: tuple[int, int], dtype: Any) -> "Normals":
+        """What standard normals the noise of one step takes, `shape` being (Q, R)."""
+
+        def like(*shape: int) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(shape, dtype)
+
+        asked = None if self.batch is None else like(shape[0])
+        return Normals(like(shape[0]), like(2, *shape), asked)
+
+    def spread(
+        self,
+        normals: "Normals",
+        probs: Float[Array, "Q R"],
+        rates: Float[Array, "Q R"],
+        weights: Float[Array, " Q"],
+    ) -> Float[Array, "Q R"]:
+        """The noise of the ascent direction of a step: linear in its normals.
+
+        **Arguments:** `normals`: as `normals` says; the others as for `mean`.
+        """
+        among, gap, (mean, variance, spread) = self._parts(probs, rates)
+        # One normal for the part of rank 1 in (N2), and one vector each for C+ and C-.
+        noise = (jnp.sqrt(variance) * normals.clock)[:, None] * gap
+        for part, shares, factor in zip(normals.samples, among, spread.T, strict=True):
+            noise += jnp.sqrt(factor)[:, None] * _multinomial(part, shares)
+        if self.batch is None:
+            return weights[:, None] * noise
+        # Groups of each question vary as a multinomial of the batch, and the noise with their
+        # number.
+        asked = _multinomial(normals.asked, weights) / self.batch**0.5
+        return (asked * mean)[:, None] * gap + jnp.sqrt(weights / self.batch)[:, None] * noise
+
     def step(
         self,
         key: PRNGKeyArray,
@@ -94,31 +152,24 @@ class StepNoise(eqx.Module):
         **Arguments:** `key`; `probs`, `rates`: of the policy; `weights`: of the questions, which
         are drawn by them where the sampler has a `batch`.
         """
-        value = jnp.sum(probs * rates, axis=-1)
-        shortfall = jnp.sum(probs * (1 - rates), axis=-1)
-        right = probs * rates / jnp.where(value > 0, value, 1)[:, None]
-        wrong = probs * (1 - rates) / jnp.where(shortfall > 0, shortfall, 1)[:, None]
-        # Where every sample is right, or none, pi+ or pi- means nothing, and no gradient is left.
-        both = (value > 0) & (shortfall > 0)
-        gap = jnp.where(both[:, None], right - wrong, 0)
-        mean, variance, spread = jax.vmap(self.moments)(value, shortfall)
-        shape, dtype = probs.shape, probs.dtype
+        shapes = self.normals(probs.shape, probs.dtype)
         keys = jax.random.split(key, 3)
-        one = jax.random.normal(keys[0], shape[:1], dtype)
-        parts = jax.random.normal(keys[1], (2, *shape), dtype)
-        # One normal for the part of rank 1 in (N2), and one vector each for C+ and C-.
-        noise = jnp.sqrt(variance) * one
-        noise = noise[:, None] * gap
-        for part, among, factor in zip(parts, (right, wrong), spread.T, strict=True):
-            noise += jnp.sqrt(factor)[:, None] * _multinomial(part, among)
-        drift = mean[:, None] * gap
-        if self.batch is None:
-            return weights[:, None] * (drift + noise)
-        # Groups of each question vary as a multinomial of the batch, and the noise with their
-        # number.
-        asked = _multinomial(jax.random.normal(keys[2], shape[:1], dtype), weights)
-        share = weights + asked / self.batch**0.5
-        return share[:, None] * drift + jnp.sqrt(weights / self.batch)[:, None] * noise
+        drawn = [
+            None if x is None else jax.random.normal(at, x.shape, x.dtype)
+            for at, x in zip(keys, shapes, strict=True)
+        ]
+        noise = self.spread(Normals(*drawn), probs, rates, weights)
+        return self.mean(probs, rates, weights) + noise
+
+
+class Normals(NamedTuple):
+    """Standard normals of one step: for the number of right samples in the groups of each question
+    `(Q,)`, for the patterns of right and of wrong ones `(2, Q, R)`, and for how often each question
+    is asked `(Q,)`, if questions are drawn."""
+
+    clock: Any
+    samples: Any
+    asked: Any
 
 
 def _multinomial(normal: Float[Array, "*Q R"], probs: Float[Array, "*Q R"]):

@@ -1,0 +1,93 @@
+r"""What is known of a network's last layer, for forecasts of optimisers that divide by the size of
+gradients.
+
+Source: derived in docs/training.md#the-factor-table.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from .._core.checks import require, whole
+
+Range = float | tuple[float, float]
+_Z90 = 1.6448536269514722
+SIMULATED = 16
+"""Features of a simulated head, at most."""
+
+
+def _ends(given: Range) -> tuple[float, float]:
+    return given if isinstance(given, tuple) else (given, given)
+
+
+class Heads(NamedTuple):
+    """Draws of heads: of each the sum of absolute hidden values, how fast features learn, the
+    spread of rows, and the learning rate that acts relative to the one that is set."""
+
+    norm: Float[np.ndarray, " P"]
+    feature_rate: Float[np.ndarray, " P"]
+    row_spread: Float[np.ndarray, " P"]
+    rate: Float[np.ndarray, " P"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    r"""The last layer of a network at the token that chooses the pattern, as far as it is known.
+
+    Each number is known, or a pair between which it lies with 90 % (log-normal beforehand). The
+    defaults are those of one small transformer, within a factor of 1.67 (docs/training.md); those
+    of another network are one forward and one backward pass away, and `norm` and `width` must be
+    given.
+
+    **Arguments:**
+
+    - `norm`: $\sum_j |h_j|$, of the hidden values that the head reads (after the final norm).
+    - `width`: D, how many these are.
+    - `feature_rate`: $\kappa$, how much faster than a weight of the head a hidden value moves: the
+      sum of $|dL/dw|$ over all other weights by that of $|dL/dh_j|$, L the gain of the patterns.
+    - `row_spread`: the standard deviation between the head's rows of the tokens that choose the
+      pattern, of what they have beyond the direction of h.
+    - `rate`: the learning rate that acts, relative to the one that is set.
+    - `wander`: by how much the logarithm of that rate changes over 100 steps, a standard deviation:
+      what the model of the network leaves out.
+
+    **Raises:** `ValueError` if a number is not above 0.
+
+    Source: derived in docs/training.md#the-factor-table.
+    """
+
+    norm: Range
+    width: int
+    feature_rate: Range = (100.0, 277.0)
+    row_spread: Range = (0.0027, 0.0075)
+    rate: Range = 1.0
+    wander: float = 0.2
+
+    def __post_init__(self) -> None:
+        whole(self.width, "width", 2)
+        require(0 <= self.wander < math.inf, "wander", "be at least 0", self.wander)
+        for name in ("norm", "feature_rate", "row_spread", "rate"):
+            given = getattr(self, name)
+            low, high = _ends(given)
+            require(0 < low <= high < math.inf, name, "be above 0, or rise from above 0", given)
+
+    @property
+    def simulated(self) -> int:
+        """How many features are simulated: fewer, that learn faster, do the same to the logits."""
+        return min(self.width, SIMULATED)
+
+    def draw(self, number: int, rng: np.random.Generator) -> Heads:
+        """Draws of what is not known, and of how fast the simulated features learn."""
+
+        def one(given: Range) -> np.ndarray:
+            low, high = np.log(_ends(given))
+            return (low + high) / 2 + (high - low) / (2 * _Z90) * rng.normal(size=number)
+
+        norm, feature_rate, row_spread, rate = (
+            np.exp(one(x)) for x in (self.norm, self.feature_rate, self.row_spread, self.rate)
+        )
+        faster = self.width / self.simulated
+        return Heads(norm, feature_rate * faster, row_spread, rate)

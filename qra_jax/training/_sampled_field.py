@@ -1,0 +1,128 @@
+r"""Mean and noise of the sampled ascent direction, as functions of a policy's parameters.
+
+Source: derived in docs/training.md#the-mean-and-the-noise-of-a-step, where (S1) and (S2) are.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from .._core.checks import instance, is_concrete, require, require_all
+from ..flows._flow import GradientFlow
+from ..objectives._objective import Objective
+from ..policies._policy import AbstractPolicy, having
+from ..policies._problem import Problem
+from ..policies._token_values import reward_table
+from ..policies._two_stage import AbstractTwoStagePolicy
+from ._groups import SampledGroups
+from ._noise import Normals, StepNoise
+
+
+def no_reward(policy: AbstractPolicy, problem: Problem) -> Float[Array, "1 1 1"]:
+    """A reward of 0, for an objective of penalties alone."""
+    return jnp.zeros((1, 1, 1), problem.weights.dtype)
+
+
+class SampledField(eqx.Module):
+    r"""The first two moments of a step's ascent direction, for policies that write down their
+    patterns and rewards of 0 and 1.
+
+    A step estimates the gradient in the pattern logits of each question, with the mean $\mu_q$ and
+    the noise $\epsilon_q$ of `StepNoise`. A parameter moves by what these become through the
+    derivative of the logits, $g = \sum_q J_q^\top (\mu_q + \epsilon_q)$ (S1), so mean and noise are
+    found by one reverse pass each.
+    """
+
+    flow: GradientFlow
+    noise: StepNoise
+    reference: AbstractPolicy
+
+    def _logits(self, params: PyTree, frozen: PyTree) -> Float[Array, "Q R"]:
+        policy = having(eqx.combine(params, frozen), AbstractTwoStagePolicy, "for sampled steps")
+        return policy.log_probs()[0]
+
+    def _pulled(self, params: PyTree, frozen: PyTree, in_logits: Float[Array, "Q R"]) -> PyTree:
+        """What a direction in the pattern logits is in the parameters. The entries of a question
+        sum to 0, so log-probabilities serve as well as logits."""
+        _, back = jax.vjp(lambda live: self._logits(live, frozen), params)
+        policy = eqx.combine(params, frozen)
+        return self.flow.geometry.direction(policy, back(in_logits)[0])
+
+    def _tables(self, params: PyTree, frozen: PyTree):
+        policy = eqx.combine(params, frozen)
+        probs, rates = policy.pattern_table(self.flow.problem, self.flow.objective.reward)
+        return probs, rates, self.flow.problem.weights
+
+    def normals(self, policy: AbstractPolicy) -> Normals:
+        """Shapes of the normals that `spread` takes."""
+        probs = jax.eval_shape(lambda: policy.pattern_table(self.flow.problem)[0])
+        return self.noise.normals(probs.shape, probs.dtype)
+
+    def mean(self, params: PyTree, frozen: PyTree) -> PyTree:
+        """The mean of a step's ascent direction, penalties included (these are exact)."""
+        drift = self._pulled(params, frozen, self.noise.mean(*self._tables(params, frozen)))
+        regularisers = self.flow.objective.regularisers
+        if not regularisers:
+            return drift
+        penalties = Objective(no_reward, regularisers=regularisers)
+        held = GradientFlow(
+            penalties, self.flow.problem, self.flow.trainable, self.flow.geometry
+        ).velocity(params, frozen, self.reference)
+        return jtu.tree_map(jnp.add, drift, held)
+
+    def spread(self, normals: Normals, params: PyTree, frozen: PyTree) -> PyTree:
+        """The noise of a step's ascent direction, linear in its normals."""
+        in_logits = self.noise.spread(normals, *self._tables(params, frozen))
+        return self._pulled(params, frozen, in_logits)
+
+    def variance(self, params: PyTree, frozen: PyTree) -> PyTree:
+        r"""The variance of each entry of a step's ascent direction, $\sum_m L_m^2$ (S2), $L_m$ the
+        noise of the normal m alone."""
+        shapes = self.normals(eqx.combine(params, frozen))
+        sizes = [int(np.prod(x.shape)) for x in jtu.tree_leaves(shapes)]
+
+        def one(flat: Float[Array, " M"]) -> PyTree:
+            parts = jnp.split(flat, np.cumsum(sizes)[:-1])
+            leaves = zip(parts, jtu.tree_leaves(shapes), strict=True)
+            normals = [part.reshape(like.shape) for part, like in leaves]
+            return self.spread(jtu.tree_unflatten(jtu.tree_structure(shapes), normals),
+                               params, frozen)  # fmt: skip
+
+        columns = jax.vmap(one)(jnp.eye(sum(sizes), dtype=jtu.tree_leaves(shapes)[0].dtype))
+        return jtu.tree_map(lambda x: jnp.sum(x**2, axis=0), columns)
+
+
+def sampled_field(
+    policy: AbstractPolicy,
+    flow: GradientFlow,
+    sampler: SampledGroups,
+    reference: AbstractPolicy | None,
+) -> SampledField:
+    """The sampled field of a flow.
+
+    **Raises:** `ValueError` unless answers are frozen, rewards are 0 or 1, the sampler has one
+    epoch and the objective is one that its samples estimate; `TypeError` for a policy that does not
+    write down its patterns.
+    """
+    instance(sampler, SampledGroups, "sampler", "SampledGroups(8)")
+    table = having(policy, AbstractTwoStagePolicy, "for sampled steps")
+    objective = flow.objective
+    if not isinstance(objective, Objective):
+        raise TypeError(f"flow.objective must be an Objective to be sampled, got {objective!r}")
+    require(flow.freezes_answers, "flow.trainable", 'be "patterns"', flow.trainable)
+    require(
+        not objective.differentiate_reward,
+        "differentiate_reward",
+        "be False with a sampler (sampled rewards are constants)",
+        True,
+    )
+    sampler.check_utility(objective.utility)
+    joint = table.log_joint()
+    paid = reward_table(objective.reward(policy, flow.problem), joint.shape)
+    if is_concrete(paid):
+        seen = np.where(np.asarray(joint) > -np.inf, np.broadcast_to(paid, joint.shape), 0)
+        require_all(seen, lambda r: (r == 0) | (r == 1), "reward", "be 0 or 1")
+    return SampledField(flow, StepNoise(sampler), policy if reference is None else reference)
