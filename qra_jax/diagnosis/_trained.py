@@ -25,6 +25,7 @@ from ._solve import Tables
 KINDS = 16
 """Kinds of questions that a particle has."""
 _LEAST_SHARE = 1e-9
+_RIDGE = 1e-7
 
 
 class Weights(NamedTuple):
@@ -106,7 +107,7 @@ def _drawn(normal: Float[Array, " R"], covariance: Float[Array, "R R"]) -> Float
     alike = covariance / jnp.outer(safe, safe)
     # Rounding must not make it indefinite: entries sum to 0, so one direction has no spread.
     unit = jnp.eye(len(normal), dtype=normal.dtype)
-    root = jnp.linalg.cholesky(jnp.where(unit > 0, 1.0 + 1e-9, alike))
+    root = jnp.linalg.cholesky(jnp.where(unit > 0, 1 + _RIDGE, alike))
     return size * (root @ normal)
 
 

@@ -41,7 +41,6 @@ def test_gradient_ascent_of_the_head_is_a_table():
     flow = qra.GradientFlow(qra.RLVR(), problem)
     params, frozen = flow.split(policy)
     pull = flow.velocity(params, frozen, policy).arrays
-    table, _ = qra.two_stage(PROBS, RATES)
     exact = PROBS * (RATES - PROBS @ RATES)
     hidden = np.asarray(policy.network.hidden)
     np.testing.assert_allclose(pull.head, np.outer(exact, hidden), atol=1e-14)

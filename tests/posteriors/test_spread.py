@@ -49,11 +49,12 @@ def test_kinds_of_questions_have_the_spread():
     between = np.array([[1, 0.8, 0], [0.8, 1, 0], [0, 0, 1.0]])
     spread = QuestionSpread(WITHIN, between)
     means = np.tile(MEANS, (500, 1))
-    found = spread.draw(means, 16, np.random.default_rng(2))
-    assert found.shape == (500, 16, 3)
+    # Few kinds of a mean that is given vary a little less: 8 % at 16, 2 % at 64.
+    found = spread.draw(means, 64, np.random.default_rng(2))
+    assert found.shape == (500, 64, 3)
     np.testing.assert_allclose(found.mean(axis=1), means, atol=1e-9)
     variance = found.reshape(-1, 3).var(axis=0)
-    np.testing.assert_allclose(variance, WITHIN * MEANS * (1 - MEANS), rtol=0.08)
+    np.testing.assert_allclose(variance, WITHIN * MEANS * (1 - MEANS), rtol=0.05)
     together = np.corrcoef(found.reshape(-1, 3).T)
     assert together[0, 1] > 0.55
     assert abs(together[0, 2]) < 0.05

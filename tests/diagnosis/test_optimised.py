@@ -1,0 +1,211 @@
+"""Forecasts of runs with their own optimiser: moments by enumeration, sampled runs of a factor
+table, and what logs and settings do."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import qra_jax as qra
+from qra_jax.diagnosis import Head, TrainingRun, diagnose, forecast_run
+from qra_jax.diagnosis._trained import _drawn, _pooled_moments
+from qra_jax.posteriors import QuestionSpread, pooled_posterior
+from qra_jax.training import RLOO
+from qra_jax.training._noise import StepNoise
+from tests.training.test_step_noise import group_moments
+
+PROBS = np.array([0.15, 0.60, 0.25])
+KINDS = np.array([[0.9, 0.9, 0.1], [0.7, 0.2, 0.3]])
+SAMPLER = qra.SampledGroups(4, batch=16, estimator=RLOO())
+KNOWN = Head(norm=15.0, width=12, feature_rate=20.0, row_spread=0.02, rate=1.0, wander=0.0)
+ADAM = optax.adam(3e-3)
+MANY = 1e7 * PROBS
+
+
+def test_moments_of_a_table_that_kinds_of_questions_share():
+    """Mean and covariance of a step, over the kinds of questions drawn and their groups."""
+    sampler = qra.SampledGroups(3, batch=5, estimator=qra.SampledGRPO())
+    mean, covariance = eqx.filter_jit(_pooled_moments)(StepNoise(sampler), PROBS, KINDS)
+    each = [group_moments(sampler, PROBS, rates) for rates in KINDS]
+    means = np.stack([x for x, _ in each])
+    square = sum(within + np.outer(x, x) for x, within in each) / 2
+    exact = (square - np.outer(means.mean(0), means.mean(0))) / 5
+    np.testing.assert_allclose(mean, means.mean(axis=0), atol=1e-13)
+    np.testing.assert_allclose(covariance, exact, atol=1e-13)
+
+
+def test_normal_vectors_of_a_singular_badly_scaled_covariance():
+    """Entries that sum to 0, one pattern of share 1e-9: the covariance asked for, entry by entry."""
+    probs = np.array([1e-9, 0.3, 0.7 - 1e-9])
+    root = np.sqrt(probs)
+    exact = np.diag(probs) - np.outer(probs, probs)
+    normals = jax.random.normal(jax.random.key(0), (200_000, 3))
+    found = np.asarray(jax.jit(jax.vmap(_drawn, (0, None)))(normals, jnp.asarray(exact)))
+    scaled = np.cov((found / root).T)
+    np.testing.assert_allclose(scaled, exact / np.outer(root, root), atol=0.01)
+    dead = jax.jit(_drawn)(normals[0], jnp.zeros((3, 3)))
+    np.testing.assert_array_equal(dead, 0)
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    """A base model that is all but known."""
+    return pooled_posterior(MANY, MANY * KINDS.mean(axis=0))
+
+
+def _run(head=KNOWN, number=120, **given):
+    return TrainingRun(number, optimiser=ADAM, head=head, sampler=SAMPLER, particles=400, **given)
+
+
+@pytest.fixture(scope="module")
+def foretold(posterior):
+    alike = QuestionSpread(np.zeros(3), np.eye(3))
+    return forecast_run(posterior, _run(), spread=alike)
+
+
+def test_sampled_runs_of_a_factor_table(foretold):
+    """Bands of the forecast against quantiles of runs that are sampled group by group, by `train`
+    with an optimiser of its own for rows and features."""
+    table, problem = qra.two_stage(PROBS, KINDS.mean(axis=0))
+    faster = optax.chain(ADAM, optax.scale(20.0))
+
+    def labels(params):
+        return eqx.tree_at(lambda p: (p.arrays.head, p.arrays.features), params, ("rows", "rest"))
+
+    optimiser = optax.partition({"rows": ADAM, "rest": faster}, labels)
+    # |h|_1 is what a draw makes of a root mean square: rescaled to 15 by a draw's own size.
+    base = qra.policies.factor_policy(PROBS, table.answer_logits, jax.random.key(0), width=12)
+    size = 15.0 / float(jnp.sum(jnp.abs(base.network.hidden))) * 1.4
+
+    @jax.jit
+    def runs(keys):
+        def run(key):
+            policy = qra.policies.factor_policy(
+                PROBS, table.answer_logits, jax.random.key(0), width=12, size=size, row_spread=0.02
+            )
+            return qra.train(
+                policy, problem, optimiser, 120, sampler=SAMPLER, key=key, rows=13
+            ).accuracy
+
+        return jax.vmap(run)(keys)
+
+    did = np.asarray(runs(jax.random.split(jax.random.key(2), 200)))
+    at = np.arange(0, 121, 10)
+    low, middle, high = (x[at] for x in vars(foretold.accuracy).values())
+    assert np.ptp(middle) > 0.15
+    np.testing.assert_allclose(np.median(did, axis=0), middle, atol=0.02)
+    inside = np.mean((did >= low) & (did <= high), axis=0)[2:]
+    assert np.all(inside > 0.75)
+    assert inside.mean() > 0.84
+
+
+def test_what_a_forecast_says(foretold):
+    """Bands in order, rows from step 0, times of the bands' own curves, the mark of an optimiser."""
+    assert foretold.optimised
+    assert foretold.noise == repr(SAMPLER)
+    assert foretold.steps[0] == 0
+    assert foretold.steps[-1] == 120
+    low, middle, high = vars(foretold.accuracy).values()
+    assert np.all((low <= middle) & (middle <= high))
+    np.testing.assert_allclose(middle[0], PROBS @ KINDS.mean(axis=0), atol=1e-3)
+    second = 0.55
+    crossed = foretold.steps[np.argmax(middle >= second)]
+    assert np.exp(foretold.log_entanglement_step.overall.median[0]) == pytest.approx(crossed, abs=3)
+    share = foretold.pattern_shares.median[:, 0]
+    leading = foretold.steps[np.argmax(share >= 0.9)] if share[-1] >= 0.9 else np.inf
+    found = np.exp(foretold.log_convergence_step.overall.median[0])
+    assert (np.isinf(found) and np.isinf(leading)) or found == pytest.approx(leading, abs=4)
+
+
+def test_settings_do_what_they_say(posterior, foretold):
+    """Faster features, a wider head, a smaller rate, a pace that wanders."""
+
+    def at(step, **changed):
+        found = forecast_run(posterior, _run(dataclasses.replace(KNOWN, **changed)))
+        return found.accuracy.median[step], found.accuracy.high[step] - found.accuracy.low[step]
+
+    plain, width = (x[25] for x in (foretold.accuracy.median, foretold.accuracy.high))
+    width -= foretold.accuracy.low[25]
+    changed = {
+        "features": at(25, feature_rate=200.0),
+        "rows": at(25, feature_rate=200.0, row_spread=0.06),
+        "norm": at(25, norm=30.0),
+        "rate": at(25, rate=0.5),
+        "wander": at(25, wander=1.5),
+    }
+    assert changed["features"][0] > plain + 0.004
+    assert changed["rows"][0] > changed["features"][0] + 0.004
+    assert changed["norm"][0] > plain + 0.02
+    assert changed["rate"][0] < plain - 0.02
+    assert changed["wander"][1] > 1.3 * width
+
+
+def test_logs_weigh_what_is_not_known(posterior):
+    """Logs of a run at twice the rate: the rate is found, and the band narrows around the run."""
+    twice = forecast_run(posterior, _run(dataclasses.replace(KNOWN, rate=2.0)))
+    open_rate = dataclasses.replace(KNOWN, rate=(0.4, 2.5))
+    at = np.array([0, 10, 20, 30])
+    shares = twice.pattern_shares.median[at]
+    counts = np.floor(195 * shares)
+    right = np.round(200 * twice.accuracy.median[at])
+    logs = np.stack([at, right, np.full(4, 200)], axis=1)
+    told = forecast_run(
+        posterior, _run(open_rate, logged=logs, logged_patterns=counts)
+    )
+    blind = forecast_run(posterior, _run(open_rate))
+    later = 50
+    assert told.accuracy.low[later] <= twice.accuracy.median[later] <= told.accuracy.high[later]
+    width, wide = (x.accuracy.high[later] - x.accuracy.low[later] for x in (told, blind))
+    assert width < 0.6 * wide
+    assert np.exp(told.log_scale.median) == pytest.approx(2.0, rel=0.25)
+    assert 2 < told.effective_draws < 100
+
+
+def test_a_diagnosis_says_it_in_words():
+    """The optimiser's steps, what is later than the last of them, and what was not checked."""
+    run = _run(number=20)
+    found = diagnose((200 * PROBS, 200 * PROBS * KINDS.mean(axis=0)), run=run, draws=39)
+    text = "\n".join(found.summary())
+    assert "later than step 20 (with probability" in text
+    assert "steps are those of the optimiser that was given" in text
+    logged = dataclasses.replace(run, logged=np.array([[0, 20, 50], [10, 25, 50]]))
+    found = diagnose((200 * PROBS, 200 * PROBS * KINDS.mean(axis=0)), run=logged, draws=39)
+    assert found.log_check is None
+    assert "the check knows plain gradient ascent only" in "\n".join(found.summary())
+    with pytest.raises(ValueError, match="pooling must be"):
+        counts = np.stack([200 * PROBS] * 2)
+        diagnose((counts, counts * KINDS), run=run, draws=39, pooling="per_question")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"sampler": qra.SampledGroups(4)}, "sampler must have a batch"),
+        ({"sampler": None}, "sampler must have a batch"),
+        ({"learning_rate": 0.1}, "learning_rate must be left out"),
+        ({"schedule": np.ones(5)}, "schedule must be left out"),
+    ],
+)
+def test_bad_runs(given, says):
+    good = {"optimiser": ADAM, "head": KNOWN, "sampler": SAMPLER} | given
+    with pytest.raises(ValueError, match=says):
+        TrainingRun(5, **good)
+
+
+def test_bad_heads():
+    for given, says in (
+        ({"norm": 0.0}, "norm must be above 0"),
+        ({"width": 1}, "width must be at least 2"),
+        ({"feature_rate": (3.0, 2.0)}, "feature_rate must be above 0, or rise"),
+        ({"wander": -0.1}, "wander must be at least 0"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            dataclasses.replace(KNOWN, **given)
+    with pytest.raises(TypeError, match="head must be a Head"):
+        TrainingRun(5, optimiser=ADAM, sampler=SAMPLER)
+    with pytest.raises(TypeError, match="optimiser must be an optax"):
+        TrainingRun(5, head=KNOWN, sampler=SAMPLER)

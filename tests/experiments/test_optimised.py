@@ -1,0 +1,67 @@
+"""The comparison of forecasts of runs by Adam: scores and opponents, on curves that are known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.language_model._optimised import (
+    OPPONENTS,
+    Foretold,
+    opponent_forecast,
+    score,
+    time_of,
+)
+from experiments.language_model.optimised import RESULTS
+
+STEPS = np.arange(0.0, 301.0, 10.0)
+CURVES = {
+    "last value": np.full(31, 0.4),
+    "exponential approach": 0.9 - 0.6 * np.exp(-STEPS / 60),
+    "sigmoid in log steps": 0.2 + 0.7 / (1 + (60 / np.maximum(STEPS, 1e-9)) ** 2),
+    "linear logits": 1 / (1 + np.exp(-(-1 + 0.01 * STEPS))),
+}
+
+
+@pytest.mark.parametrize("name", OPPONENTS)
+def test_an_opponent_foretells_its_own_curve(name):
+    """Each curve that is of an opponent's own form lies in the band it draws from the first tenth,
+    which comes from the seed alone, and not from what is later."""
+    band = opponent_forecast(name, CURVES[name], 3)
+    assert np.all((band.low <= band.median) & (band.median <= band.high))
+    found = score([band], [CURVES[name]])
+    assert found.covered == 1
+    later = CURVES[name].copy()
+    later[5:] = 0.0
+    np.testing.assert_array_equal(opponent_forecast(name, later, 3).high, band.high)
+    assert np.any(opponent_forecast(name, CURVES[name], 4).high != band.high)
+
+
+def test_scores_by_hand():
+    """Coverage, median width and pinball loss of bands around two runs; the first tenth is free."""
+    low, middle, high = (np.full(31, x) for x in (0.3, 0.5, 0.6))
+    inside, above = np.full(31, 0.5), np.full(31, 0.9)
+    inside[:4] = 0.0
+    found = score([Foretold(low, middle, high)] * 2, [inside, above])
+    assert found.covered == 0.5
+    assert found.width == pytest.approx(0.3)
+    of_inside = (0.05 * 0.2 + 0.05 * 0.1) / 3
+    of_above = (0.05 * 0.6 + 0.5 * 0.4 + 0.95 * 0.3) / 3
+    assert found.loss == pytest.approx((of_inside + of_above) / 2)
+
+
+def test_times_of_curves():
+    assert time_of(STEPS / 300, 0.5) == 150
+    assert time_of(STEPS / 300, 2.0) == np.inf
+
+
+def test_the_stored_comparison():
+    """What docs/training.md says of it: kinds, order, and that no opponent does better."""
+    kinds = json.loads(RESULTS.read_text())["kinds"]
+    assert [x["kind"] for x in kinds] == ["adam", "rlvr", "brief"]
+    for found in kinds:
+        assert found["order"] >= 0.85
+        for half in ("A to D", "E to H", "all"):
+            ours = found[half]["factor table"]
+            assert ours["covered"] >= 0.8
+            assert all(ours["loss"] < found[half][name]["loss"] for name in OPPONENTS)
