@@ -21,6 +21,7 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # Where in Python each operation came from is written into every program, and read by nobody.
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 
+import equinox.internal
 import hypothesis
 import jax
 from jaxtyping import install_import_hook
@@ -28,6 +29,9 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)  # a plugin may have imported JAX before
+
+# diffrax goes back from the end of a solve by 100 of these, each of which is traced by itself.
+equinox.internal.prevbefore = jax.jit(equinox.internal.prevbefore)
 
 # For good, not for one import: the library loads its modules when they are first used.
 install_import_hook("qra_jax", "beartype.beartype")
