@@ -109,7 +109,7 @@ def one(engine: Callable, *arguments):
 
 
 def by_both(function: Callable, dtype=np.float64) -> Callable:
-    """Engine of `function(method, ...) -> (log time, status, ...)`, solved exactly and by the ODE."""
+    """Engine of `function(method, ...) -> (log time, status, ...)`, exactly and by the ODE."""
     engines = (
         batched(functools.partial(function, method), dtype) for method in (qra.Exact(), qra.ODE())
     )
