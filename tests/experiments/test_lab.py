@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest, norm
 
 from experiments._lab.claim import (
+    Claim,
     Verdict,
     above,
     below,
@@ -19,6 +20,7 @@ from experiments._lab.claim import (
     wilson_interval,
 )
 from experiments._lab.map import Map
+from experiments._lab.text import counted, disagreements, table
 from experiments._lab.together import run_maps
 
 
@@ -134,3 +136,25 @@ def test_results_come_in_the_order_of_the_maps(tmp_path):
     results = run_maps(maps)
     assert [one.folder for one in results] == [settings.folder for settings in maps]
     assert all((one.folder / "figure.pdf").exists() for one in results)
+
+
+def test_claims_as_text():
+    """The console has the largest differences and how many more; the table has every claim."""
+    kinds = ["disagrees"] * 5 + ["agrees"] * 3 + ["undecided"]
+    claims = [
+        Claim(f"c{i}", "s", 1.0, 1.0 + i, 0.25 if i == 4 else None, Verdict(kind))
+        for i, kind in enumerate(kinds)
+    ]
+    assert counted(claims) == "3 of 9 claims agree, 5 disagree, 1 are undecided"
+    assert counted(claims[5:8]) == "3 of 3 claims agree"
+    assert disagreements(claims) == [
+        "DISAGREES: c4: predicted 1, measured 5 ± 0.25 [s]",
+        "DISAGREES: c3: predicted 1, measured 4 [s]",
+        "DISAGREES: c2: predicted 1, measured 3 [s]",
+        "and 2 more that disagree",
+    ]
+    assert disagreements(claims[:3])[-1].startswith("DISAGREES: c0")
+    assert disagreements(claims[5:]) == []
+    whole = table(claims)
+    assert [line.split()[1] for line in whole.splitlines()[2::2]] == [f"c{i}" for i in range(9)]
+    assert whole.count("DISAGREES") == 5
