@@ -227,7 +227,7 @@ def test_quick_sweep(tmp_path, capsys):
 
 # How the line of what was found begins.
 FOUND = {
-    "gap": "exact steps of size 0.1 stay within 0.0",
+    "gap": "exact steps of size 0.4 stay within 0.0",
     "branches": "folds found: strength 0, ",
     "portraits": "share of random starts from which the best pattern wins: RLVR 100%, ",
     "tokens": "RLVR: ",

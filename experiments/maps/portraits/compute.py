@@ -169,7 +169,7 @@ class Portraits(Map):
 
     @staticmethod
     def notes(data: xr.Dataset) -> list[str]:
-        won = (data["start_winner"] == 0).mean("start")
+        won = (data["start_winner"] == 0).mean("draw")
         shares = zip(won["objective"].values, won.values, strict=True)
         listed = ", ".join(f"{name} {float(share):.0%}" for name, share in shares)
         return [f"share of random starts from which the best pattern wins: {listed}"]
