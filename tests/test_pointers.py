@@ -25,8 +25,9 @@ def anchors(page: str) -> set[str]:
     for heading in re.findall(r"^#+ +(.*)$", text, re.MULTILINE):
         kept = re.sub(r"[^\w\s-]", "", heading.lower())
         found.add(re.sub(r"\s+", "-", kept.strip()))
-    # Entries of the reference.
-    return found | set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+    # Entries of the reference, and anchors that are written out.
+    found |= set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+    return found | set(re.findall(r'<a id="([\w-]+)"></a>', text))
 
 
 def broken(text: str, pages: dict[str, set[str]]) -> list[str]:
@@ -49,9 +50,8 @@ def broken_links(text: str, folder: Path) -> list[str]:
         if re.match(r"https?:", target):
             continue
         path = folder / target
-        if target and not path.exists():
-            bad.append(link)
-        elif anchor and anchor not in anchors(path.read_text() if target else text):
+        there = path.exists()
+        if not there or (anchor and anchor not in anchors(path.read_text() if target else text)):
             bad.append(link)
     return bad
 

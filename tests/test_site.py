@@ -23,8 +23,11 @@ FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$]+?)\$", re.DOTALL)
 def public() -> dict[str, object]:
     """Every public name, in the namespaces and in the package itself, and what it stands for."""
     spaces = {f"qra_jax.{name}": getattr(qra, name) for name in reference.NAMESPACES}
-    found = {f"{path}.{x}": getattr(space, x) for path, space in spaces.items() for x in space.__all__}
-    return found | {f"qra_jax.{x}": getattr(qra, x) for x in qra.__all__ if x not in spaces}
+    found = {
+        f"{path}.{x}": getattr(space, x) for path, space in spaces.items() for x in space.__all__
+    }
+    own = [x for x in qra.__all__ if x not in reference.NAMESPACES]
+    return found | {f"qra_jax.{x}": getattr(qra, x) for x in own}
 
 
 def entries() -> list[str]:
@@ -78,7 +81,10 @@ def test_navigation_has_every_page():
 
 def texts() -> list[str]:
     code = (path.read_text() for path in (ROOT / "qra_jax").rglob("*.py"))
-    pages = (re.sub(r"^```.*?^```|`[^`\n]*`", "", p.read_text(), flags=re.M | re.S) for p in DOCS.rglob("*.md"))
+    pages = (
+        re.sub(r"^```.*?^```|`[^`\n]*`", "", p.read_text(), flags=re.M | re.S)
+        for p in DOCS.rglob("*.md")
+    )
     return [*code, *pages]
 
 
@@ -141,7 +147,9 @@ def test_signatures_of_modules():
 
     def signature(path: str) -> dict[str, str | None]:
         function = package[path].members.get("__init__")
-        return {x.name: x.default and str(x.default) for x in function.parameters if x.name != "self"}
+        return {
+            x.name: x.default and str(x.default) for x in function.parameters if x.name != "self"
+        }
 
     assert list(signature("solvers.ode._ode.ODE"))[:2] == ["solver", "clock"]
     assert signature("objectives._utilities.PassAtK") == {"k": None}
@@ -153,3 +161,14 @@ def test_what_a_page_fetches(tmp_path):
         '<a href="https://a.b"></a><script src="https://a.b/c.js"></script><img src="c.png">'
     )
     assert build.fetched(tmp_path) == ['a.html: <script src="https://a.b/c.js">']
+
+
+def test_gallery():
+    """At least 12 figures, each shown, saved by a script of its own, and there; no other file."""
+    page = (DOCS / "gallery.md").read_text()
+    shown = re.findall(r"^!\[.+\]\(gallery/(\w+\.png)\)$", page, re.MULTILINE)
+    codes = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    saved = [re.findall(r'savefig\("(\w+\.png)"\)', code) for code in codes]
+    assert saved == [[name] for name in shown]
+    assert len(shown) >= 12
+    assert sorted(path.name for path in (DOCS / "gallery").iterdir()) == sorted(shown)

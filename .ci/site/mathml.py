@@ -1,7 +1,7 @@
 r"""A Markdown extension that writes formulas as MathML, which a browser shows by itself.
 
-`pymdownx.arithmatex` finds the formulas, `$...$` and `$$...$$`; here each becomes a `<math>` element
-when the site is built, so that its pages need neither a script nor a network.
+`pymdownx.arithmatex` finds the formulas, `$...$` and `$$...$$`; here each becomes a `<math>`
+element when the site is built, so that its pages need neither a script nor a network.
 """
 
 import re

@@ -1,7 +1,7 @@
 """What the reference must know of our classes and docstrings and cannot read from the code.
 
-Equinox modules are dataclasses: their signature is made of their fields. Pointers from docstrings to
-pages, written `docs/laws.md#tails`, become links.
+Equinox modules are dataclasses: their signature is made of their fields. Pointers from docstrings
+to pages, written `docs/laws.md#tails`, become links.
 """
 
 import re

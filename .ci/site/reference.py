@@ -1,7 +1,7 @@
 """Pages of the reference: every public name of the library, a page for each namespace.
 
-`python .ci/site/reference.py` writes them to `docs/api/`. What is public is what `__all__` says; it is
-read without importing anything. The text of each name is its docstring, put in when the site is
+`python .ci/site/reference.py` writes them to `docs/api/`. What is public is what `__all__` says; it
+is read without importing anything. The text of each name is its docstring, put in when the site is
 built.
 """
 
@@ -80,9 +80,9 @@ def overview() -> str:
         [
             _WRITTEN,
             "# Reference\n",
-            "Every public name has an entry here, made from its docstring, which `help(name)` shows too.",
-            "The names that most people need are in `qra_jax` itself (`import qra_jax as qra`); each is",
-            "also in a namespace, beside related names.\n",
+            "Every public name has an entry here, made from its docstring, which `help(name)`",
+            "shows too. The names that most people need are in `qra_jax` itself, which is",
+            "imported as `qra`; each is also in a namespace, beside related names.\n",
             "## Namespaces\n",
             "| namespace | names | what it holds |",
             "|---|---|---|",

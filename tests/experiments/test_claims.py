@@ -267,7 +267,9 @@ def test_exit_code(tmp_path, capsys, cases, code):
             assert f"disagrees: {name} (s): predicted 1, measured 2" in printed
         assert ("OURS FAIL" in printed) == (code == 1)
     whole = (tmp_path / "claims.txt").read_text()
-    assert [line.split()[1] for line in whole.splitlines() if "[s]" in line] == [x for x, *_ in cases]
+    assert [line.split()[1] for line in whole.splitlines() if "[s]" in line] == [
+        x for x, *_ in cases
+    ]
     assert f"wrote {tmp_path}/claims.txt" in printed
     assert len(LEDGER) == number
 

@@ -187,8 +187,8 @@ def check_figure(folder):
 
 
 def test_quick_sweep(tmp_path, capsys):
-    """All three maps, and a redraw: every file, no failed cell; what was found and what disagrees on
-    the console, every claim in the file that it names."""
+    """All three maps, and a redraw: every file, no failed cell; what was found and what disagrees
+    on the console, every claim in the file that it names."""
     assert main(["--quick", "--quiet", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert len(printed.splitlines()) <= 14

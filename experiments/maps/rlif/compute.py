@@ -167,9 +167,10 @@ class Rlif(Map):
         right = most.isel(draw=(most["start_accuracy"] > 0.5).values)
         rises = float((right["initial_slope"] > 0).mean())
         drops = float((right["end_accuracy"] < right["start_accuracy"]).mean())
+        size = int(most["patterns"])
         return [
-            f"of models of {int(most['patterns'])} patterns whose mean success rate exceeds 1/2, "
-            f"RLIF first raises the accuracy of {rises:.0%} and leaves {drops:.0%} below their start"
+            f"of models of {size} patterns whose mean success rate exceeds 1/2, RLIF "
+            f"first raises the accuracy of {rises:.0%} and leaves {drops:.0%} below their start"
         ]
 
     @staticmethod

@@ -129,8 +129,8 @@ class Sft(Map):
         best = data.isel(curve_quality=-1)
         share, total = float(best["curve_quality"]), float(best["curve_best_total"])
         return [
-            f"without SFT the entangled phase lasts {before:.4g} (1/reward); with SFT first on data "
-            f"of which {share:.0%} go by the best pattern, SFT and that phase together last "
+            f"without SFT the entangled phase lasts {before:.4g} (1/reward); with SFT first on "
+            f"data of which {share:.0%} go by the best pattern, SFT and that phase together last "
             f"{total:.3g}"
         ]
 
