@@ -107,6 +107,8 @@ def test_formula_in_a_line():
     assert shape(element) == "math(mrow(mfrac(mrow(mi(V))mrow(msubsup(mi(x)mn(1)mn(2))))))"
     assert element.get("display") == "inline"
     assert mathml.formula("\\[V\\]\n").get("display") == "block"
+    spaced = "math(mrow(mi(log)mspace()mi(V)mo(+)mi(log)mo(()mi(V)mo())msup(mi(f)mo(\u2032))))"
+    assert shape(mathml.formula(r"\(\log V + \log(V) f'\)")) == spaced
 
 
 @pytest.mark.parametrize("bad", ["V", r"\(V", r"\(\nosuchcommand V\)"])
