@@ -14,7 +14,8 @@ _HEAD = """# Claims ledger
 This page puts statements about RL on reasoning models to the test: what papers say, and what was
 derived for this library. An experiment on the library stands behind each. {counts}
 
-The claims that do not hold are [explained](#disagreements-explained), each with the variant that does.
+The claims that do not hold are [explained](#disagreements-explained), each with the variant that
+does.
 
 How to read the tables:
 

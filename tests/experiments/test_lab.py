@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import binomtest, norm
 
+from experiments import sweep
 from experiments._lab.claim import (
     Claim,
     Verdict,
@@ -19,7 +20,7 @@ from experiments._lab.claim import (
     probability_claim,
     wilson_interval,
 )
-from experiments._lab.map import Map
+from experiments._lab.map import Map, MapResult
 from experiments._lab.text import counted, disagreements, table
 from experiments._lab.together import run_maps
 
@@ -158,3 +159,17 @@ def test_claims_as_text():
     whole = table(claims)
     assert [line.split()[1] for line in whole.splitlines()[2::2]] == [f"c{i}" for i in range(9)]
     assert whole.count("DISAGREES") == 5
+
+
+def test_console_of_a_sweep(tmp_path, monkeypatch, capsys):
+    """What was found, what disagrees, cells that failed, and the folder: a few lines."""
+    claims = [Claim("c", "s", 1.0, 2.0, None, Verdict.DISAGREES)]
+    result = MapResult(tmp_path / "gap", {"MAX_STEPS": 3, "NOT_FINITE": 1}, claims, ["found this"])
+    monkeypatch.setattr(sweep, "run_maps", lambda maps: [result])
+    assert sweep.main(["gap", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "gap: 0 of 1 claims agree, 1 disagree; 4 cells FAILED (3 x MAX_STEPS, 1 x NOT_FINITE)",
+        "  found this",
+        "  DISAGREES: c: predicted 1, measured 2 [s]",
+        f"  wrote {tmp_path / 'gap'}: claims.txt (all claims), figure.png, data.zarr",
+    ]
