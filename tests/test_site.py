@@ -154,7 +154,9 @@ def test_signatures_of_modules():
         }
 
     assert list(signature("solvers.ode._ode.ODE"))[:2] == ["solver", "clock"]
-    assert signature("objectives._utilities.PassAtK") == {"k": None}
+    assert signature("training._estimators.SampledMaxRL") == {"centred": "False"}
+    assert signature("policies._policy.AbstractPolicy") == {}
+    assert list(signature("solvers._trajectory.Trajectory"))[-2:] == ["flow", "reference"]
     assert "derivations.html#clocks" in package["solvers._solve.solve_flow"].docstring.value
 
 

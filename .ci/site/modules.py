@@ -10,8 +10,9 @@ from typing import Any
 import griffe
 
 _POINTER = re.compile(r"(?<![\w/])docs/([\w/]+)\.md(#[\w-]+)?")
-_DATACLASS = griffe.ExprAttribute([griffe.ExprName("dataclasses"), griffe.ExprName("dataclass")])
-_FIELD = griffe.ExprAttribute([griffe.ExprName("dataclasses"), griffe.ExprName("field")])
+_MODULE = griffe.ExprName("dataclasses")
+_DATACLASS = griffe.ExprAttribute([_MODULE, griffe.ExprName("dataclass", parent=_MODULE)])
+_FIELD = griffe.ExprAttribute([_MODULE, griffe.ExprName("field", parent=_MODULE)])
 
 
 def _is_module(cls: griffe.Class) -> bool:
@@ -28,7 +29,9 @@ def _as_dataclass(cls: griffe.Class) -> None:
     for member in cls.members.values():
         if not member.is_attribute or member.is_alias:
             continue
-        if str(member.annotation).startswith(("AbstractClassVar", "eqx.AbstractClassVar")):
+        # Neither is an argument that a user gives.
+        shared = str(member.annotation).startswith(("AbstractClassVar", "eqx.AbstractClassVar"))
+        if shared or member.name.startswith("_"):
             member.labels = {"class-attribute"}
         value = member.value
         if isinstance(value, griffe.ExprCall) and value.canonical_path == "equinox.field":
