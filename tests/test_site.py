@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from markdown import Markdown
 
 import qra_jax as qra
 
@@ -117,15 +118,15 @@ def test_bad_formula(bad):
         mathml.formula(bad)
 
 
+def markdown() -> Markdown:
+    """What turns pages into HTML, with the extensions of the site that change what is read."""
+    names = ["tables", "pymdownx.arithmatex", "pymdownx.superfences", "mathml"]
+    return Markdown(extensions=names, extension_configs={"pymdownx.arithmatex": {"generic": True}})
+
+
 def test_page_with_formulas():
     """On a page: in a line, alone, in a table; not in code."""
-    from markdown import Markdown
-
-    md = Markdown(
-        extensions=["tables", "pymdownx.arithmatex", "mathml"],
-        extension_configs={"pymdownx.arithmatex": {"generic": True}},
-    )
-    html = md.convert("# A $V$\n\na $V$ `$V$`\n\n$$V$$\n\n| a |\n|---|\n| $V$ |\n")
+    html = markdown().convert("# A $V$\n\na $V$ `$V$`\n\n$$V$$\n\n| a |\n|---|\n| $V$ |\n")
     assert html.count("<math") == 4
     assert html.count('display="block"') == 1
     assert "<code>$V$</code>" in html
@@ -176,3 +177,24 @@ def test_gallery():
     assert saved == [[name] for name in shown]
     assert len(shown) >= 12
     assert sorted(path.name for path in (DOCS / "gallery").iterdir()) == sorted(shown)
+
+
+LEFT = re.compile(r"\$|\*\*|\]\(|\n *(?:[-+] |\||#)")
+
+
+def left_over(page: str) -> list[str]:
+    """The marks of Markdown that a reader of the page would see, in a paragraph, item or cell."""
+    html = re.sub(r"<(math|code|pre)\b.*?</\1>", "", markdown().convert(page), flags=re.DOTALL)
+    return [text for text in re.findall(r">([^<>]*)<", html) if LEFT.search(text)]
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.stem)
+def test_page_shows_no_markup(path):
+    """Lists and tables have their blank lines, formulas and emphasis end where they should."""
+    assert left_over(path.read_text()) == []
+
+
+def test_markup_is_noticed():
+    for page in ("a\n- b", "- $a\n  - b$", "a **b", "a\n| b |\n|---|", "a $ b"):
+        assert left_over(page) != [], page
+    assert left_over("a\n\n- $b$ **c** `$` [d](e)\n\n| f |\n|---|\n| g |\n") == []
