@@ -200,17 +200,20 @@ def test_page_in_a_browser(tmp_path):
     said.push(document.activeElement.id);
     input.value = "0"; $("share-1").value = "-1"; $("share-2").value = "-1";
     input.dispatchEvent(new Event("input", { bubbles: true }));
-    said.push($("regime").textContent, $("share-out-0").textContent);
+    said.push($("regime").textContent, $("share-out-0").textContent, $("times").textContent);
     $("fpr").value = "1";
     $("fpr").dispatchEvent(new Event("input", { bubbles: true }));
     said.push($("regime").textContent);
     said.push(document.documentElement.scrollWidth <= window.innerWidth);
     $("result").textContent = JSON.stringify(said);
     """
-    first, focus, second, share, third, fits = json.loads(in_browser(tmp_path, move, "390,844"))
+    first, focus, second, share, times, third, fits = json.loads(
+        in_browser(tmp_path, move, "390,844")
+    )
     assert first.startswith("Entangled start: training first raises misleading")
     assert focus == "share-0"
     assert (second, share) == ("Strong start: right grows from the first step.", "83 %")
+    assert times.startswith("There is no entangled phase; the best pattern has 99 % after ")
     assert third.startswith("This verifier accepts wrong answers at least as often")
     assert fits
     address = "#names=a,b&shares=0.2,0.8&rates=0.4,0.6"
