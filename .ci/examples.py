@@ -5,6 +5,7 @@ most of the time. As many run at once as there are processors. All run, whicheve
 marked `py` need what is not installed here, and tests run them.
 """
 
+import argparse
 import multiprocessing
 import os
 import re
@@ -26,8 +27,12 @@ os.environ.setdefault(
 warnings.simplefilter("error")
 
 
-def run(title: str, code: str, output: Path) -> None:
+def run(title: str, code: str, output: Path, figures: Path) -> None:
     """In the fork: the example as a script of its own, all that it prints into a file."""
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+    Figure.savefig = lambda figure, name, **kwargs: save(figure, figures / name, **kwargs)
     with output.open("wb") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -36,7 +41,7 @@ def run(title: str, code: str, output: Path) -> None:
     sys.stdout.flush()
 
 
-def main(names: list[str], folder: Path) -> int:
+def main(names: list[str], folder: Path, figures: Path) -> int:
     """Print each example's output as it ends; 1 if one failed."""
     import jax
 
@@ -54,7 +59,7 @@ def main(names: list[str], folder: Path) -> int:
         while waiting and len(running) < (os.cpu_count() or 1):
             title, code = waiting.pop(0)
             output = folder / title.replace("/", "-")
-            process = fork.Process(target=run, args=(title, code, output))
+            process = fork.Process(target=run, args=(title, code, output, figures))
             process.start()
             running[process.sentinel] = title, output, process
         for sentinel in wait(list(running)):
@@ -69,6 +74,10 @@ def main(names: list[str], folder: Path) -> int:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pages", nargs="+", help="Markdown files")
+    parser.add_argument("--figures", type=Path, help="folder that figures are saved into")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        status = main(sys.argv[1:], Path(name))
+        status = main(given.pages, Path(name), given.figures or Path(name))
     sys.exit(status)

@@ -3,11 +3,13 @@
 The environment holds the wheel, as pip installs it, and what the wheel's own metadata ask for with
 the extra `report`. These packages are links to those of the environment that runs this script:
 downloading them once more would take minutes. What the metadata forget, or the wheel lacks, is
-missing all the same; the library's own files come from the wheel alone.
+missing all the same; the library's own files come from the wheel alone. What the diagnosis prints
+is what the README shows.
 """
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +42,11 @@ def needed(site: Path, extra: str) -> list[importlib.metadata.Distribution]:
     return list(found.values())
 
 
+def shown() -> str:
+    """What the README says that `qra diagnose` prints first."""
+    return re.findall(r"^```text\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)[0]
+
+
 def link(distribution: importlib.metadata.Distribution, site: Path) -> None:
     """Make a package importable in another environment, its metadata as well."""
     for name in {path.parts[0] for path in distribution.files or ()} - {"..", "__pycache__"}:
@@ -70,17 +77,22 @@ def main() -> None:
         environment = {key: x for key, x in os.environ.items() if key != "PYTHONPATH"}
         environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # it compiles in half the time
 
-        def run(*words: str | Path) -> None:
+        def run(*words: str | Path) -> str:
             began = time.monotonic()
-            subprocess.run(words, check=True, cwd=folder, env=environment)
+            done = subprocess.run(
+                words, check=True, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+            )
             print(f"{time.monotonic() - began:.1f} s: {Path(words[0]).name} {words[1]}", flush=True)
+            return done.stdout
 
         run(qra, "--version")
         run(qra, "--help")
         where = f"import pathlib, qra_jax as q; assert {str(site)!r} in q.__file__; q.Exact"
         run(python, "-W", "error", "-c", where)
-        run(qra, "diagnose", EXAMPLE.name, "--out", "report", "--draws", "39", "--quiet")
+        printed = run(qra, "diagnose", EXAMPLE.name, "--out", "report")
         assert (folder / "report" / "report.html").stat().st_size > 100_000
+        if not printed.startswith(shown()):
+            sys.exit(f"the README must show what qra diagnose prints:\n{printed[:2000]}")
 
 
 if __name__ == "__main__":

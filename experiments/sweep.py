@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +11,8 @@ import tyro
 
 from qra_jax.commands import BadSetting, leaving_on_interrupt
 
-from ._lab.claim import Claim, Verdict
 from ._lab.map import Map, MapResult
+from ._lab.text import counted, disagreements
 from ._lab.together import run_maps
 from .maps.branches.compute import Branches
 from .maps.calibration.compute import Calibration
@@ -62,35 +61,15 @@ Choice = (
 )
 
 
-def _table(claims: Sequence[Claim]) -> str:
-    rows = []
-    for claim in claims:
-        error = "" if claim.standard_error is None else f" ± {claim.standard_error:.2g}"
-        verdict = claim.verdict.value
-        if claim.verdict is Verdict.DISAGREES:
-            verdict = verdict.upper()
-        figures = f"predicted {claim.predicted:.6g}, measured {claim.measured:.6g}{error}"
-        statement = textwrap.wrap(claim.statement, 92)
-        rows.append(f"  {verdict:<10} {statement[0]}")
-        rows += [f"{'':13}{line}" for line in statement[1:]]
-        rows.append(f"{'':13}{figures}  [{claim.source}]")
-    return "\n".join(rows)
-
-
 def _report(settings: Map, result: MapResult) -> str:
-    verdicts = [claim.verdict for claim in result.claims]
-    counts = f"{verdicts.count(Verdict.AGREES)} of {len(verdicts)} claims agree"
-    if undecided := verdicts.count(Verdict.UNDECIDED):
-        counts += f", {undecided} undecided"
-    lines = [f"\n{settings.name}: {counts}"]
-    lines.append(_table(result.claims))
-    lines += [f"  {line}" for line in result.notes]
+    """What was found and what disagrees; the rest is in the files that it names."""
+    failed = "no cell failed"
     if result.failed:
         why = ", ".join(f"{number} x {name}" for name, number in result.failed.items())
-        lines.append(f"  failed cells: {sum(result.failed.values())} ({why})")
-    else:
-        lines.append("  failed cells: 0")
-    lines += [f"  wrote {path}" for path in sorted(result.folder.iterdir())]
+        failed = f"{sum(result.failed.values())} cells FAILED ({why})"
+    lines = [f"{settings.name}: {counted(result.claims)}; {failed}"]
+    lines += [f"  {line}" for line in (*result.notes, *disagreements(result.claims))]
+    lines.append(f"  wrote {result.folder}: claims.txt (all claims), figure.png, data.zarr")
     return "\n".join(lines)
 
 

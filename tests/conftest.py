@@ -21,6 +21,7 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # Where in Python each operation came from is written into every program, and read by nobody.
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 
+import equinox.internal
 import hypothesis
 import jax
 from jaxtyping import install_import_hook
@@ -28,6 +29,9 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)  # a plugin may have imported JAX before
+
+# diffrax goes back from the end of a solve by 100 of these, each of which is traced by itself.
+equinox.internal.prevbefore = jax.jit(equinox.internal.prevbefore)
 
 # For good, not for one import: the library loads its modules when they are first used.
 install_import_hook("qra_jax", "beartype.beartype")
@@ -40,28 +44,28 @@ hypothesis.settings.load_profile("qra")
 # The files that take longest, in this order first: a worker that begins one when the others are
 # done makes all wait. Measured in processor seconds.
 LONGEST_FIRST = (
-    "experiments/test_claims.py",
     "experiments/test_maps.py",
-    "diagnosis/test_diagnose.py",
-    "dynamics/test_fixed_points.py",
+    "experiments/test_claims.py",
     "solvers/test_gradients.py",
+    "dynamics/test_fixed_points.py",
+    "fine_tuning/test_design.py",
+    "times/test_passage.py",
+    "diagnosis/test_diagnose.py",
+    "dynamics/test_continuation.py",
     "experiments/test_language_model_study.py",
     "solvers/ode/test_ode.py",
-    "solvers/exact/test_exact.py",
-    "fine_tuning/test_design.py",
     "objectives/test_utilities.py",
-    "policies/test_markov.py",
-    "dynamics/test_continuation.py",
-    "diagnosis/test_options.py",
+    "solvers/exact/test_exact.py",
     "training/test_train.py",
-    "times/test_passage.py",
+    "policies/test_markov.py",
     "dynamics/test_basins.py",
+    "diagnosis/test_options.py",
+    "experiments/test_language_model.py",
+    "flows/test_events.py",
     "test_float32.py",
     "diagnosis/test_true_statements.py",
     "diagnosis/test_check.py",
     "solvers/test_properties.py",
-    "experiments/test_language_model.py",
-    "flows/test_events.py",
     "laws/test_laws.py",
     "solvers/exact/test_walk.py",
     "posteriors/test_posteriors.py",
@@ -105,8 +109,8 @@ def pytest_collection_finish():
 
 
 # Each compiled program maps memory of its own, and a process may hold 65,530 maps (Linux): beyond
-# that XLA ends it by a segmentation fault.
-_MOST_MAPS = 30_000
+# that XLA ends it by a segmentation fault. A file of tests makes some 10,000.
+_MOST_MAPS = 42_000
 
 
 def pytest_runtest_teardown(item, nextitem):

@@ -56,6 +56,34 @@ def run(script: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def each_of(scripts: dict[str, str]) -> dict[str, list[str]]:
+    """The lines that each of some scripts prints, one after the other in one process, with names of
+    their own: loading the library takes longer than any of them."""
+    mark = "-- next --"
+    script = f"for text in {list(scripts.values())!r}:\n    exec(text, {{}})\n    print({mark!r})"
+    parts: list[list[str]] = [[]]
+    for line in run(script):
+        if line == mark:
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    assert parts.pop() == []
+    return dict(zip(scripts, parts, strict=True))
+
+
+@pytest.fixture(scope="module")
+def said():
+    """What is printed by the scripts that give wrong arguments."""
+    return each_of(
+        {
+            "other kinds": OTHER_KINDS,
+            "wrong kind": WRONG_KIND,
+            "class for instance": CLASS_FOR_INSTANCE,
+            "swapped": SWAPPED,
+        }
+    )
+
+
 OTHER_KINDS = """
 import numpy as np
 import optax
@@ -99,9 +127,9 @@ print(qra.SampledGroups(4, clip=[0.1, 0.2]).clip, qra.SampledGroups(4, clip=np.f
 """
 
 
-def test_other_kinds():
+def test_other_kinds(said):
     """True is no number, a class no instance, a pair two numbers, and eps one for each question."""
-    *said, accepted, clips = run(OTHER_KINDS)
+    *lines, accepted, clips = said["other kinds"]
     starts = (
         *("method must be an instance", "until must be an instance", "clock must be an instance"),
         *("trainable must be", "num_steps must be a whole number, got True", "num_steps must be"),
@@ -113,8 +141,8 @@ def test_other_kinds():
         *("eps must be a scalar", "eps must be a scalar", "eps must hold numbers, got True"),
         *("question must be a whole number, got True", "reference must be an AbstractPolicy"),
     )
-    assert len(said) == len(starts), said
-    for line, start in zip(said, starts, strict=True):
+    assert len(lines) == len(starts), lines
+    for line, start in zip(lines, starts, strict=True):
         assert line.startswith(start), line
         assert "NEWLINE" not in line
     assert accepted == "[True, True, True]"
@@ -191,9 +219,9 @@ for name, call in {
 """
 
 
-def test_wrong_kind_of_argument():
+def test_wrong_kind_of_argument(said):
     """Lists are arrays; an argument of another kind raises one line that names it and shows it."""
-    lines = run(WRONG_KIND)
+    lines = said["wrong kind"]
     assert len(lines) == 12
     of_value = ("direction", "trainable", "pooling")
     for line in lines:
@@ -224,7 +252,7 @@ for call in (
 """
 
 
-def test_classes_for_instances():
+def test_classes_for_instances(said):
     """Many are callable, as a function would be: the error says what to write."""
     kinds = {
         "reward": "SelfCertainty",
@@ -239,7 +267,7 @@ def test_classes_for_instances():
         f"{name} must be an instance, {kinds[name]}(...), got the class {kinds[name]}"
         for name in names
     ]
-    assert run(CLASS_FOR_INSTANCE) == expected
+    assert said["class for instance"] == expected
 
 
 @pytest.mark.parametrize("name", FIXED_NAMES)
@@ -310,9 +338,9 @@ print(seen)
 """
 
 
-def test_swapped_arguments():
+def test_swapped_arguments(said):
     """Every public function of a policy and a flow or problem says that the two were swapped."""
-    *lines, seen = run(SWAPPED)
+    *lines, seen = said["swapped"]
     assert int(seen) == len(lines) > 25
     for line in lines:
         assert "other way round" in line, line

@@ -12,7 +12,8 @@ CODE = [
     for folder in ("qra_jax", "experiments", "benchmarks")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
-PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md"))]
+LINK = re.compile(r"\]\(([^()\s]+)\)")
 POINTER = re.compile(r"\bdocs/([\w/]+\.md)(?:#([\w-]+))?")
 CODE_LINE = re.compile(r"^\*Code: (.*?)\*", re.MULTILINE | re.DOTALL)
 
@@ -24,7 +25,9 @@ def anchors(page: str) -> set[str]:
     for heading in re.findall(r"^#+ +(.*)$", text, re.MULTILINE):
         kept = re.sub(r"[^\w\s-]", "", heading.lower())
         found.add(re.sub(r"\s+", "-", kept.strip()))
-    return found
+    # Entries of the reference, and anchors that are written out.
+    found |= set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+    return found | set(re.findall(r'<a id="([\w-]+)"></a>', text))
 
 
 def broken(text: str, pages: dict[str, set[str]]) -> list[str]:
@@ -36,6 +39,21 @@ def broken(text: str, pages: dict[str, set[str]]) -> list[str]:
     ]
     # Written apart, so that this file may speak of it.
     return bad + re.findall(r"derived in " + r"docs\b(?!/)", text)
+
+
+def broken_links(text: str, folder: Path) -> list[str]:
+    """The links and images of a page in `folder` that lead to no file or to no heading of one."""
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+    bad = []
+    for link in LINK.findall(text):
+        target, _, anchor = link.partition("#")
+        if re.match(r"https?:", target):
+            continue
+        path = folder / target
+        there = path.exists()
+        if not there or (anchor and anchor not in anchors(path.read_text() if target else text)):
+            bad.append(link)
+    return bad
 
 
 def names_of(path: Path) -> set[str]:
@@ -82,6 +100,12 @@ def test_pointers_lead_to_headings(pages):
     assert {path: bad for path, bad in found.items() if bad} == {}
 
 
+def test_links_lead_somewhere():
+    """Every link and image of every page leads to a file that is there, and to its heading."""
+    found = {str(path): broken_links(path.read_text(), path.parent) for path in PAGES}
+    assert {path: bad for path, bad in found.items() if bad} == {}
+
+
 def test_lines_of_code():
     """Every file and name in a page's line *Code: ...* exists."""
     found = {path.name: CODE_LINE.findall(path.read_text()) for path in PAGES}
@@ -95,6 +119,11 @@ def test_faults_are_noticed(pages):
     for text in ("docs/laws.md#heads", "docs/lows.md", "Source: derived in " + "docs."):
         assert broken(text, pages) == [text.removeprefix("Source: ").rstrip(".")]
     assert missing("`Natural` in `qra_jax/flows/_geometry.py`, `qra_jax/sweep/`") == []
+    docs, well = ROOT / "docs", "# A\n[a](#a) [b](laws.md#tails) ![c](gap.png) [d](https://e.f/g)"
+    assert broken_links(well + "\n`[e](none.md)`", docs) == []
+    assert broken_links("[e](api/times.md#qra_jax.times.regime)", docs) == []
+    for link in ("#b", "laws.md#heads", "lows.md", "laws.png", "api/times.md#qra_jax.times.Mode"):
+        assert broken_links(f"{well} [e]({link})", docs) == [link]
     assert missing("`Natural.direction`, `Euclidean` in `qra_jax/flows/_geometry.py`") == []
     assert missing("`Spherical` in `qra_jax/flows/_geometry.py`") != []
     assert missing("`qra_jax/flows/_geometries.py`") != []

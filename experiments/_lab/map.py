@@ -14,6 +14,7 @@ from qra_jax.commands import require_setting
 from .claim import Claim, plain
 from .progress import Progress
 from .store import attributes, failures, read_data, write_files
+from .text import table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Map(abc.ABC):
 
     @staticmethod
     def notes(data: xr.Dataset) -> list[str]:
-        """Lines for the console beside the claims."""
+        """What was found, in lines for the console."""
         return []
 
     @property
@@ -110,5 +111,5 @@ def write_map(settings: Map, data: xr.Dataset) -> MapResult:
             for claim in claims
         ],
     }
-    write_files(settings.folder, data, settings.draw(data), summary)
+    write_files(settings.folder, data, settings.draw(data), summary, table(claims))
     return MapResult(settings.folder, failed, claims, settings.notes(data))

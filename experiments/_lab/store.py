@@ -64,8 +64,11 @@ def _portable(data: xr.Dataset) -> xr.Dataset:
     ).assign_coords({name: labels[name] for name in labels if name in data.coords})
 
 
-def write_files(folder: Path, data: xr.Dataset, figure: Figure, summary: Mapping[str, Any]) -> None:
-    """Write data, figures and summary: all of them, or none where something fails on the way.
+def write_files(
+    folder: Path, data: xr.Dataset, figure: Figure, summary: Mapping[str, Any], claims: str
+) -> None:
+    """Write data, figures, summary and the text of the claims: all of them, or none where something
+    fails on the way.
 
     **Raises:** `ValueError` if the folder cannot be written.
     """
@@ -79,6 +82,7 @@ def write_files(folder: Path, data: xr.Dataset, figure: Figure, summary: Mapping
         for suffix in ("png", "pdf"):
             figure.savefig(fresh / f"figure.{suffix}")
         (fresh / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (fresh / "claims.txt").write_text(claims)
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
             os.replace(folder, old / folder.name)

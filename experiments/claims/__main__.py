@@ -1,6 +1,7 @@
 """The claims ledger from the command line: `python -m experiments.claims [options]`.
 
-Every claim is put to the test and shown beside what was measured. The exit code is 1 if one of the
+Every claim is put to the test; the console says what disagrees, and a file has all beside what was
+measured. The exit code is 1 if one of the
 project's own claims does not hold, and 2 for bad input.
 """
 
@@ -26,7 +27,7 @@ from qra_jax.commands import (
 from .._lab.claim import Verdict, plain
 from . import LEDGER
 from ._ledger import Entry, Result, run
-from ._page import counts, page, table
+from ._page import counts, number, page, table
 
 _PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
 
@@ -36,7 +37,7 @@ class Claims:
     """Put published statements, and our own, to the test."""
 
     out: Path = Path("results/claims")
-    """folder that claims.json is written into"""
+    """folder that claims.txt and claims.json are written into"""
     page: Path | None = None
     """where the page of the documentation is written; docs/claims.md of the repository if not
     given, unless the run is quick, partial or of another seed"""
@@ -94,15 +95,33 @@ def _write(path: Path, text: str) -> None:
         raise ValueError(f"{path} must be writable ({error.strerror or error})") from None
 
 
-def _end(results: Sequence[Result], seconds: float) -> str:
-    """What a reader of the last lines must know."""
-    lines = [f"\n{counts(results)}; {seconds:.0f} s"]
-    for result in results:
-        if result.error is not None:
-            lines.append(f"could not be run: {result.entry.id} ({result.error})")
-        elif result.claim.verdict is Verdict.DISAGREES:
-            mark = "OURS, " if result.entry.ours else ""
-            lines.append(f"disagrees: {result.entry.id} ({mark}{result.entry.source})")
+_SHOWN = 4
+"""Disagreements that the console names; the table has all."""
+
+
+def _end(results: Sequence[Result], seconds: float, table: Path) -> str:
+    """What was found and what disagrees, in about ten lines; the rest is in the file named."""
+    lines = [f"{counts(results)}; {seconds:.0f} s"]
+    fails = [result for result in results if result.fails]
+    lines.append(
+        f"OURS FAIL: {', '.join(result.entry.id for result in fails)}"
+        if fails
+        else "every claim of our own that could be decided holds"
+    )
+    lines += [
+        f"could not be run: {result.entry.id} ({result.error})"
+        for result in results
+        if result.error is not None
+    ]
+    refuted = [one for one in results if one.claim.verdict is Verdict.DISAGREES]
+    for result in refuted[:_SHOWN]:
+        claim = result.claim
+        figures = f"predicted {number(claim.predicted)}, measured {number(claim.measured)}"
+        lines.append(f"disagrees: {result.entry.id} ({result.entry.source}): {figures}")
+    if rest := refuted[_SHOWN:]:
+        names = ", ".join(result.entry.id for result in rest)
+        lines.append(f"{len(rest)} more disagree: {names}")
+    lines.append(f"wrote {table}: every claim, what was predicted and what was measured")
     return "\n".join(lines)
 
 
@@ -133,8 +152,9 @@ def _main(arguments: Sequence[str] | None, ledger: Sequence[Entry]) -> int:
         bar = tqdm(total=len(entries), desc="claims", unit="claim", disable=settings.quiet)
         with bar:
             results = run(entries, settings.quick, settings.seed, bar.update)
-        written = [settings.out / "claims.json"]
+        whole, written = settings.out / "claims.txt", [settings.out / "claims.json"]
         with written_whole():
+            _write(whole, f"{counts(results)}\n\n{table(results)}\n")
             _write(written[0], json.dumps([_as_json(one) for one in results], indent=2) + "\n")
             if settings.page_written is not None:
                 written.append(settings.page_written)
@@ -142,8 +162,7 @@ def _main(arguments: Sequence[str] | None, ledger: Sequence[Entry]) -> int:
     except (BadSetting, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(table(results))
-    print(_end(results, time.monotonic() - began))
+    print(_end(results, time.monotonic() - began, whole))
     for path in written:
         print(f"wrote {path}")
     return 1 if any(result.fails for result in results) else 0

@@ -11,29 +11,33 @@ _HEAD = """# Claims ledger
 
 *Written by `python -m experiments.claims`; do not edit.*
 
-What papers say about RL on reasoning models, and what was derived for this library, each put to the
-test by an experiment on the library. {counts}
+This page puts statements about RL on reasoning models to the test: what papers say, and what was
+derived for this library. An experiment on the library stands behind each. {counts}
+
+The claims that do not hold are [explained](#disagreements-explained), each with the variant that
+does.
+
+How to read the tables:
 
 - **agrees**: the measured number is the predicted one, within the tolerance that the experiment
   states in its code. Sampled numbers have a standard error; they agree if the prediction lies in
-  the 99 % interval (Wilson's, or the normal one), so that with other seeds about one in a hundred
-  true ones will not.
-- **disagrees**: it is not, in the setting given. That may speak against the statement, or against
-  reading it in this setting; each case is [explained](#disagreements-explained), with the variant
-  that holds.
+  the 99 % interval (Wilson's, or the normal one). So with other seeds about one in a hundred true
+  statements will be found to disagree.
+- **disagrees**: the measured number is another one, in the setting given. That may speak against
+  the statement, or against reading it in this setting.
 - **undecided**: the prediction lies in the interval, but that is too wide to tell, or the
   experiment failed.
+- **predicted**: the number of the source. Where a statement is an inequality it is the bound, and a
+  difference is predicted to be 0. Where several numbers make one claim, the worst is shown.
+- **as summarised**: the statement was read in a summary and not in the paper itself.
+- ***ours***: derived in [laws](laws.md), [objectives](objectives.md),
+  [derivations](derivations.md) or the [remarks](#remarks). The command exits with an error if one
+  of these does not hold.
 
-A predicted number is that of the source. "As summarised" marks statements that were read in a
-summary, not in the paper itself. Where a statement is an inequality, the bound stands as predicted.
-Where several numbers make one claim, the worst is shown; a difference is predicted to be 0. Claims
-marked *ours* are derived in [laws](laws.md), [objectives](objectives.md),
-[derivations](derivations.md) or the [remarks](#remarks): the command exits with an error if one of
-them does not hold. A statement that fails in this setting stands beside the variant that holds.
-
-Notation: K patterns r with probabilities pi and success rates p; r* the best, r' the misleading
-one; V (or A) the accuracy; R a pattern's reward, and in RLIF the number of patterns; gamma the
-entanglement ratio; T0 the end of the entangled phase; t time, learning rate times steps.
+Symbols: K is the number of patterns r, with shares pi and success rates p; r* is the best pattern,
+r' the misleading one; V (or A) is the accuracy; R is a pattern's reward, and in RLIF the number of
+patterns; gamma is the entanglement ratio; T0 is the end of the entangled phase; t is time, the
+learning rate times the number of steps.
 
 To add a claim, write one function of its name with the decorator `@claim` in the module of its
 subject under `experiments/claims/`, and one line in `tests/experiments/test_claims.py`.

@@ -34,7 +34,18 @@ ROWS = 48
 """Times of a trajectory of `follow`."""
 Rows = Sequence[Any] | np.ndarray
 """Probabilities or rates of one start, or of several with any numbers of patterns."""
-_PATTERNS, _LANES = 16, 16
+_PATTERNS, _LANES = 16, 4
+
+
+# Traced once, not at every place where a solve asks for them.
+@jax.jit
+def _values(value, shortfall):
+    return jnp.stack([one.value(value, shortfall) for one in UTILITIES.values()])
+
+
+@jax.jit
+def _slopes(value, shortfall):
+    return jnp.stack([one.slope(value, shortfall) for one in UTILITIES.values()])
 
 
 class _AnyOf(qra.objectives.AbstractUtility):
@@ -44,11 +55,11 @@ class _AnyOf(qra.objectives.AbstractUtility):
 
     def value(self, value, shortfall):
         """That of the utility chosen."""
-        return jnp.stack([one.value(value, shortfall) for one in UTILITIES.values()])[self.which]
+        return _values(value, shortfall)[self.which]
 
     def slope(self, value, shortfall):
         """That of the utility chosen."""
-        return jnp.stack([one.slope(value, shortfall) for one in UTILITIES.values()])[self.which]
+        return _slopes(value, shortfall)[self.which]
 
 
 class _Batched:

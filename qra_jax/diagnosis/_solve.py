@@ -30,6 +30,8 @@ SETTLED = 200
 """Over beta: the time after which a KL penalty has settled."""
 _METHOD = Exact(1e-8)
 _WIDTH = 64
+# A fit follows some eight paths a step, all of them from nearby starts.
+_FEW = 8
 
 
 class Tables(NamedTuple):
@@ -133,6 +135,7 @@ class Solver:
             return regime(policy, flow)[0], entanglement_ratio(policy, flow)[0]
 
         self._times, self._rows = Chunked(times, _WIDTH), Chunked(rows, _WIDTH)
+        self._few_rows = Chunked(rows, _FEW)
         self._starts, self._eps = Chunked(starts, _WIDTH), eps
 
     @classmethod
@@ -210,7 +213,7 @@ class Solver:
         """Pattern shares of tables of one question, each at log times of its own; T is `ROWS`."""
         width = width_for(probs.shape[-1])
         inputs = _padded(probs, width), _padded(rates, width), log_times
-        return self._rows(inputs)[1][..., : probs.shape[-1]]
+        return self._few_rows(inputs)[1][..., : probs.shape[-1]]
 
 
 def _slowed(found: Times, weights: Float[np.ndarray, " Q"]) -> Times:

@@ -4,7 +4,7 @@ from ._clocks import AbstractClock as AbstractClock
 from ._clocks import ArcLength as ArcLength
 from ._clocks import LogTime as LogTime
 from ._clocks import Time as Time
-from ._events import AbstractEvent as AbstractEvent
+from ._event import AbstractEvent as AbstractEvent
 from ._events import AccuracyReaches as AccuracyReaches
 from ._events import Approaches as Approaches
 from ._events import LogitPeaks as LogitPeaks

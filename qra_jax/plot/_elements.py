@@ -14,7 +14,15 @@ from matplotlib.collections import QuadMesh
 from ..flows._status import Status
 
 LN10 = float(np.log(10))
-BEST, MISLEADING, REST, THEORY = "#0072B2", "#D55E00", "#009E73", "#000000"
+"""Natural logarithm of 10: natural logarithms of times over it are decades."""
+BEST = "#0072B2"
+"""Colour of the best pattern."""
+MISLEADING = "#D55E00"
+"""Colour of the misleading pattern, the second best."""
+REST = "#009E73"
+"""Colour of a third pattern."""
+THEORY = "#000000"
+"""Colour of what is predicted."""
 NO_POLICY = "#D9D9D9"
 """Colour of grid points that stand for no policy; failed cells are hatched."""
 

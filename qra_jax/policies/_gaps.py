@@ -3,6 +3,8 @@
 The rule for ties: docs/derivations.md#ties.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -76,7 +78,7 @@ def sizes_of(reward, values: RewardValues, policy, problem) -> RewardValues:
 class Sizes(eqx.Module):
     """A reward that pays the sizes of another's values."""
 
-    reward: object
+    reward: Callable[..., RewardValues]
 
     def __call__(self, policy, problem) -> RewardValues:
-        return sizes_of(self.reward, self.reward(policy, problem), policy, problem)  # type: ignore
+        return sizes_of(self.reward, self.reward(policy, problem), policy, problem)

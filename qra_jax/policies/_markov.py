@@ -146,22 +146,26 @@ class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
         """n, how many of the last tokens the next one depends on."""
         return self.logits.ndim - 1
 
+    @eqx.filter_jit  # here and below: one small program, not one for each operation
     def log_columns(self) -> Float[Array, "*context V"]:
         logits = self.logits
         if self.trained is not None:
             logits = jnp.where(self.trained[None], logits, jax.lax.stop_gradient(logits))
         return jax.nn.log_softmax(jnp.moveaxis(logits, 0, -1))
 
+    @eqx.filter_jit
     def visits(self) -> Float[Array, "L Q *context"]:
         """The probability of each context before each of the L tokens drawn."""
         return visits(self._begin(), jnp.exp(self.log_columns()), self.horizon)
 
+    @eqx.filter_jit
     def answer_probs(self) -> Float[Array, "Q V"]:
         """The distribution of the last token of each question."""
         columns = jnp.exp(self.log_columns())
         end = pushed(self.visits()[-1], columns)
         return jnp.sum(end, axis=tuple(range(1, end.ndim - 1)))
 
+    @eqx.filter_jit
     def log_prob(self, sequences: Int[Array, "*N L"], question: int = 0) -> Float[Array, "*N"]:
         """The log probability of whole sequences of L tokens after a question's start, in nats.
 
@@ -207,6 +211,7 @@ class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
     def exists(self) -> Bool[Array, "Q R"]:
         return self._branch_shares() > 0
 
+    @eqx.filter_jit
     def log_pattern_weights(self) -> Float[Array, "Q R"]:
         shares = self._branch_shares()
         there = shares > 0
@@ -216,6 +221,7 @@ class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
         """The mass of each context once the branch is drawn."""
         return pushed_times(self._begin(), jnp.exp(self.log_columns()), self.branch)
 
+    @eqx.filter_jit
     def _branch_shares(self) -> Float[Array, "Q R"]:
         return self._shares(self._at_branch())
 
@@ -236,7 +242,10 @@ class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
         return ahead(end, columns, values.along, self.horizon - self.branch)
 
     def expectation(self, reward: RewardFunction, problem: Problem) -> Float[Array, " Q"]:
-        values = self.token_values(reward, problem)
+        return self._expected(self.token_values(reward, problem))
+
+    @eqx.filter_jit
+    def _expected(self, values: TokenValues) -> Float[Array, " Q"]:
         columns = jnp.exp(self.log_columns())
         at_branch = self._own(self._after_branch(columns, values))
         whole_way = ahead(at_branch, columns, values.along, self.branch)
@@ -275,7 +284,10 @@ class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
     def pattern_table(
         self, problem: Problem, reward: RewardFunction | None = None
     ) -> tuple[Float[Array, "Q R"], Float[Array, "Q R"]]:
-        values = self.token_values(reward, problem)
+        return self._table(self.token_values(reward, problem))
+
+    @eqx.filter_jit
+    def _table(self, values: TokenValues) -> tuple[Float[Array, "Q R"], Float[Array, "Q R"]]:
         columns = jnp.exp(self.log_columns())
         mass, gain = earned(self._begin(), columns, values.along, self.branch)
         later = self._after_branch(columns, values)
@@ -288,6 +300,7 @@ class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
         before = self._shares(gain) / jnp.where(there, shares, 1)
         return shares, jnp.where(there, before + mean_of(weights.reshape(flat), later), 0)
 
+    @eqx.filter_jit
     def kl(self, reference: AbstractPolicy) -> Float[Array, " Q"]:
         """Of whole sequences: over positions, that of each column met."""
         compared = having(reference, AbstractTokenPolicy, "to be compared with")
@@ -301,12 +314,13 @@ class MarkovPolicy(AbstractSampledPolicy, AbstractTokenPolicy):
         at = (jnp.zeros((), int), jnp.zeros((), int), *self.start.T)
         return jnp.where(lacking, jnp.inf, total[at])
 
+    @eqx.filter_jit
     def entropy(self) -> Float[Array, " Q"]:
         shares = self._branch_shares()
         there = shares > 0
         return -jnp.sum(shares * jnp.log(jnp.where(there, shares, 1)), axis=-1)
 
-    @eqx.filter_jit  # one small program, not one for each operation
+    @eqx.filter_jit
     def log_joint(self) -> Float[Array, "Q R V"]:
         columns = jnp.exp(self.log_columns())
         mass = self._by_pattern(self._at_branch())

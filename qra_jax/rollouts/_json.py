@@ -3,6 +3,7 @@
 Read by the standard library, and never whole: a document is decoded value by value.
 """
 
+import abc
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -99,9 +100,9 @@ class RecordTable(Table):
         self.shapes = shapes(first[:_SHAPED])
         self.head = first[: _files.HEAD]
 
+    @abc.abstractmethod
     def rows(self) -> Iterator[dict[str, Any]]:
         """The records, from the first on."""
-        raise NotImplementedError
 
     def chunks(self, names: Sequence[str]) -> Iterator[Chunk]:
         part: list[tuple[int, dict[str, Any]]] = []

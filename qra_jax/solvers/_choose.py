@@ -1,7 +1,7 @@
 """Which method solves a flow if none is asked for."""
 
 from .._core.checks import instance
-from ..flows._events import AbstractEvent
+from ..flows._event import AbstractEvent
 from ..flows._flow import GradientFlow
 from ..policies._policy import AbstractPolicy
 from ._method import AbstractMethod

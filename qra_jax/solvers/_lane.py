@@ -10,7 +10,7 @@ from .._core.floats import unit_of
 from .._core.trees import all_usable, held, unit_and_log_norm, where_usable
 from .._core.types import Scalar
 from ..flows._clocks import AbstractClock
-from ..flows._events import AbstractEvent, FlowState
+from ..flows._event import AbstractEvent, FlowState
 from ..flows._flow import GradientFlow
 from ..flows._status import Status
 from ..policies._policy import AbstractPolicy

@@ -5,7 +5,7 @@ import abc
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..flows._events import AbstractEvent
+from ..flows._event import AbstractEvent
 from ..flows._flow import GradientFlow
 from ..policies._policy import AbstractPolicy
 

@@ -12,7 +12,7 @@ from jaxtyping import ArrayLike
 from .._core.checks import as_float, is_concrete, no_class, require, require_all
 from .._core.compiled import compiled
 from ..flows._checks import check_solve
-from ..flows._events import AbstractEvent
+from ..flows._event import AbstractEvent
 from ..flows._flow import GradientFlow
 from ..objectives._metrics import mean_accuracy
 from ..policies._policy import AbstractPolicy

@@ -12,7 +12,8 @@ from .._core.checks import as_float, per_question, require_all
 from .._core.compiled import compiled, compiled_vector
 from .._core.types import Scalar
 from ..flows._checks import check_solve
-from ..flows._events import AbstractEvent, FlowState, PatternReaches, ValuePasses, ValueReaches
+from ..flows._event import AbstractEvent, FlowState
+from ..flows._events import PatternReaches, ValuePasses, ValueReaches
 from ..flows._flow import GradientFlow
 from ..flows._status import Status
 from ..objectives._objective import Objective

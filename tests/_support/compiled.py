@@ -109,13 +109,15 @@ def one(engine: Callable, *arguments):
 
 
 def by_both(function: Callable, dtype=np.float64) -> Callable:
-    """Engine of `function(method, ...) -> (log time, status, ...)`, solved exactly and by the ODE.
-
-    The two must agree; what is returned is the exact one.
-    """
-    exact, ode = (
+    """Engine of `function(method, ...) -> (log time, status, ...)`, exactly and by the ODE."""
+    engines = (
         batched(functools.partial(function, method), dtype) for method in (qra.Exact(), qra.ODE())
     )
+    return agreeing(*engines, dtype)
+
+
+def agreeing(exact: Callable, ode: Callable, dtype) -> Callable:
+    """Both engines at once: they must agree; what is returned is the exact one."""
 
     def call(*columns):
         found, other = exact(*columns), ode(*columns)
@@ -151,13 +153,18 @@ def _entanglement(make_flow, method, probs, rates):
     }
 
 
-@functools.cache
 def entanglement(
     make_flow: Callable = rlvr, method: qra.solvers.AbstractMethod | None = None, dtype=np.float64
 ):
     """Engine `(probs, rates)`: log T0, how its solve ended, regime and gamma."""
     if method is None and make_flow is rlvr:
-        return by_both(functools.partial(_entanglement, make_flow), dtype)
+        engines = (_entangled_by(make_flow, one, dtype) for one in (qra.Exact(), qra.ODE()))
+        return agreeing(*engines, dtype)
+    return _entangled_by(make_flow, method, dtype)
+
+
+@functools.cache
+def _entangled_by(make_flow, method, dtype):
     return batched(functools.partial(_entanglement, make_flow, method), dtype)
 
 

@@ -200,6 +200,27 @@ def test_expected_regime_by_nested_simulation():
     assert np.all(other[0] != other[1])
 
 
+def test_further_counts_are_of_the_seed(monkeypatch):
+    """The rollouts that are imagined, not only what is drawn after them."""
+    counts = []
+
+    def after(posterior, objective, samples, correct, key):
+        counts.append((np.asarray(samples), np.asarray(correct)))
+        return np.zeros((1, 1)), np.zeros((1, 1, 1, 2)), np.zeros((1, 1, 1, 2))
+
+    monkeypatch.setattr(_settle, "_later", after)
+    posterior = qra.posteriors.pooled_posterior(np.array([[20.0, 10]]), np.array([[9.0, 5]]))
+    truths = Tables(np.full((4, 1, 2), 0.5), np.full((4, 1, 2), 0.5))
+    for seed in ((3, 1), (3, 1), (4, 1), (3, 2)):
+        future_posteriors(posterior, RLVR, truths, np.array([1000.0]), seed)
+    for one, again, *others in zip(*counts, strict=True):
+        np.testing.assert_array_equal(one, again)
+        assert all(np.any(one != other) for other in others)
+    samples, correct = counts[0]
+    np.testing.assert_array_equal(samples.sum(axis=-1), 1000)
+    assert np.all((correct > 0) & (correct < samples))
+
+
 def test_width_of_an_interval():
     """In powers of ten, between the 5 % and the 95 % point; times below 1 count as 1."""
     powers = np.linspace(-3, 6, 399)[:, None]

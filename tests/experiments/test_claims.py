@@ -264,8 +264,26 @@ def test_exit_code(tmp_path, capsys, cases, code):
             assert f"could not be run: {name} (ArithmeticError: no root found)" in printed
             assert "(1 could not be run)" in printed
         if row["verdict"] == "disagrees":
-            assert f"disagrees: {name}" in printed
+            assert f"disagrees: {name} (s): predicted 1, measured 2" in printed
+        assert ("OURS FAIL" in printed) == (code == 1)
+    whole = (tmp_path / "claims.txt").read_text()
+    assert [line.split()[1] for line in whole.splitlines() if "[s]" in line] == [
+        x for x, *_ in cases
+    ]
+    assert f"wrote {tmp_path}/claims.txt" in printed
     assert len(LEDGER) == number
+
+
+def test_console_is_short(tmp_path, capsys):
+    """However many claims there are, and disagree: the first four in full, the others by name."""
+    cases = [(f"c{i}", False, outcome("disagrees" if i < 7 else "agrees")) for i in range(40)]
+    assert main(["--quiet", "--quick", "--out", str(tmp_path)], small_ledger(*cases)) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) <= 10
+    assert printed[0].startswith("40 claims, 0 of them ours: 33 agree, 7 disagree, 0 undecided; ")
+    assert "every claim of our own that could be decided holds" in printed
+    assert "3 more disagree: c4, c5, c6" in printed
+    assert (tmp_path / "claims.txt").read_text().count("predicted 1, measured 2") == 40
 
 
 def test_only_some(tmp_path, capsys):

@@ -9,7 +9,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import binomtest, norm
 
+from experiments import sweep
 from experiments._lab.claim import (
+    Claim,
     Verdict,
     above,
     below,
@@ -18,7 +20,8 @@ from experiments._lab.claim import (
     probability_claim,
     wilson_interval,
 )
-from experiments._lab.map import Map
+from experiments._lab.map import Map, MapResult
+from experiments._lab.text import counted, disagreements, table
 from experiments._lab.together import run_maps
 
 
@@ -134,3 +137,39 @@ def test_results_come_in_the_order_of_the_maps(tmp_path):
     results = run_maps(maps)
     assert [one.folder for one in results] == [settings.folder for settings in maps]
     assert all((one.folder / "figure.pdf").exists() for one in results)
+
+
+def test_claims_as_text():
+    """The console has the largest differences and how many more; the table has every claim."""
+    kinds = ["disagrees"] * 5 + ["agrees"] * 3 + ["undecided"]
+    claims = [
+        Claim(f"c{i}", "s", 1.0, 1.0 + i, 0.25 if i == 4 else None, Verdict(kind))
+        for i, kind in enumerate(kinds)
+    ]
+    assert counted(claims) == "3 of 9 claims agree, 5 disagree, 1 are undecided"
+    assert counted(claims[5:8]) == "3 of 3 claims agree"
+    assert disagreements(claims) == [
+        "DISAGREES: c4: predicted 1, measured 5 ± 0.25 [s]",
+        "DISAGREES: c3: predicted 1, measured 4 [s]",
+        "DISAGREES: c2: predicted 1, measured 3 [s]",
+        "and 2 more that disagree",
+    ]
+    assert disagreements(claims[:3])[-1].startswith("DISAGREES: c0")
+    assert disagreements(claims[5:]) == []
+    whole = table(claims)
+    assert [line.split()[1] for line in whole.splitlines()[2::2]] == [f"c{i}" for i in range(9)]
+    assert whole.count("DISAGREES") == 5
+
+
+def test_console_of_a_sweep(tmp_path, monkeypatch, capsys):
+    """What was found, what disagrees, cells that failed, and the folder: a few lines."""
+    claims = [Claim("c", "s", 1.0, 2.0, None, Verdict.DISAGREES)]
+    result = MapResult(tmp_path / "gap", {"MAX_STEPS": 3, "NOT_FINITE": 1}, claims, ["found this"])
+    monkeypatch.setattr(sweep, "run_maps", lambda maps: [result])
+    assert sweep.main(["gap", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "gap: 0 of 1 claims agree, 1 disagree; 4 cells FAILED (3 x MAX_STEPS, 1 x NOT_FINITE)",
+        "  found this",
+        "  DISAGREES: c: predicted 1, measured 2 [s]",
+        f"  wrote {tmp_path / 'gap'}: claims.txt (all claims), figure.png, data.zarr",
+    ]

@@ -1,11 +1,10 @@
 """The study of the small language model: what is read from its runs, and its command line."""
 
 import dataclasses
+import runpy
 import shutil
-import subprocess
 import sys
 
-import jax
 import matplotlib.image
 import numpy as np
 import pytest
@@ -16,11 +15,11 @@ import qra_jax as qra
 from experiments.language_model import _compare as compare
 from experiments.language_model.__main__ import main
 from experiments.language_model._bases import SHIPPED_BASE, load
+from experiments.language_model._live import QUICK
 from experiments.language_model._results import SHIPPED, read_study, store
-from experiments.language_model._said import Flow, band_at, forecast, rollouts_of
+from experiments.language_model._said import Flow, band_at, forecast, say
 from experiments.language_model._study import KINDS, Job, collect, run_all
 from experiments.language_model._task import HELD_OUT, NUM_PATTERNS, Pattern
-from qra_jax.diagnosis import diagnose
 
 RATES = np.array([1.0, 0.55, 0.35, 0.05])
 STARTS = {
@@ -149,20 +148,20 @@ def test_times_and_ends(blank):
 def test_what_is_said_of_a_model_follows_from_its_rollouts():
     """Counts, answers and grades of drawn responses agree; a forecast that is fitted to the model's
     own first evaluations holds at the steps it was fitted to."""
-    base = load(SHIPPED / f"base_{SHIPPED_BASE}.eqx")
-    rollouts = rollouts_of(base, jax.random.key(0), 4, questions=64)
-    answer = HELD_OUT[:64].sum(axis=1)[rollouts.question]
+    base, how = load(SHIPPED / f"base_{SHIPPED_BASE}.eqx"), QUICK.of(KINDS["rlvr"]).how
+    said = say(base, how, 0, QUICK.draws, QUICK.held_out)
+    rollouts, found = said.rollouts, said.found
+    answer = HELD_OUT[: QUICK.held_out].sum(axis=1)[rollouts.question]
     np.testing.assert_array_equal(rollouts.correct, rollouts.answer == answer)
     samples, correct = (x.sum(axis=0) for x in rollouts.counts())
-    assert samples.sum() + rollouts.dropped["opens no pattern"] == 256
+    assert samples.sum() + rollouts.dropped["opens no pattern"] == 512
     rates = correct / samples
     assert rates[Pattern.WORKED] > 0.9
     assert rates[Pattern.WORKED] > rates[Pattern.DIRECT] > rates[Pattern.SHORTCUT]
-    found = diagnose(rollouts, draws=39)
     assert found.rlif is not None
     flow = Flow.of(found)
     accuracy = np.linspace(flow.accuracy[0], flow.accuracy[-1], 11)
-    band = forecast(rollouts, KINDS["rlvr"].how, accuracy, None, 256, draws=39, particles=100)
+    band = forecast(rollouts, how, accuracy, None, 256, draws=39, particles=100)
     low, _, high = band_at(band, np.array([0, 10]))[0]
     noise = 3 * np.sqrt(0.25 / 256)
     assert np.all((low - noise < accuracy[:2]) & (accuracy[:2] < high + noise))
@@ -210,14 +209,16 @@ def test_what_is_shipped_is_small_and_whole():
     assert data.sizes["base"] == 8
 
 
-def test_quick_command(tmp_path):
-    """As a user runs it: two live runs and the study's figures, all files."""
-    command = [sys.executable, "-m", "experiments.language_model", "--quick", "--quiet"]
-    command += ["--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+def test_quick_command(tmp_path, monkeypatch, capsys):
+    """As `python -m` runs it: two live runs and the study's figures, all files."""
+    monkeypatch.delitem(sys.modules, "experiments.language_model.__main__")
+    monkeypatch.setattr(sys, "argv", ["", "--quick", "--quiet", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_module("experiments.language_model", run_name="__main__", alter_sys=True)
+    printed = capsys.readouterr()
+    assert done.value.code == 0, printed.err
     for words in ("regime: ", "held-out accuracy", "8 base models, 3 seeds"):
-        assert words in done.stdout
+        assert words in printed.out
     for name in ("live", "accuracy", "patterns", "forecast", "tokens", "comparison"):
         # Curves are in colour; axes, ticks and letters alone are not.
         drawn = matplotlib.image.imread(tmp_path / f"{name}.png")[..., :3]

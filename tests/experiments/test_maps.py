@@ -187,9 +187,14 @@ def check_figure(folder):
 
 
 def test_quick_sweep(tmp_path, capsys):
-    """All three maps, and a redraw: every file, no failed cell, the claims on the console."""
+    """All three maps, and a redraw: every file, no failed cell; what was found and what disagrees
+    on the console, every claim in the file that it names."""
     assert main(["--quick", "--quiet", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
+    assert len(printed.splitlines()) <= 14
+    assert "of the base models on this map are entangled" in printed
+    assert "without SFT the entangled phase lasts 94.3 (1/reward)" in printed
+    assert "whose mean success rate exceeds 1/2, RLIF first raises the accuracy of" in printed
     for name in ("regimes", "sft", "rlif"):
         folder = tmp_path / name
         assert {path.name for path in folder.iterdir()} == {
@@ -197,6 +202,7 @@ def test_quick_sweep(tmp_path, capsys):
             "figure.png",
             "figure.pdf",
             "summary.json",
+            "claims.txt",
         }
         check_figure(folder)
         summary = json.loads((folder / "summary.json").read_text())
@@ -205,7 +211,13 @@ def test_quick_sweep(tmp_path, capsys):
         keys = {"statement", "source", "predicted", "measured", "standard_error", "verdict"}
         assert summary["claims"]
         assert all(set(claim) == keys for claim in summary["claims"])
-        assert summary["claims"][0]["statement"].split()[0] in printed
+        verdicts = [claim["verdict"] for claim in summary["claims"]]
+        agree = f"{verdicts.count('agrees')} of {len(verdicts)} claims agree"
+        whole = (folder / "claims.txt").read_text()
+        assert f"{name}: {agree}" in printed
+        assert whole.startswith(agree)
+        assert whole.count("predicted ") == len(verdicts)
+        assert f"wrote {folder}: claims.txt" in printed
     before = (tmp_path / "regimes" / "summary.json").read_text()
     assert main(["regimes", "--redraw", "--quiet", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "regimes" / "summary.json").read_text() == before
@@ -213,14 +225,26 @@ def test_quick_sweep(tmp_path, capsys):
     assert all(claim["verdict"] == "agrees" for claim in regimes)
 
 
+# How the line of what was found begins.
+FOUND = {
+    "gap": "exact steps of size 0.4 stay within 0.0",
+    "branches": "folds found: strength 0, ",
+    "portraits": "share of random starts from which the best pattern wins: RLVR 100%, ",
+    "tokens": "RLVR: ",
+    "calibration": "off the prior, ",
+    "forecast": "learning rate in its 90 % interval: ",
+}
 BY_NAME = ("gap", "branches", "portraits", "tokens", "calibration", "forecast")
 
 
 @pytest.mark.parametrize("name", [*BY_NAME[:-1], pytest.param(BY_NAME[-1], marks=pytest.mark.slow)])
-def test_quick_maps_by_name(tmp_path, name):
+def test_quick_maps_by_name(tmp_path, capsys, name):
     """The maps that the default sweep leaves out: every file, no failed cell, and no claim that
     disagrees (a quick run may be too small to decide)."""
     assert main([name, "--quick", "--quiet", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) <= 7
+    assert printed.splitlines()[1].startswith(f"  {FOUND[name]}")
     summary = json.loads((tmp_path / name / "summary.json").read_text())
     assert summary["failed_cells"] == 0
     if name in FIGURES:

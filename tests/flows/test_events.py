@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import qra_jax as qra
-from qra_jax.flows._events import FlowState
+from qra_jax.flows._event import FlowState
 from tests._support import compiled, systems
 from tests._support.compiled import Stops, one
 

@@ -33,6 +33,18 @@ OTHERS = (
 UTILITIES = (*(utility for utility, _ in T0), *OTHERS)
 
 
+@jax.jit
+def values_of_all(value, shortfall):
+    """Of every utility; traced once, not at every place where a solve asks for them."""
+    return jnp.stack([one.value(value, shortfall) for one in UTILITIES])
+
+
+@jax.jit
+def slopes_of_all(value, shortfall):
+    """The same of the slopes."""
+    return jnp.stack([one.slope(value, shortfall) for one in UTILITIES])
+
+
 class AnyOf(qra.objectives.AbstractUtility):
     """One of the utilities above, chosen by a number: one compilation for all of them."""
 
@@ -40,11 +52,11 @@ class AnyOf(qra.objectives.AbstractUtility):
 
     def value(self, value, shortfall):
         """That of the utility chosen."""
-        return jnp.stack([one.value(value, shortfall) for one in UTILITIES])[self.which]
+        return values_of_all(value, shortfall)[self.which]
 
     def slope(self, value, shortfall):
         """That of the utility chosen."""
-        return jnp.stack([one.slope(value, shortfall) for one in UTILITIES])[self.which]
+        return slopes_of_all(value, shortfall)[self.which]
 
 
 def _flow(problem, which, utility=AnyOf):

@@ -111,8 +111,11 @@ def test_velocity_is_the_gradient_over_all_sequences(size, reward):
     def reward_of(question):
         if isinstance(reward, qra.Verifiable):
             return right
-        return np.mean(along[tuple(np.moveaxis(contexts_of(policy, question), -1, 0))], axis=1)
+        return np.mean(along[tuple(np.moveaxis(contexts[question], -1, 0))], axis=1)
 
+    contexts = [contexts_of(policy, question) for question in range(2)]
+
+    @jax.jit
     def objective(logits):
         moved = qra.policies.MarkovPolicy(
             logits, policy.start, policy.horizon, branch=policy.branch, patterns=policy.pattern_of

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import qra_jax as qra
-from qra_jax.flows._events import FlowState
+from qra_jax.flows._event import FlowState
 from qra_jax.policies._policy import having, lacking
 
 RNG = np.random.default_rng(3)

@@ -224,7 +224,7 @@ def test_trajectory_reverse_mode_through_reference_and_beta():
 
     arguments = tuple(map(jnp.asarray, arguments))
     value, slopes = jax.jit(jax.value_and_grad(solved, argnums=range(4)))(*arguments)
-    exact, exact_slopes = jax.value_and_grad(closed, argnums=range(4))(*arguments)
+    exact, exact_slopes = jax.jit(jax.value_and_grad(closed, argnums=range(4)))(*arguments)
     assert float(value) == pytest.approx(float(exact), abs=1e-8)
     for slope, expected in zip(slopes[1:], exact_slopes[1:], strict=True):
         np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-8)

@@ -159,6 +159,12 @@ class Branches(Map):
         return CLAIMS(data)
 
     @staticmethod
+    def notes(data: xr.Dataset) -> list[str]:
+        folds = (data["special"] == qra.dynamics.Special.FOLD).sum(data["special"].dims[1:])
+        counts = zip(folds["diagram"].values, folds.values, strict=True)
+        return ["folds found: " + ", ".join(f"{name} {int(count)}" for name, count in counts)]
+
+    @staticmethod
     def draw(data: xr.Dataset) -> Figure:
         return draw_branches(data)
 

@@ -53,7 +53,7 @@ class Calibration(Map):
         require_setting(0 < self.eps < 1, "eps", "lie strictly between 0 and 1", self.eps)
 
     def shrunk(self) -> "Calibration":
-        return dataclasses.replace(self, models=min(self.models, 100), draws=99)
+        return dataclasses.replace(self, models=min(self.models, 50), draws=99)
 
     def ticks(self) -> int:
         return len(CASES) * self.models

@@ -133,6 +133,14 @@ class Gap(Map):
         return CLAIMS(data)
 
     @staticmethod
+    def notes(data: xr.Dataset) -> list[str]:
+        off = abs(data["step_accuracy"] - data["flow_accuracy"]).max("time")
+        return [
+            f"exact steps of size {float(off['step'][0]):g} stay within {float(off[0]):.2g} of the "
+            f"flow's accuracy, steps of size {float(off['step'][-1]):g} within {float(off[-1]):.2g}"
+        ]
+
+    @staticmethod
     def draw(data: xr.Dataset) -> Figure:
         return draw_gap(data)
 

@@ -168,6 +168,13 @@ class Portraits(Map):
         return CLAIMS(data)
 
     @staticmethod
+    def notes(data: xr.Dataset) -> list[str]:
+        won = (data["start_winner"] == 0).mean("draw")
+        shares = zip(won["objective"].values, won.values, strict=True)
+        listed = ", ".join(f"{name} {float(share):.0%}" for name, share in shares)
+        return [f"share of random starts from which the best pattern wins: {listed}"]
+
+    @staticmethod
     def draw(data: xr.Dataset) -> Figure:
         return draw_portraits(data)
 

@@ -129,10 +129,18 @@ class Regimes(Map):
 
     @staticmethod
     def notes(data: xr.Dataset) -> list[str]:
+        inside = data["regime"] != OUTSIDE
+        entangled = float((data["regime"] == qra.Regime.ENTANGLED).sum() / inside.sum())
+        log_times = data["log_entanglement_time"].values
+        longest = float(np.max(log_times[np.isfinite(log_times)])) / np.log(10)
+        found = (
+            f"{entangled:.0%} of the base models on this map are entangled; the longest entangled "
+            f"phase among them lasts 10^{longest:.1f} (1/reward)"
+        )
         if "measured" not in data.attrs:
-            return []
+            return [found]
         note = [data.attrs["note"]] if data.attrs["note"] else []
-        return [*note, *(f"measured model: {line}" for line in describe(data))]
+        return [found, *note, *(f"measured model: {line}" for line in describe(data))]
 
     @staticmethod
     def draw(data: xr.Dataset) -> Figure:

@@ -159,6 +159,18 @@ class Tokens(Map):
         return CLAIMS(data)
 
     @staticmethod
+    def notes(data: xr.Dataset) -> list[str]:
+        end = data.isel(time=-1)
+        lines = []
+        for reward in end["reward"].values:
+            at = end.sel(reward=reward)
+            lines.append(
+                f"{reward}: {float(at['ratio'].mean()):.1%} of the tokens drawn changed rank, and "
+                f"{float(at['critical_share'].mean()):.0%} of the columns carry 90 % of the change"
+            )
+        return lines
+
+    @staticmethod
     def draw(data: xr.Dataset) -> Figure:
         return draw_tokens(data)
 

@@ -17,7 +17,8 @@ from ..._core.floats import safe_log
 from ..._core.trees import all_usable, unit_and_log_norm
 from ..._core.types import Scalar
 from ...flows._clocks import ArcLength
-from ...flows._events import AbstractEvent, FlowState, TimeReached
+from ...flows._event import AbstractEvent, FlowState
+from ...flows._events import TimeReached
 from ...flows._flow import GradientFlow
 from ...flows._status import Status
 from ...objectives._objective import Objective

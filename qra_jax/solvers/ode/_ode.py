@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float
 from ..._core.checks import instance, positive, whole
 from ..._core.trees import all_usable
 from ...flows._clocks import AbstractClock, ArcLength, Time
-from ...flows._events import AbstractEvent, Stationary, TimeReached
+from ...flows._event import AbstractEvent
+from ...flows._events import Stationary, TimeReached
 from ...flows._flow import GradientFlow
 from ...flows._status import Status
 from ...policies._policy import AbstractPolicy
