@@ -38,6 +38,9 @@ def numbers() -> dict[str, Any]:
     """As they are in the file."""
     check = json.loads((DATA / "log_check.json").read_text())["intervals"]["10"]["kinds"]
     clusters = json.loads((DATA / "clusters.json").read_text())["correlations"]
+    optimised = json.loads((DATA / "optimised.json").read_text())["kinds"]
+    own = next(x for x in optimised if x["kind"] == "rlvr")
+    ours = own["all"]["factor table"]
     study = read_study()
     kinds = ("majority", "majority_table", "certainty", "certainty_table")
     ends = {kind: int(np.sum(losses(_runs(study, kind), kind).called)) for kind in kinds}
@@ -45,6 +48,11 @@ def numbers() -> dict[str, Any]:
         "models": int(_runs(study, "rlvr").sizes["base"]),
         "gradient": _of_kind(study, "gradient"),
         "rlvr": _of_kind(study, "rlvr"),
+        "optimised": {
+            "order": round(own["order"], 2),
+            "covered": round(ours["covered"], 2),
+            "width": round(ours["width"], 3),
+        },
         "ends": ends,
         "check": {name: [x["alarms"], x["runs"]] for name, x in check.items()},
         "accuracy_coverage": {

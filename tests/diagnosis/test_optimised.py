@@ -153,9 +153,7 @@ def test_logs_weigh_what_is_not_known(posterior):
     counts = np.floor(195 * shares)
     right = np.round(200 * twice.accuracy.median[at])
     logs = np.stack([at, right, np.full(4, 200)], axis=1)
-    told = forecast_run(
-        posterior, _run(open_rate, logged=logs, logged_patterns=counts)
-    )
+    told = forecast_run(posterior, _run(open_rate, logged=logs, logged_patterns=counts))
     blind = forecast_run(posterior, _run(open_rate))
     later = 50
     assert told.accuracy.low[later] <= twice.accuracy.median[later] <= told.accuracy.high[later]

@@ -27,14 +27,19 @@ class _Trust:
     def __call__(self, found: Findings) -> list[str]:
         numbers = stored()
         models, plain, adam = numbers["models"], numbers["gradient"], numbers["rlvr"]
+        own, steps = numbers["optimised"], found.rlvr.step_forecast
+        optimised = steps is not None and steps.optimised
         before, after = zip(*numbers["accuracy_coverage"].values(), strict=True)
         lines = [
             f"Regime: called right for {plain['regimes']} of {models} small transformers trained "
             f"by plain gradient ascent, and for {adam['regimes']} of {models} by GRPO with Adam.",
             f"Order of times to converge: rank correlation {plain['order']:g} by plain gradient "
-            f"ascent, {adam['order']:g} by GRPO with Adam, whose speed is not modelled.",
+            f"ascent; by GRPO with Adam {adam['order']:g} from the times of the gradient flow, and "
+            f"{own['order']:g} where the optimiser and the network's last layer were given "
+            f"({'as here' if optimised else 'here they are not'}).",
             f"Accuracy over steps: {plain['covered']:g} of later evaluations lay in the 90 % band "
-            f"by plain gradient ascent, {adam['covered']:g} by GRPO with Adam.",
+            f"by plain gradient ascent; by GRPO with Adam {adam['covered']:g} in that of the "
+            f"gradient flow, and {own['covered']:g} in that of the optimiser.",
             f"Intervals: over questions of differing difficulty (simulated), 90 % intervals of the "
             f"accuracy held the truth in {min(after):.2f} to {max(after):.2f} of cases "
             f"({min(before):.2f} to {max(before):.2f} if questions are not resampled).",
