@@ -44,8 +44,8 @@ def own_forecast(
     base: xr.Dataset, spread: QuestionSpread, kind: str, seed: int | None, head: Head = HEAD,
     particles: int = 4000,
 ) -> tuple[Foretold, Float[np.ndarray, "3 L R"]]:  # fmt: skip
-    """A run of a base model, from its rollouts and, if a seed is given, the evaluations in the first
-    tenth of that run."""
+    """A run of a base model, from its rollouts and, if a seed is given, the evaluations of the
+    first tenth of that run."""
     samples = base["said_shares"].values.astype(float) * _SAMPLES
     correct = samples * base["said_rates"].values
     how = KINDS[kind].how
@@ -107,17 +107,17 @@ OPPONENTS: dict[str, tuple[int, Curve]] = {
     "sigmoid in log steps": (4, _sigmoid),
     "linear logits": (2, _logits),
 }
-"""Curves of the accuracy, with how many parameters, each equally likely in (0, 1) beforehand: levels
-as they are, times in their logarithm from 10 to 3,000 steps, powers in theirs from .5 to 8, logits
-from -6 to 6 and their slopes from -.1 to .1 a step."""
+"""Curves of the accuracy, with how many parameters, each equally likely in (0, 1) beforehand:
+levels as they are, times in their logarithm from 10 to 3,000 steps, powers in theirs from .5 to 8,
+logits from -6 to 6 and their slopes from -.1 to .1 a step."""
 
 
 def opponent_forecast(name: str, accuracy: np.ndarray, seed: int) -> Foretold:
     """A curve fitted to the evaluations of the first tenth (the last value: to the last of these).
 
-    Draws of its parameters from their posterior, binomial likelihood, by sequential Monte Carlo: the
-    likelihood is raised to a power that grows to 1 as fast as half of the draws keep counting, and
-    after each step draws are resampled and moved by Metropolis' rule.
+    Draws of its parameters from their posterior, binomial likelihood, by sequential Monte Carlo:
+    the likelihood is raised to a power that grows to 1 as fast as half of the draws keep counting,
+    and after each step draws are resampled and moved by Metropolis' rule.
     """
     rng = np.random.default_rng([seed, list(OPPONENTS).index(name)])
     size, curve = OPPONENTS[name]

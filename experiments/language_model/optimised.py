@@ -1,7 +1,7 @@
 """Runs by Adam foretold with their own optimiser, beside simple curves, on the study's 72 runs.
 
-`python -m experiments.language_model.optimised` writes experiments/data/optimised.json (half an hour
-on two cores).
+`python -m experiments.language_model.optimised` writes experiments/data/optimised.json (half an
+hour on two cores).
 """
 
 import argparse

@@ -92,11 +92,14 @@ def _head(settings: Diagnose) -> Head | None:
     """What is said of the network's last layer."""
     if settings.optimiser is None:
         return None
-    ranges = {"feature_rate": settings.feature_rate, "row_spread": settings.row_spread}
-    given = {name: value for name, value in ranges.items() if value is not None}
     assert settings.head_norm is not None
     assert settings.head_width is not None
-    return Head(settings.head_norm, settings.head_width, **given)
+    return Head(
+        settings.head_norm,
+        settings.head_width,
+        feature_rate=settings.feature_rate or Head.feature_rate,
+        row_spread=settings.row_spread or Head.row_spread,
+    )
 
 
 def _optimiser(settings: Diagnose) -> optax.GradientTransformation:

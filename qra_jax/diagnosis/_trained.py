@@ -157,6 +157,7 @@ def trained(
         root = jnp.sqrt(jnp.mean(features**2, axis=-1))
         of_features = (particles.size / root)[:, None] * (back - unit * along)
         descent = Weights(-ascent[:, :, None] * hidden[:, None], -of_features)
+        updates: Any
         updates, moments = jax.vmap(optimiser.update)(descent, particles.moments, particles.weights)
         weights = Weights(
             rows + particles.speed.rows[:, None, None] * updates.rows,

@@ -43,7 +43,7 @@ class QuestionSpread(NamedTuple):
         draws, patterns = rates.shape
         number = whole(number, "number", 1)
         # One set of points for all, shifted for each: even in every draw, and apart between them.
-        points = qmc.Sobol(patterns, scramble=True, seed=rng).random(number)
+        points = qmc.Sobol(patterns, scramble=True, rng=rng).random(number)
         shifted = (points[None] + rng.uniform(size=(draws, 1, patterns))) % 1
         values, vectors = np.linalg.eigh(self.between)
         root = vectors * np.sqrt(np.maximum(values, 0))

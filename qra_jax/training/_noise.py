@@ -108,7 +108,7 @@ class StepNoise(eqx.Module):
         _, gap, (mean, _, _) = self._parts(probs, rates)
         return weights[:, None] * mean[:, None] * gap
 
-    def normals(self, shape: tuple[int, int], dtype: Any) -> "Normals":
+    def normals(self, shape: tuple[int, ...], dtype: Any) -> "Normals":
         """What standard normals the noise of one step takes, `shape` being (Q, R)."""
 
         def like(*shape: int) -> jax.ShapeDtypeStruct:
@@ -152,7 +152,7 @@ class StepNoise(eqx.Module):
         **Arguments:** `key`; `probs`, `rates`: of the policy; `weights`: of the questions, which
         are drawn by them where the sampler has a `batch`.
         """
-        shapes = self.normals(probs.shape, probs.dtype)
+        shapes = self.normals(probs.shape[:2], probs.dtype)
         keys = jax.random.split(key, 3)
         drawn = [
             None if x is None else jax.random.normal(at, x.shape, x.dtype)

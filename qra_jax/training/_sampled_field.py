@@ -37,6 +37,7 @@ class SampledField(eqx.Module):
     """
 
     flow: GradientFlow
+    objective: Objective
     noise: StepNoise
     reference: AbstractPolicy
 
@@ -53,7 +54,7 @@ class SampledField(eqx.Module):
 
     def _tables(self, params: PyTree, frozen: PyTree):
         policy = eqx.combine(params, frozen)
-        probs, rates = policy.pattern_table(self.flow.problem, self.flow.objective.reward)
+        probs, rates = policy.pattern_table(self.flow.problem, self.objective.reward)
         return probs, rates, self.flow.problem.weights
 
     def normals(self, policy: AbstractPolicy) -> Normals:
@@ -64,7 +65,7 @@ class SampledField(eqx.Module):
     def mean(self, params: PyTree, frozen: PyTree) -> PyTree:
         """The mean of a step's ascent direction, penalties included (these are exact)."""
         drift = self._pulled(params, frozen, self.noise.mean(*self._tables(params, frozen)))
-        regularisers = self.flow.objective.regularisers
+        regularisers = self.objective.regularisers
         if not regularisers:
             return drift
         penalties = Objective(no_reward, regularisers=regularisers)
@@ -125,4 +126,6 @@ def sampled_field(
     if is_concrete(paid):
         seen = np.where(np.asarray(joint) > -np.inf, np.broadcast_to(paid, joint.shape), 0)
         require_all(seen, lambda r: (r == 0) | (r == 1), "reward", "be 0 or 1")
-    return SampledField(flow, StepNoise(sampler), policy if reference is None else reference)
+    return SampledField(
+        flow, objective, StepNoise(sampler), policy if reference is None else reference
+    )

@@ -29,7 +29,17 @@ ROOMS = (
     ("maps",),
     ("language_model",),
     ("claims",),
-    ("sweep", "grid", "diagnose", "log_check", "clusters", "trust", "signal", "compare"),
+    (
+        "sweep",
+        "grid",
+        "diagnose",
+        "log_check",
+        "clusters",
+        "trust",
+        "signal",
+        "compare",
+        "training",
+    ),
 )
 """Those of the experiments."""
 ORDERS = {LIBRARY: FLOORS, "experiments": ROOMS}

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from qra_jax import cli
+from qra_jax.diagnosis import Head
 
 ROWS = [
     {"id": i % 3, "out": "1. a" if i % 2 else "b", "verdict": ["ok", "bad", "half"][i % 3]}
@@ -126,3 +128,47 @@ def test_a_schedule_against_logged_rates(tmp_path, capsys, monkeypatch):
     assert "the learning_rate field must be in x.jsonl" in capsys.readouterr().err
     assert cli.main(["diagnose", "x.jsonl", "--learning-rate-field", "", "--dry-run"]) == 0
     assert "columns that were not read: lr" in capsys.readouterr().out
+
+
+def test_an_optimiser_of_the_run(tmp_path, capsys, monkeypatch):
+    """Each flag reaches the forecast: learning rate, schedule, batch, and what is said of the
+    head."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": i % 8, "pattern": "ab"[i % 2], "correct": i % 3 == 0} for i in range(96)]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = {}
+
+    def remembered(rollouts, **given):
+        seen.update(given)
+        raise ValueError("seen")
+
+    monkeypatch.setattr("qra_jax.commands._run_diagnose.diagnose", remembered)
+    plain = ["diagnose", "x.jsonl", "--optimiser", "adam", "--learning-rate", "0.5", "--num-steps"]
+    plain += ["10", "--estimator", "rloo", "--head-norm", "75", "--head-width", "64"]
+    more = ["--schedule", "linear", "--row-spread", ".01", ".02", "--feature-rate", "5", "6"]
+    assert cli.main([*plain, *more, "--group-size", "4", "--rollouts-per-step", "20"]) == 2
+    assert capsys.readouterr().err == "error: seen\n"
+    run = seen["run"]
+    assert (run.sampler.group_size, run.sampler.batch) == (4, 5)
+    assert run.learning_rate is None
+    assert run.schedule is None
+    head = run.head
+    assert (head.norm, head.width, head.row_spread, head.feature_rate) == (
+        75.0, 64, (0.01, 0.02), (5.0, 6.0),
+    )  # fmt: skip
+    # The first steps of Adam are as long as the learning rate, which falls to 0 in ten of them.
+    state, lengths = run.optimiser.init(np.zeros(1)), []
+    for _ in range(10):
+        update, state = run.optimiser.update(np.ones(1), state, np.zeros(1))
+        lengths.append(-float(update[0]))
+    np.testing.assert_allclose(lengths, 0.5 * (1 - np.arange(10) / 10), rtol=1e-6)
+    assert cli.main([*plain]) == 2
+    assert seen["run"].head.row_spread == Head.row_spread
+    for flag in ("--head-norm", "--head-width", "--estimator", "--learning-rate", "--num-steps"):
+        at = plain.index(flag)
+        assert cli.main([*plain[:at], *plain[at + 2 :]]) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith(f"error: {flag[2:]} must be given with an optimiser"), said
+    without = [x for x in plain if x not in ("--optimiser", "adam")]
+    assert cli.main(without) == 2
+    assert "head-norm must come with an optimiser" in capsys.readouterr().err

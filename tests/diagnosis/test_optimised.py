@@ -39,7 +39,7 @@ def test_moments_of_a_table_that_kinds_of_questions_share():
 
 
 def test_normal_vectors_of_a_singular_badly_scaled_covariance():
-    """Entries that sum to 0, one pattern of share 1e-9: the covariance asked for, entry by entry."""
+    """Entries that sum to 0, one pattern of share 1e-9: the covariance asked for, each entry."""
     probs = np.array([1e-9, 0.3, 0.7 - 1e-9])
     root = np.sqrt(probs)
     exact = np.diag(probs) - np.outer(probs, probs)
@@ -104,7 +104,7 @@ def test_sampled_runs_of_a_factor_table(foretold):
 
 
 def test_what_a_forecast_says(foretold):
-    """Bands in order, rows from step 0, times of the bands' own curves, the mark of an optimiser."""
+    """Bands in order, rows from step 0, times of the bands' own curves, and that it is marked."""
     assert foretold.optimised
     assert foretold.noise == repr(SAMPLER)
     assert foretold.steps[0] == 0
@@ -174,8 +174,8 @@ def test_a_diagnosis_says_it_in_words():
     found = diagnose((200 * PROBS, 200 * PROBS * KINDS.mean(axis=0)), run=logged, draws=39)
     assert found.log_check is None
     assert "the check knows plain gradient ascent only" in "\n".join(found.summary())
+    counts = np.stack([200 * PROBS] * 2)
     with pytest.raises(ValueError, match="pooling must be"):
-        counts = np.stack([200 * PROBS] * 2)
         diagnose((counts, counts * KINDS), run=run, draws=39, pooling="per_question")
 
 
