@@ -122,3 +122,28 @@ def noise_of_groups(context: Context) -> Outcome:
     # Of a normal sample the logarithm of the deviation has the variance 1 / (2 (n - 1)).
     error = np.sqrt(2 / (2 * (seeds - 1))) / ratio
     return estimate(0.5, np.log(spread[0] / spread[1]) / ratio, error, margin=0.2)
+
+
+_RARE = np.array([1e-8, 1e-7, 1e-6])
+
+
+@claim(
+    id="adam-moves-with-the-square-root",
+    source="derived in docs/training.md#the-end-of-entanglement-under-adam",
+    statement="where noise dominates, Adam takes steps in proportion to pi^(-1/2) to raise a rare "
+    "best pattern of share pi, and the gradient flow time in proportion to pi^(-1)",
+    setting="p = (.9, .7), pi = 1e-8, 1e-7, 1e-6, RLOO, 32 groups of 8, Adam of .05 with beta_2 = "
+    ".99, in the mean: exponent of the steps to ten times the share (by the flow -1); range: "
+    "N pi (p - V)^2 far below s^2",
+    ours=True,
+)
+def adam_moves_with_the_square_root(context: Context) -> Outcome:
+    sampler = qra.SampledGroups(8, batch=32, estimator=qra.RLOO())
+    adam = qra.training.MeanFieldAdam(0.05, b2=0.99, eps=0.0)
+    rows, taken = np.geomspace(10, 1e5, 400), []
+    for share in _RARE:
+        policy, problem = qra.two_stage(np.array([share, 1 - share]), np.array([0.9, 0.7]))
+        run = qra.training.solve_mean_field(policy, problem, sampler, adam, steps=rows)
+        risen = np.log(np.asarray(run.pattern_probs)[:, 0, 0] / share)
+        taken.append(np.interp(np.log(10), risen, rows))
+    return close(-0.5, np.polyfit(np.log(_RARE), np.log(taken), 1)[0], atol=0.01)

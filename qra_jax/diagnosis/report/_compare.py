@@ -16,6 +16,7 @@ from ..words import number, share, time
 from ._page import inline, rendered, write_files
 
 _TEMPLATE = Path(__file__).with_name("compare.html")
+_LINES = ("-", "--", "-.", ":")
 _COLOURS = (THEORY, MISLEADING, BEST, REST, "#CC79A7", "#E69F00", "#56B4E9")
 
 
@@ -109,13 +110,13 @@ def comparison_figures(found: Comparison) -> dict[str, Figure]:
             figures[name] = Figure(figsize=(4.6, 3.0))
             ax = figures[name].subplots()
             for at, model in enumerate(found.models):
-                colour = _COLOURS[at % len(_COLOURS)]
+                colour, line = _COLOURS[at % len(_COLOURS)], _LINES[at % len(_LINES)]
                 if name == "ahead":
-                    ax.plot(x, found.ahead[at], color=colour, label=model)
+                    ax.plot(x, found.ahead[at], line, color=colour, label=model)
                     continue
                 over = found.accuracy
                 ax.fill_between(x, over.low[at], over.high[at], color=colour, alpha=0.18, lw=0)
-                ax.plot(x, over.median[at], color=colour, label=model)
+                ax.plot(x, over.median[at], line, color=colour, label=model)
             label = "accuracy" if name == "accuracy" else "P(highest accuracy)"
             ax.set(xlabel=r"$\log_{10}$ of time (learning rate $\times$ steps)", ylabel=label,
                    ylim=(-0.02, 1.02))  # fmt: skip
