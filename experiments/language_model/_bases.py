@@ -16,15 +16,15 @@ from ._training import Imitation, begin
 WIDTH, HEADS, LAYERS = 64, 4, 2
 
 
-def blank(seed: int = 0) -> Transformer:
+def blank(seed: int = 0, layers: int = LAYERS) -> Transformer:
     """A model that has read nothing."""
     length = QUESTION + FORM.length
-    return Transformer(NUM_TOKENS, length, WIDTH, HEADS, LAYERS, jax.random.key(seed))
+    return Transformer(NUM_TOKENS, length, WIDTH, HEADS, layers, jax.random.key(seed))
 
 
-def load(path: Path) -> Transformer:
+def load(path: Path, layers: int = LAYERS) -> Transformer:
     """A model from its file."""
-    return eqx.tree_deserialise_leaves(path, blank())
+    return eqx.tree_deserialise_leaves(path, blank(layers=layers))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def read(
     **Raises:** `FloatingPointError` if training was no longer finite.
     """
     if path.exists():
-        return load(path)
+        return eqx.tree_deserialise_leaves(path, model)
     imitation = how.imitation()
     step = eqx.filter_jit(imitation.step)
     state = begin(model, imitation.optimiser)
@@ -90,13 +90,17 @@ def read(
 
 
 def base_model(
-    name: str, folder: Path, seen: Callable[[int], None] = lambda step: None, seed: int = 0
+    name: str,
+    folder: Path,
+    seen: Callable[[int], None] = lambda step: None,
+    seed: int = 0,
+    layers: int = LAYERS,
 ) -> Transformer:
     """One of the `MIXTURES`, read now unless it is in the folder already."""
     path = folder / f"base_{name}.eqx"
     if path.exists():  # which needs no trunk
-        return load(path)
-    trunk = read(TRUNK, blank(seed), seed, folder / "trunk.eqx", seen)
+        return load(path, layers)
+    trunk = read(TRUNK, blank(seed, layers), seed, folder / "trunk.eqx", seen)
     last = Reading(MIXTURES[name], LAST_STEPS, 5e-4)
     order = list(MIXTURES).index(name)
     return read(last, trunk, 1000 * (seed + 1) + order, path, seen)

@@ -121,6 +121,13 @@ class Transformer(eqx.Module):
 
         **Arguments:** `tokens`; `past`: of the S tokens before them, none if not given.
         """
+        hidden, cache = self.hidden(tokens, past)
+        return self._log_probs(hidden), cache
+
+    def hidden(
+        self, tokens: Int[Array, "B T"], past: Cache | None = None
+    ) -> tuple[Float[Array, "B T D"], Cache]:
+        """What the head reads after each of some tokens; and the cache."""
         past = self._nothing(tokens.shape[0]) if past is None else past
         before, number = past.keys.shape[3], tokens.shape[1]
         seen = jnp.arange(before + number)[None] <= before + jnp.arange(number)[:, None]
@@ -151,8 +158,8 @@ class Transformer(eqx.Module):
             return block.add(stream, query, keys, values, seen), Cache(keys, values)
 
         stream = self._embedded(token[:, None]) + self.place[at][None, None]
-        log_probs, cache = self._through(layer, stream, past)
-        return log_probs[:, 0], cache
+        hidden, cache = self._through(layer, stream, past)
+        return self._log_probs(hidden)[:, 0], cache
 
     def _embedded(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         # A product, since the derivative of an index is a scatter: slow where there are many.
@@ -167,7 +174,7 @@ class Transformer(eqx.Module):
 
     def _through(
         self, layer: Callable, stream: Float[Array, "B T D"], past: Cache
-    ) -> tuple[Float[Array, "B T V"], Cache]:
+    ) -> tuple[Float[Array, "B T D"], Cache]:
         arrays, rest = eqx.partition(self.blocks, eqx.is_array)
 
         def body(stream: Array, inside: tuple):
@@ -175,6 +182,8 @@ class Transformer(eqx.Module):
             return layer(eqx.combine(block, rest), stream, cache)
 
         stream, cache = jax.lax.scan(body, stream, (arrays, past))
-        stream = _normal(self.last, stream)
-        flat = stream.reshape(-1, stream.shape[-1]) @ self.head.T
-        return jax.nn.log_softmax(flat).reshape(*stream.shape[:2], -1), cache
+        return _normal(self.last, stream), cache
+
+    def _log_probs(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        flat = hidden.reshape(-1, hidden.shape[-1]) @ self.head.T
+        return jax.nn.log_softmax(flat).reshape(*hidden.shape[:2], -1)

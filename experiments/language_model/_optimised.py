@@ -1,7 +1,6 @@
 """The study's runs by Adam, foretold from the base model's rollouts with their own optimiser; and
 what simple curves foretell from the same logs."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -40,32 +39,52 @@ class Foretold(NamedTuple):
     high: Float[np.ndarray, " L"]
 
 
-def own_forecast(
-    base: xr.Dataset, spread: QuestionSpread, kind: str, seed: int | None, head: Head = HEAD,
-    particles: int = 4000,
-) -> tuple[Foretold, Float[np.ndarray, "3 L R"]]:  # fmt: skip
-    """A run of a base model, from its rollouts and, if a seed is given, the evaluations of the
-    first tenth of that run."""
-    samples = base["said_shares"].values.astype(float) * _SAMPLES
-    correct = samples * base["said_rates"].values
+def forecast_of(
+    samples: Float[np.ndarray, " R"],
+    correct: Float[np.ndarray, " R"],
+    spread: QuestionSpread,
+    kind: str,
+    head: Head,
+    particles: int,
+    seed: int,
+    logs: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Foretold:
+    """A run of 300 steps, from the counts of a base model's rollouts.
+
+    **Arguments:** `logs`: if any, rows of steps, right answers and samples, and counts of patterns.
+    """
     how = KINDS[kind].how
+    logged, patterns = (None, None) if logs is None else logs
     run = TrainingRun(300, optimiser=how.optimiser, head=head, sampler=how.sampler,
-                      particles=particles)  # fmt: skip
+                      particles=particles, logged=logged, logged_patterns=patterns)  # fmt: skip
+    posterior = pooled_posterior(jnp.asarray(samples), jnp.asarray(correct))
+    found = forecast_run(posterior, run, spread=spread, seed=seed)
+    looks = np.searchsorted(found.steps, np.arange(0, 301, EVERY))
+    return Foretold(*(x[looks] for x in vars(found.accuracy).values()))
+
+
+def own_forecast(
+    base: xr.Dataset,
+    spread: QuestionSpread,
+    kind: str,
+    seed: int | None,
+    head: Head = HEAD,
+    particles: int = 4000,
+) -> Foretold:
+    """A run of the study, from its base model's rollouts and, if a seed is given, the evaluations
+    of the first tenth of that run."""
+    samples = base["said_shares"].values.astype(float) * _SAMPLES
+    correct = np.minimum(samples * base["said_rates"].values, samples)
+    logs = None
     if seed is not None:
         number = len(HELD_OUT)
-        at = {"kind": kind, "seed": seed, "look": slice(0, 30)}
-        seen = base.sel(at)
+        seen = base.sel({"kind": kind, "seed": seed, "look": slice(0, 30)})
         patterns = np.round(number * seen["held_shares"].values[:, :NUM_PATTERNS])
         right = np.round(number * seen["held_accuracy"].values)
-        logs = np.stack([seen["look"].values, right, np.full(len(right), number)], axis=1)
-        run = dataclasses.replace(run, logged=logs, logged_patterns=patterns)
-    found = forecast_run(
-        pooled_posterior(jnp.asarray(samples), jnp.asarray(np.minimum(correct, samples))),
-        run, spread=spread, seed=ord(str(base["base"].values)),
-    )  # fmt: skip
-    looks = np.searchsorted(found.steps, np.arange(0, 301, EVERY))
-    bands = [vars(x).values() for x in (found.accuracy, found.pattern_shares)]
-    return Foretold(*(x[looks] for x in bands[0])), np.stack([x[looks] for x in bands[1]])
+        steps = seen["look"].values
+        logs = np.stack([steps, right, np.full(len(right), number)], axis=1), patterns
+    name = ord(str(base["base"].values))
+    return forecast_of(samples, correct, spread, kind, head, particles, name, logs)
 
 
 def measured_spread() -> QuestionSpread:
@@ -198,13 +217,13 @@ def compared(data: xr.Dataset, head: Head = HEAD, particles: int = 4000) -> Iter
         times, did, ours, others, held = [], [], {}, {x: {} for x in OPPONENTS}, {}
         for name in names:
             base = data.sel(base=name)
-            blind, _ = own_forecast(base, spread, kind, None, head, particles)
+            blind = own_forecast(base, spread, kind, None, head, particles)
             times.append(time_of(blind.median, 0.9 * float(base["said_rates"].max())))
             did.append(float(base["times"].sel(kind=kind).median()))
             for seed in range(data.sizes["seed"]):
                 run = base["held_accuracy"].sel(kind=kind, seed=seed).values.astype(float)
                 held[name, seed] = run
-                ours[name, seed] = own_forecast(base, spread, kind, seed, head, particles)[0]
+                ours[name, seed] = own_forecast(base, spread, kind, seed, head, particles)
                 for other, of in others.items():
                     of[name, seed] = opponent_forecast(other, run, ord(name) + 1000 * seed)
         order = float(np.corrcoef(rankdata(times), rankdata(did))[0, 1])

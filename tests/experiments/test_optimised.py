@@ -2,9 +2,13 @@
 
 import json
 
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 import pytest
 
+from experiments.language_model._bases import load
 from experiments.language_model._optimised import (
     OPPONENTS,
     Foretold,
@@ -12,7 +16,11 @@ from experiments.language_model._optimised import (
     score,
     time_of,
 )
+from experiments.language_model._results import SHIPPED
+from experiments.language_model._task import HELD_OUT, OPENINGS, questions_of
+from experiments.language_model.held_out import BASES, FORECAST, OWN, RUNS
 from experiments.language_model.optimised import RESULTS
+from experiments.language_model.probe import numbers_of
 
 STEPS = np.arange(0.0, 301.0, 10.0)
 CURVES = {
@@ -65,3 +73,53 @@ def test_the_stored_comparison():
             ours = found[half]["factor table"]
             assert ours["covered"] >= 0.8
             assert all(ours["loss"] < found[half][name]["loss"] for name in OPPONENTS)
+
+
+def test_the_stored_held_out_check():
+    """Coverage by the forecasts that were made before the runs, as docs/training.md has it."""
+    said, did = json.loads(FORECAST.read_text()), json.loads(RUNS.read_text())
+    found = {}
+    for label in ("as E of two layers", "probed"):
+        for kind in OWN:
+            bands = [said[name][f"{kind}, {label}"] for name in BASES]
+            seen = [np.array(did[f"{name} {kind}"]["held"]) for name in BASES]
+            each = [Foretold(*(np.array(x[y]) for y in Foretold._fields)) for x in bands]
+            found[label, kind] = score(each, seen).covered
+    assert np.round(list(found.values()), 2).tolist() == [0.97, 0.95, 0.8, 0.71]
+
+
+def test_the_probe():
+    """The numbers of base model E that the forecasts start from; and what they mean: a step of all
+    other weights by the sign of their gradient raises the gain by as much as one of the hidden
+    values across themselves that is feature_rate as long."""
+    model = load(SHIPPED / "base_E.eqx")
+    shares, rates = np.array([0.0725, 0.2248, 0.397, 0.3057]), np.array([0.999, 0.539, 0.09, 0.055])
+    found = numbers_of(model, shares, rates)
+    assert found.norm == pytest.approx(75.0, abs=0.1)
+    assert found.feature_rate == pytest.approx(166, abs=2)
+    assert found.row_spread == pytest.approx(0.0045, abs=1e-4)
+    tokens = questions_of(jnp.asarray(HELD_OUT[:512])).tokens
+    rows, pull = model.head[OPENINGS], jnp.asarray(shares * (rates - shares @ rates), jnp.float32)
+
+    @eqx.filter_jit
+    def measured(model):
+        def gain(model):
+            return jnp.mean(model.hidden(tokens)[0][:, -1] @ rows.T @ pull)
+
+        slope = eqx.filter_grad(gain)(model)
+
+        def moved(by):
+            def step(x, g):
+                return x + by * jnp.sign(g) if eqx.is_inexact_array(x) else x
+
+            return gain(jtu.tree_map(step, model, slope))
+
+        hidden = jnp.mean(model.hidden(tokens)[0][:, -1], axis=0)
+        return (moved(1e-5) - moved(-1e-5)) / 2e-5, hidden
+
+    risen, hidden = measured(model)
+    back = rows.T @ pull
+    across = back - hidden * (hidden @ back) / (hidden @ hidden)
+    assert float(risen) == pytest.approx(
+        found.feature_rate * float(jnp.abs(across).sum()), rel=0.02
+    )
