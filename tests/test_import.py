@@ -312,7 +312,8 @@ policy, problem = qra.two_stage([0.5, 0.3, 0.2], [0.9, 0.1, 0.4])
 rest = {"eps": 0.1, "level": 0.5, "k": 2, "log_odds": 1.0, "log_time": 1.0,
         "until": qra.LogitPeaks(1), "optimiser": None, "num_steps": 1,
         "pattern_probs": [0.5, 0.3, 0.2], "reference": policy,
-        "value": 0.0, "bounds": (0.0, 1.0)}
+        "value": 0.0, "bounds": (0.0, 1.0), "sampler": qra.SampledGroups(8),
+        "learning_rate": 0.1, "key": jax.random.key(0), "times": [1.0], "steps": [1.0]}
 seen = 0
 for space in sorted(set(dir(qra)) - {"sweep", "rollouts", "posteriors"}):
     for name in getattr(getattr(qra, space), "__all__", ()):

@@ -13,7 +13,7 @@ from qra_jax.diagnosis._forecast import (
     Curves,
     Fit,
     _Particles,
-    _points,
+    points,
     _proposed_scales,
     _resampled,
 )
@@ -160,7 +160,7 @@ def test_weighted_quantiles():
     values, mass = rng.normal(size=(200, 3)), rng.random(200) ** 3
     mass /= mass.sum()
     bands = weighted_band(values, mass)
-    compiled = _points(jnp.asarray(values), jnp.asarray(mass))
+    compiled = points(jnp.asarray(values), jnp.asarray(mass))
     for column in range(3):
         order = np.argsort(values[:, column])
         passed = np.cumsum(mass[order])

@@ -86,7 +86,7 @@ def test_escape_by_the_scale_function():
     scale = np.exp(-inner * (grid[1] - grid[0]))
     passed = np.concatenate([[0], np.cumsum(scale[:-1] + scale[1:])])
     chance = 1 - np.interp(begun, grid, passed) / passed[-1]
-    number = 2000
+    number = 1000
     found = solve_diffusion(
         policy, problem, PAIR, rate, jax.random.key(5), times=np.arange(1, 1201) / 20,
         num_paths=number, step=0.05,

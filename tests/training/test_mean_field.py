@@ -40,7 +40,7 @@ def test_adam_is_what_many_runs_do_on_average(rate):
     found = solve_mean_field(
         policy, problem, SAMPLER, MeanFieldAdam(rate, **memory), steps=rows[1:]
     )
-    did, error = mean_of_runs(optax.adam(rate, **memory), number, 13, 512)
+    did, error = mean_of_runs(optax.adam(rate, **memory), number, 13, 192)
     assert qra.Status(int(found.status)).name == "COMPLETED"
     apart = np.abs(np.asarray(found.accuracy) - did[1:])
     assert np.all(apart < 0.07 * rate + 3.3 * error[1:])
