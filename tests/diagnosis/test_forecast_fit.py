@@ -13,9 +13,9 @@ from qra_jax.diagnosis._forecast import (
     Curves,
     Fit,
     _Particles,
-    points,
     _proposed_scales,
-    _resampled,
+    points,
+    resampled,
 )
 from qra_jax.diagnosis._plan import Plan, check_logs
 from qra_jax.diagnosis._run import drawn
@@ -142,7 +142,7 @@ def test_resampling_keeps_shares():
         particles = _Particles(
             logits, logits + 10, jnp.arange(5.0), jnp.arange(5), jnp.asarray(np.log(mass))
         )
-    resample = jax.jit(jax.vmap(_resampled, (0, None)))
+    resample = jax.jit(jax.vmap(resampled, (0, None)))
     found = resample(jax.random.split(jax.random.key(0), 2000), particles)
     times = (np.asarray(found.ancestor)[:, :, None] == np.arange(5)).sum(axis=1)
     assert np.all(np.abs(times - number * mass) < 1)
