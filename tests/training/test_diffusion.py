@@ -137,10 +137,10 @@ def test_passages_and_fixation():
     """Times between rows are linear, at a row exact, never is infinite; fixation is counted."""
     probs = np.zeros((3, 3, 1, 2))
     probs[:, -1, 0, 0] = [0.95, 0.91, 0.2]
-    values = jnp.asarray([[0.1, 0.3, 0.7], [0.5, 0.6, 0.7], [0.1, 0.2, 0.3]])
+    values = jnp.asarray([[0.1, 0.3, 0.8], [0.5, 0.6, 0.7], [0.1, 0.2, 0.3]])
     found = Diffusion(jnp.asarray([0.0, 1.0, 3.0]), jnp.asarray(probs), values,
                       jnp.zeros(3, jnp.int32))  # fmt: skip
-    np.testing.assert_allclose(found.first_times(values, 0.5), [2.0, 0.0, np.inf])
+    np.testing.assert_allclose(found.first_times(values, 0.5), [1.8, 0.0, np.inf])
     np.testing.assert_allclose(found.fixed(0.93), [[1 / 3, 0.0]])
 
 
