@@ -194,6 +194,17 @@ def test_bad_runs(given, says):
         TrainingRun(5, **good)
 
 
+def test_draws_of_a_head():
+    """Nine in ten between the ends of a range, log-normal; fewer features that learn faster."""
+    head = dataclasses.replace(KNOWN, width=64, norm=(50.0, 100.0), rate=(0.5, 3.0))
+    found = head.draw(20_000, np.random.default_rng(0))
+    np.testing.assert_allclose(np.quantile(found.norm, (0.05, 0.95)), (50, 100), rtol=0.02)
+    np.testing.assert_allclose(np.median(found.rate), np.sqrt(1.5), rtol=0.03)
+    assert head.simulated == 16
+    np.testing.assert_allclose(found.feature_rate, 80.0)
+    np.testing.assert_allclose(found.row_spread, 0.02)
+
+
 def test_bad_heads():
     for given, says in (
         ({"norm": 0.0}, "norm must be above 0"),
