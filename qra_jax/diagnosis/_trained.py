@@ -1,6 +1,6 @@
 r"""Forecasts of runs with their own optimiser: particles carry a factor table and its moments.
 
-Source: derived in docs/training.md#forecasts, where (F1) to (F3) are.
+Source: derived in docs/training.md#forecasts, where (F1) and (F2) are.
 """
 
 from typing import Any, NamedTuple
@@ -87,7 +87,7 @@ class Particle(NamedTuple):
 def _pooled_moments(noise: StepNoise, probs, rates):
     """Mean and covariance of the step of a table that all kinds of questions share (F1)."""
     kinds = rates.shape[0]
-    (right, wrong), gap, (mean, variance, spread) = noise._parts(
+    (right, wrong), gap, (mean, variance, spread) = noise.parts(
         jnp.broadcast_to(probs, rates.shape), rates
     )
     drift = mean[:, None] * gap
@@ -149,7 +149,7 @@ def trained(
         mean, covariance = jax.vmap(_pooled_moments, (None, 0, 0))(noise, probs, particles.rates)
         normals = jax.random.normal(at, probs.shape, probs.dtype)
         ascent = mean + jax.vmap(_drawn)(normals, covariance)
-        # The gradients of rows and features (F2): the second through the norm.
+        # The gradients of rows and features (T2): the second through the norm.
         rows, features = particles.weights
         back = jnp.einsum("prd,pr->pd", rows, ascent)
         unit = hidden / particles.size[:, None]
@@ -163,6 +163,7 @@ def trained(
             rows + particles.speed.rows[:, None, None] * updates.rows,
             features + particles.speed.features[:, None] * updates.features,
         )
+        # The pace of each particle makes a random walk (F2).
         wander = jax.random.normal(jax.random.fold_in(at, 1), probs.shape[:1], probs.dtype)
         pace = jnp.exp(particles.wander * wander)
         new = particles._replace(
@@ -204,7 +205,7 @@ def begin(
     unit /= np.sqrt(np.mean(unit**2, axis=-1, keepdims=True))
     size = heads.norm / np.abs(unit).sum(axis=-1)
     hidden = size[:, None] * unit
-    # Head rows that give the shares at the start (F3); what they have beyond is spread.
+    # Head rows that give the shares at the start (T1); what they have beyond is spread.
     logits = np.log(probs) - np.log(probs).mean(axis=-1, keepdims=True)
     beyond = heads.row_spread[:, None, None] * rng.normal(size=(number, patterns, width))
     needed = logits - np.einsum("prd,pd->pr", beyond, hidden)

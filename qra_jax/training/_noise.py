@@ -84,7 +84,7 @@ class StepNoise(eqx.Module):
         # (N2): the mean over s, the variance of kappa_s, and the means of the covariances.
         return mean, chance @ (kappa - mean) ** 2, self.of_spread @ chance
 
-    def _parts(self, probs: Float[Array, "Q R"], rates: Float[Array, "Q R"]):
+    def parts(self, probs: Float[Array, "Q R"], rates: Float[Array, "Q R"]):
         r"""$\pi^+$ and $\pi^-$, their difference, and the `moments` of each question."""
         value = jnp.sum(probs * rates, axis=-1)
         shortfall = jnp.sum(probs * (1 - rates), axis=-1)
@@ -105,7 +105,7 @@ class StepNoise(eqx.Module):
 
         **Arguments:** `probs`, `rates`: of the policy; `weights`: of the questions.
         """
-        _, gap, (mean, _, _) = self._parts(probs, rates)
+        _, gap, (mean, _, _) = self.parts(probs, rates)
         return weights[:, None] * mean[:, None] * gap
 
     def normals(self, shape: tuple[int, ...], dtype: Any) -> "Normals":
@@ -128,7 +128,7 @@ class StepNoise(eqx.Module):
 
         **Arguments:** `normals`: as `normals` says; the others as for `mean`.
         """
-        among, gap, (mean, variance, spread) = self._parts(probs, rates)
+        among, gap, (mean, variance, spread) = self.parts(probs, rates)
         # One normal for the part of rank 1 in (N2), and one vector each for C+ and C-.
         noise = (jnp.sqrt(variance) * normals.clock)[:, None] * gap
         for part, shares, factor in zip(normals.samples, among, spread.T, strict=True):
