@@ -130,6 +130,7 @@ EXPECTED = {
     "natural-steps-are-multiplicative-weights": "agrees",
     "sampled-steps-follow-exact-ones": "agrees",
     "noise-of-groups": "agrees",
+    "adam-moves-with-the-square-root": "agrees",
     "lm-success-rates-stay-fixed": "disagrees",
     "lm-success-rates-stay-fixed-by-gradient": "agrees",
     "lm-rlvr-selects-the-best": "disagrees",
