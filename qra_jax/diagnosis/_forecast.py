@@ -1,6 +1,8 @@
 """Forecasts over optimiser steps: one unknown time scale, training noise, logged accuracies."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -172,6 +174,25 @@ def resampled(key: PRNGKeyArray, particles):
     return kept._replace(log_weight=jnp.zeros_like(kept.log_weight))
 
 
+def looked(key: PRNGKeyArray, counts: Float[Array, "N C"], chances: Callable, step, particles):
+    """Particles weighed by what was logged at a step, and resampled where few count; as they
+    are where nothing was.
+
+    **Arguments:** `counts`: of every step; `chances`: a function of the particles, of each of what
+    was counted `(P, C)`.
+    """
+
+    def weighed(particles):
+        gain = jnp.log(jnp.maximum(chances(particles), LEAST)) @ counts[step]
+        logs = jax.nn.log_softmax(particles.log_weight + gain)
+        new = particles._replace(log_weight=logs)
+        poor = jnp.exp(-jax.nn.logsumexp(2 * logs)) < logs.shape[0] / 2
+        for_step = jax.random.fold_in(jax.random.fold_in(key, 1), step)
+        return jax.lax.cond(poor, lambda p: resampled(for_step, p), lambda p: p, new)
+
+    return jax.lax.cond(jnp.any(counts[step] > 0), weighed, lambda p: p, particles)
+
+
 def points(
     values: Float[Array, "P *N"], shares: Float[Array, " P"], levels: tuple[float, ...] = LEVELS
 ) -> Float[Array, "L *N"]:
@@ -209,22 +230,13 @@ def _filter(
         probs = jax.nn.softmax(particles.logits, axis=-1)
         return probs, jnp.sum(probs * particles.rates, axis=-1) @ weights
 
-    def weighed(step, particles: _Particles):
+    def chances(particles: _Particles):
         probs, accuracy = mean_accuracy(particles)
         if by_pattern:
-            chances = jnp.einsum("q,pqr->pr", weights, probs)
-        else:
-            chances = jnp.stack([accuracy, 1 - accuracy], axis=-1)
-        gain = jnp.log(jnp.maximum(chances, LEAST)) @ counts[step]
-        logs = jax.nn.log_softmax(particles.log_weight + gain)
-        new = particles._replace(log_weight=logs)
-        poor = jnp.exp(-jax.nn.logsumexp(2 * logs)) < logs.shape[0] / 2
-        for_step = jax.random.fold_in(jax.random.fold_in(key, 1), step)
-        return jax.lax.cond(poor, lambda p: resampled(for_step, p), lambda p: p, new)
+            return jnp.einsum("q,pqr->pr", weights, probs)
+        return jnp.stack([accuracy, 1 - accuracy], axis=-1)
 
-    def look(step, particles):
-        seen = jnp.any(counts[step] > 0)
-        return jax.lax.cond(seen, lambda p: weighed(step, p), lambda p: p, particles)
+    look = functools.partial(looked, key, counts, chances)
 
     def advance(step, particles: _Particles):
         probs = jax.nn.softmax(particles.logits, axis=-1)

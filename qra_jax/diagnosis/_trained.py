@@ -3,6 +3,7 @@ r"""Forecasts of runs with their own optimiser: particles carry a factor table a
 Source: derived in docs/training.md#forecasts, where (F1) and (F2) are.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -16,7 +17,7 @@ from ..posteriors._spread import QuestionSpread
 from ..training._groups import SampledGroups
 from ..training._noise import StepNoise
 from ._bands import LEVELS, Band, time_band, weighted_band
-from ._forecast import LEAST, TIMED, points, resampled, systematic
+from ._forecast import TIMED, looked, points, systematic
 from ._head import Head
 from ._plan import Plan
 from ._result import StepForecast
@@ -127,20 +128,12 @@ def trained(
     **Returns:** the particles at the end, and points of accuracy and shares at `rows`.
     """
 
-    def weighed(step, particles: Particle):
+    def chances(particles: Particle):
         probs = particles.probs()
         accuracy = particles.accuracy(probs)
-        chances = probs if by_pattern else jnp.stack([accuracy, 1 - accuracy], axis=-1)
-        gain = jnp.log(jnp.maximum(chances, LEAST)) @ counts[step]
-        logs = jax.nn.log_softmax(particles.log_weight + gain)
-        new = particles._replace(log_weight=logs)
-        poor = jnp.exp(-jax.nn.logsumexp(2 * logs)) < logs.shape[0] / 2
-        for_step = jax.random.fold_in(jax.random.fold_in(key, 1), step)
-        return jax.lax.cond(poor, lambda p: resampled(for_step, p), lambda p: p, new)
+        return probs if by_pattern else jnp.stack([accuracy, 1 - accuracy], axis=-1)
 
-    def look(step, particles):
-        seen = jnp.any(counts[step] > 0)
-        return jax.lax.cond(seen, lambda p: weighed(step, p), lambda p: p, particles)
+    look = functools.partial(looked, key, counts, chances)
 
     def advance(step, particles: Particle):
         probs, hidden = particles.probs(), particles.hidden()
