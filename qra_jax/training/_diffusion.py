@@ -17,11 +17,10 @@ from .._core.trees import all_usable
 from ..flows._checks import check_solve
 from ..flows._flow import GradientFlow
 from ..flows._status import Status
-from ..objectives._metrics import mean_accuracy
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
 from ._groups import SampledGroups
-from ._sampled_field import SampledField, sampled_field
+from ._sampled_field import Present, SampledField, sampled_field
 
 _STEP = 0.1
 
@@ -74,33 +73,23 @@ def _solve(
     number: int,
 ) -> Diffusion:
     params, frozen = field.flow.split(policy)
-    # What does not exist (-inf) never moves; a finite stand-in keeps NaN out of sums.
-    there = jtu.tree_map(lambda x: ~jnp.isneginf(x), params)
-    begun = jtu.tree_map(lambda x, ok: jnp.where(ok, x, 0), params, there)
-
-    def whole_of(state):
-        return jtu.tree_map(lambda x, ok: jnp.where(ok, x, -jnp.inf), state, there)
-
-    def moving(direction):
-        return jtu.tree_map(lambda x, ok: jnp.where(ok, x, 0), direction, there)
+    present = Present.of(params, frozen, field.flow)
+    begun = present.only(params)
 
     def drift(time, state, args):
-        return moving(field.mean(whole_of(state), frozen))
+        return present.only(field.mean(present.whole(state), frozen))
 
     normals = field.normals(policy)
     root = jnp.sqrt(learning_rate)
 
     def noise(time, state, args):
-        now = whole_of(state)
+        now = present.whole(state)
 
         def apply(control):
-            return jtu.tree_map(lambda x: root * x, moving(field.spread(control, now, frozen)))
+            noise = present.only(field.spread(control, now, frozen))
+            return jtu.tree_map(lambda x: root * x, noise)
 
         return lx.FunctionLinearOperator(apply, normals)
-
-    def observe(state):
-        row = eqx.combine(whole_of(state), frozen)
-        return row.pattern_table(field.flow.problem)[0], mean_accuracy(row, field.flow.problem)
 
     def path(key):
         # Fixed steps that never go back: increments need not be remembered.
@@ -123,7 +112,7 @@ def _solve(
             throw=False,
         )
         assert found.ys is not None
-        probs, accuracy = jax.vmap(observe)(found.ys)
+        probs, accuracy = jax.vmap(present.seen)(found.ys)
         ended = jnp.where(all_usable(found.ys), Status.COMPLETED, Status.FAILED)
         return probs, accuracy, ended.astype(jnp.int32)
 

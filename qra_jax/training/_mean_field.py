@@ -20,11 +20,10 @@ from .._core.trees import all_usable
 from ..flows._checks import check_solve
 from ..flows._flow import GradientFlow
 from ..flows._status import Status
-from ..objectives._metrics import mean_accuracy
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
 from ._groups import SampledGroups
-from ._sampled_field import SampledField, sampled_field
+from ._sampled_field import Present, SampledField, sampled_field
 
 LearningRate = float | Callable[[Any], Any]
 
@@ -183,23 +182,17 @@ def _solve(
     tol: float,
 ) -> MeanFieldRun:
     params, frozen = field.flow.split(policy)
-    there = jtu.tree_map(lambda x: ~jnp.isneginf(x), params)
-
-    def present(tree):
-        return jtu.tree_map(lambda x, ok: jnp.where(ok, x, 0), tree, there)
-
-    def whole_of(state):
-        return jtu.tree_map(lambda x, ok: jnp.where(ok, x, -jnp.inf), state, there)
+    present = Present.of(params, frozen, field.flow)
 
     def advance(step, state, args):
         params, moments = state
-        now = whole_of(params)
-        mean, spread = (present(f(now, frozen)) for f in (field.mean, field.variance))
+        now = present.whole(params)
+        mean, spread = (present.only(f(now, frozen)) for f in (field.mean, field.variance))
         square = jtu.tree_map(lambda m, s: m**2 + s, mean, spread)
         moved, pulled = optimiser.velocity(step, params, moments, mean, square)
-        return jtu.tree_map(lambda x, s: s * x, present(moved), scale), pulled
+        return jtu.tree_map(lambda x, s: s * x, present.only(moved), scale), pulled
 
-    begun = present(params)
+    begun = present.only(params)
     zero = jtu.tree_map(jnp.zeros_like, begun)
     found = diffrax.diffeqsolve(
         diffrax.ODETerm(advance),
@@ -216,11 +209,7 @@ def _solve(
     assert found.ys is not None
     rows = found.ys[0]
 
-    def observe(state):
-        row = eqx.combine(whole_of(state), frozen)
-        return row.pattern_table(field.flow.problem)[0], mean_accuracy(row, field.flow.problem)
-
-    probs, accuracy = jax.vmap(observe)(rows)
+    probs, accuracy = jax.vmap(present.seen)(rows)
     good = (found.result == diffrax.RESULTS.successful) & all_usable(rows)
     status = jnp.where(good, Status.COMPLETED, Status.FAILED).astype(jnp.int32)
     return MeanFieldRun(steps, probs, accuracy, status)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._core.checks import instance, is_concrete, require, require_all
 from ..flows._flow import GradientFlow
+from ..objectives._metrics import mean_accuracy
 from ..objectives._objective import Objective
 from ..policies._policy import AbstractPolicy, having
 from ..policies._problem import Problem
@@ -94,6 +95,35 @@ class SampledField(eqx.Module):
 
         columns = jax.vmap(one)(jnp.eye(sum(sizes), dtype=jtu.tree_leaves(shapes)[0].dtype))
         return jtu.tree_map(lambda x: jnp.sum(x**2, axis=0), columns)
+
+
+class Present(eqx.Module):
+    """The parameters that exist: what does not (`-inf`) never moves, and a finite stand-in for it
+    keeps NaN out of sums.
+
+    - `there`: True where a parameter exists; `frozen`: the rest of the policy.
+    """
+
+    there: PyTree
+    frozen: PyTree
+    flow: GradientFlow
+
+    @classmethod
+    def of(cls, params: PyTree, frozen: PyTree, flow: GradientFlow) -> "Present":
+        return cls(jtu.tree_map(lambda x: ~jnp.isneginf(x), params), frozen, flow)
+
+    def only(self, tree: PyTree) -> PyTree:
+        """0 for what does not exist."""
+        return jtu.tree_map(lambda x, ok: jnp.where(ok, x, 0), tree, self.there)
+
+    def whole(self, state: PyTree) -> PyTree:
+        """The parameters of a state, `-inf` for what does not exist."""
+        return jtu.tree_map(lambda x, ok: jnp.where(ok, x, -jnp.inf), state, self.there)
+
+    def seen(self, state: PyTree) -> tuple[Float[Array, "Q R"], Float[Array, ""]]:
+        """Pattern probabilities and the accuracy of a state."""
+        row, problem = eqx.combine(self.whole(state), self.frozen), self.flow.problem
+        return row.pattern_table(problem)[0], mean_accuracy(row, problem)
 
 
 def sampled_field(
