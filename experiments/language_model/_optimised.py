@@ -25,18 +25,34 @@ from ._task import HELD_OUT, NUM_PATTERNS
 
 OWN = ("adam", "rlvr", "brief")
 """Kinds of runs by an optimiser that divides by the size of gradients."""
+PLAIN = ("table", "gradient", "grouped")
+"""Kinds of runs by plain gradient ascent."""
 HEAD = Head(norm=75.0, width=64, feature_rate=(100.0, 277.0), row_spread=(0.0027, 0.0075))
 """Measured on base model E (`python -m experiments.language_model.probe`), within a factor of 1.67;
 how far the pace wanders was chosen on half of the base models (docs/training.md)."""
+PLAIN_HEAD = Head(norm=75.0, width=64, length=11.0, rate=(0.8, 1.25), wander=0.0)
+"""The same model's |h|_2, within a factor of 1.25; chosen before any run was foretold with it. A
+table has no pace that wanders."""
 _SAMPLES = 8 * len(HELD_OUT)
+_LEVELS = np.arange(1, 20) / 20
 
 
 class Foretold(NamedTuple):
-    """Of one run: points `(3, L)` of the accuracy at its evaluations (5, 50 and 95 %)."""
+    """Of one run: points `(19, L)` of the accuracy at its evaluations (5 %, 10 %, ..., 95 %)."""
 
-    low: Float[np.ndarray, " L"]
-    median: Float[np.ndarray, " L"]
-    high: Float[np.ndarray, " L"]
+    points: Float[np.ndarray, "N L"]
+
+    @property
+    def low(self) -> Float[np.ndarray, " L"]:
+        return self.points[0]
+
+    @property
+    def median(self) -> Float[np.ndarray, " L"]:
+        return self.points[len(self.points) // 2]
+
+    @property
+    def high(self) -> Float[np.ndarray, " L"]:
+        return self.points[-1]
 
 
 def forecast_of(
@@ -60,7 +76,8 @@ def forecast_of(
     posterior = pooled_posterior(jnp.asarray(samples), jnp.asarray(correct))
     found = forecast_run(posterior, run, spread=spread, seed=seed)
     looks = np.searchsorted(found.steps, np.arange(0, 301, EVERY))
-    return Foretold(*(x[looks] for x in vars(found.accuracy).values()))
+    assert found.accuracy_quantiles is not None
+    return Foretold(found.accuracy_quantiles[:, looks])
 
 
 def own_forecast(
@@ -173,16 +190,17 @@ def opponent_forecast(name: str, accuracy: np.ndarray, seed: int) -> Foretold:
             taken = np.log(rng.uniform(size=_DRAWS)) < power * (new - logs)
             draws, logs = np.where(taken[:, None], tried, draws), np.where(taken, new, logs)
     ahead = curve(draws, np.arange(0, 301, EVERY).astype(float))
-    return Foretold(*np.quantile(ahead, (0.05, 0.5, 0.95), axis=0))
+    return Foretold(np.quantile(ahead, _LEVELS, axis=0))
 
 
 class Score(NamedTuple):
     """Of many runs, evaluations at steps 40 to 300: the share in the 90 % band, the median width of
-    it, and the mean pinball loss at 5, 50 and 95 %."""
+    it, and the mean CRPS, twice the mean pinball loss at 5 %, 10 %, ..., 95 % (Gneiting and Ranjan
+    2011, equation 11)."""
 
     covered: float
     width: float
-    loss: float
+    crps: float
 
 
 def score(forecasts: Sequence[Foretold], accuracies: Sequence[np.ndarray]) -> Score:
@@ -192,9 +210,9 @@ def score(forecasts: Sequence[Foretold], accuracies: Sequence[np.ndarray]) -> Sc
     for band, did in zip(forecasts, accuracies, strict=True):
         covered.append(inside(did, band.low, band.high, len(HELD_OUT))[later])
         widths.append((band.high - band.low)[later])
-        for level, at in zip((0.05, 0.5, 0.95), band, strict=True):
-            off = (did - at)[later]
-            losses.append(np.where(off > 0, level * off, (level - 1) * off))
+        off = (did - band.points)[:, later]
+        level = _LEVELS[:, None]
+        losses.append(2 * np.where(off > 0, level * off, (level - 1) * off))
     return Score(
         float(np.mean(covered)), float(np.median(np.concatenate(widths))), float(np.mean(losses))
     )
@@ -207,13 +225,22 @@ def time_of(curve: Float[np.ndarray, " L"], level: float) -> float:
     return float(np.argmax(above)) if above.any() else np.inf
 
 
-def compared(data: xr.Dataset, head: Head = HEAD, particles: int = 4000) -> Iterator[dict]:
+def compared(
+    data: xr.Dataset,
+    kinds: Sequence[str] = (*PLAIN, *OWN),
+    heads: tuple[Head, Head] = (PLAIN_HEAD, HEAD),
+    particles: int = 4000,
+) -> Iterator[dict]:
     """For each kind of run: order of times without a fit, and scores of ours and of the opponents
-    from the first tenth of each run, for the strong half of the base models, the other, and all."""
+    from the first tenth of each run, for the strong half of the base models, the other, and all.
+
+    **Arguments:** `heads`: for plain gradients, and for optimisers that divide by their size.
+    """
     spread = measured_spread()
     names = [str(name) for name in data["base"].values]
     halves = {"A to D": names[:4], "E to H": names[4:], "all": names}
-    for kind in OWN:
+    for kind in kinds:
+        head = heads[kind in OWN]
         times, did, ours, others, held = [], [], {}, {x: {} for x in OPPONENTS}, {}
         for name in names:
             base = data.sel(base=name)

@@ -1,11 +1,14 @@
 """A diagnosis: rollouts are read, judged and reported on."""
 
+import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, ArrayLike
 
 from ..diagnosis import Diagnosis, Head, TrainingRun, diagnose
 from ..diagnosis.report import Plan, design, write_report
@@ -63,12 +66,12 @@ def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | 
             learning_rate=None if own else settings.learning_rate,
             sampler=_in_batches(settings, sampler) if own else sampler,
             schedule=None if own else relative_rates(settings),
-            optimiser=_optimiser(settings) if own else None,
+            optimiser=_optimiser(settings, rollouts),
             head=_head(settings),
         )
     estimator = SampledGRPO() if sampler is None else sampler.estimator
     batch = settings.rollouts_per_step // settings.group_size
-    return diagnose(
+    found = diagnose(
         rollouts,
         pooling=settings.pooling,
         questions=settings.questions,
@@ -79,6 +82,30 @@ def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | 
         seed=settings.seed,
         run=run,
     )
+    return dataclasses.replace(found, limits=(*_not_given(settings), *found.limits))
+
+
+def _not_given(settings: Diagnose) -> list[str]:
+    """What the forecast of an optimiser's steps had to suppose of the network."""
+    if settings.optimiser is None:
+        return []
+    lines, head = [], _head(settings)
+    assert head is not None
+    if settings.head_norm is None:
+        low, high = head.norm if isinstance(head.norm, tuple) else (head.norm, head.norm)
+        of = "128 to 4,096" if settings.head_width is None else f"{settings.head_width:,}"
+        lines.append(
+            "the learning rate alone does not give the pace: the sum of the absolute hidden values "
+            f"that the last layer reads is supposed to lie between {low:,.0f} and {high:,.0f} with "
+            f"90 % (models of width {of}); measure it, and give --head-norm and --head-width"
+        )
+    if settings.optimiser != "sgd" and settings.feature_rate is None:
+        low, high = Head.feature_rate
+        lines.append(
+            f"hidden values are supposed to move {low:.0f} to {high:.0f} times as fast as a weight "
+            "of the last layer, which was measured on small transformers only; give --feature-rate"
+        )
+    return lines
 
 
 def _in_batches(settings: Diagnose, sampler: SampledGroups | None) -> SampledGroups:
@@ -89,28 +116,40 @@ def _in_batches(settings: Diagnose, sampler: SampledGroups | None) -> SampledGro
 
 
 def _head(settings: Diagnose) -> Head | None:
-    """What is said of the network's last layer."""
+    """What is said of the network's last layer, and what such layers may be where nothing is."""
     if settings.optimiser is None:
         return None
-    assert settings.head_norm is not None
-    assert settings.head_width is not None
+    # Hidden values after a norm are of the order of its weights: 1/2 to 8, with 90 %.
+    widths = (128, 4096) if settings.head_width is None else (settings.head_width,) * 2
+    norm = settings.head_norm or (0.5 * widths[0], 8.0 * widths[1])
+    width = round(math.sqrt(widths[0] * widths[1]))
     return Head(
-        settings.head_norm,
-        settings.head_width,
+        norm,
+        width,
         feature_rate=settings.feature_rate or Head.feature_rate,
         row_spread=settings.row_spread or Head.row_spread,
     )
 
 
-def _optimiser(settings: Diagnose) -> optax.GradientTransformation:
-    """Adam at the learning rate and schedule that were given."""
+def _optimiser(settings: Diagnose, rollouts: Rollouts) -> optax.GradientTransformation | None:
+    """At the learning rate and schedule that were given, or at the schedule that was logged."""
+    if settings.optimiser is None:
+        return None
     assert settings.learning_rate is not None
     assert settings.num_steps is not None
-    shape, largest = relative_rates(settings), settings.learning_rate
-    if shape is None:
-        return optax.adam(largest)
-    rates = largest * jnp.asarray(shape(np.arange(settings.num_steps)))
-    return optax.adam(lambda step: rates[jnp.minimum(step, rates.shape[0] - 1)])
+    shape = relative_rates(settings) or rollouts.schedule()
+    rate: float | Callable[[ArrayLike], Array] = settings.learning_rate
+    if shape is not None:
+        rates = settings.learning_rate * jnp.asarray(shape(np.arange(settings.num_steps)))
+
+        def rate(step: ArrayLike) -> Array:
+            return rates[jnp.minimum(step, rates.shape[0] - 1)]
+
+    if settings.optimiser == "sgd":
+        return optax.sgd(rate, momentum=settings.momentum or None)
+    decay = {} if settings.optimiser == "adam" else {"weight_decay": settings.weight_decay}
+    make = optax.adam if settings.optimiser == "adam" else optax.adamw
+    return make(rate, *settings.betas, **decay)
 
 
 def relative_rates(settings: Diagnose) -> Callable[[np.ndarray], np.ndarray] | None:

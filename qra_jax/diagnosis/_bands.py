@@ -37,6 +37,8 @@ class TimeBand:
 
 
 LEVELS = (0.05, 0.5, 0.95)
+QUANTILES = tuple(round(0.05 * i, 2) for i in range(1, 20))
+"""Of a whole distribution; those of a band are its ends and its middle."""
 
 
 def counted(value: float, draws: int) -> str:

@@ -31,6 +31,7 @@ from ._diagnosis import Diagnosis
 from ._draw_check import check_by_draws
 from ._drift import RateDrift
 from ._group_size import check_budget
+from ._level_check import check_by_levels
 from ._limits import limits_of
 from ._model import Model, RunLogs, as_rollouts, logs_of, modelled, rewards_of, run_of
 from ._pooled import Pooled, pooled, resamples
@@ -166,7 +167,7 @@ def _checked(
     asked: DiagnosisSettings,
 ) -> LogCheck | None:
     """None without logs; `log_worth`: independent samples that one of a log counts as."""
-    if run is None or not logs or run.optimiser is not None:
+    if run is None or not logs:
         return None
     worth = min(together.accuracy_worth, together.shares_worth)
     prior, known = asked.prior, run.learning_rate
@@ -182,6 +183,18 @@ def _checked(
         seed=asked.seed,
     )
     return found.in_samples(log_worth, worth)
+
+
+def _checked_by_levels(
+    found: StepForecast | None, run: TrainingRun | None, model: Model, logs: RunLogs, worth: float
+) -> LogCheck | None:
+    """Of a run with its own optimiser; None without logs."""
+    if found is None or run is None:
+        return None
+    samples, correct = model.samples.sum(axis=0), model.correct.sum(axis=0)
+    number = len(model.patterns)
+    check = check_by_levels(found, run.plan(), number, samples, correct, logs.sorted)
+    return None if check is None else check.in_samples(worth)
 
 
 def _worth(model: Model, together: Pooled | None, questions: str) -> float | None:
@@ -286,7 +299,8 @@ def diagnose(
     if pooling == "pooled":
         together = pooled(model, prior, questions, logs.sorted)
         posterior = together.posterior
-        check = _checked(model, together, run, logs, log_worth, solver, asked)
+        if not own:
+            check = _checked(model, together, run, logs, log_worth, solver, asked)
     else:
         posterior = _posterior(pooling, keys[0], model, prior)
     drift = None if together is None else together.drift
@@ -294,6 +308,9 @@ def diagnose(
     tables = Tables(*(x[..., :number] for x in padded))
     if run is not None and logs and together is None:
         check = check_by_draws(solver, padded, data.weights, run.plan(), seed, number)
+    steps = _step_forecast(posterior, run, objective, asked, number, drift, model)
+    if own:
+        check = _checked_by_levels(steps, run, model, logs, log_worth)
     times = solver.times(tables, data.weights)
     regime = regime_of(tables, times)
     ahead = forecast_of(solver, tables, data.weights, times)
@@ -325,7 +342,7 @@ def diagnose(
                 tables._replace(probs=np.full_like(tables.probs, 1 / number)), data.weights
             ),
             ahead.forecast,
-            _step_forecast(posterior, run, objective, asked, number, drift, model),
+            steps,
             pass_at_k_of(ks, model.samples, model.correct, tables, data.weights),
         ),
         rlif=risks,

@@ -113,7 +113,7 @@ def forecast_steps(
         share = mass[keep] / mass[keep].sum()
     draw, scale = np.unravel_index(keep, fit.weights.shape)
     curves, log_steps = fit.curves, plan.log_clock(plan.steps)
-    moved = _moved(tables.rates, drift, plan.steps, seed)
+    moved = moved_rates(tables.rates, drift, plan.steps, seed)
     accuracy, shares = [], []
     for at, log_step in enumerate(log_steps):
         # Of each pair its own time.
@@ -146,7 +146,7 @@ def systematic(mass: np.ndarray, number: int) -> np.ndarray:
     return np.minimum(places, len(mass) - 1)
 
 
-def _moved(rates, drift: RateDrift | None, steps, seed: int) -> np.ndarray | None:
+def moved_rates(rates, drift: RateDrift | None, steps, seed: int) -> np.ndarray | None:
     """Success rates `(T, D, R)` of one table at steps, as they drift; None if they do not."""
     if drift is None:
         return None
@@ -312,7 +312,7 @@ def forecast_training(
     counts = np.zeros((longest + 1, plan.counts.shape[1]))
     counts[plan.logs[:, 0].astype(int)] = plan.counts
     speeds = np.ones(longest) if plan.rates is None else plan.rates[:longest]
-    moved = _moved(fresh.rates, drift, plan.steps, seed)
+    moved = moved_rates(fresh.rates, drift, plan.steps, seed)
     with np.errstate(divide="ignore"):
         logits = np.log(fresh.probs)
     particles = _Particles(

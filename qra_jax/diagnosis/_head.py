@@ -24,10 +24,12 @@ def _ends(given: Range) -> tuple[float, float]:
 
 
 class Heads(NamedTuple):
-    """Draws of heads: of each the sum of absolute hidden values, how fast features learn, the
-    spread of rows, and the learning rate that acts relative to the one that is set."""
+    """Draws of heads: of each the sum of absolute hidden values and their Euclidean length, how
+    fast features learn, the spread of rows, and the learning rate that acts relative to the one
+    that is set."""
 
     norm: Float[np.ndarray, " P"]
+    length: Float[np.ndarray, " P"]
     feature_rate: Float[np.ndarray, " P"]
     row_spread: Float[np.ndarray, " P"]
     rate: Float[np.ndarray, " P"]
@@ -51,6 +53,9 @@ class Head:
     - `row_spread`: the standard deviation between the head's rows of the tokens that choose the
       pattern, of what they have beyond the direction of h.
     - `rate`: the learning rate that acts, relative to the one that is set.
+    - `length`: $\|h\|_2$, which alone matters to an optimiser that is linear in the gradient (plain
+      or with momentum); unless given that of normal hidden values,
+      $\sqrt{\pi / (2 D)}\, \|h\|_1$.
     - `wander`: by how much the logarithm of that rate changes over 100 steps, a standard deviation:
       what the model of the network leaves out.
 
@@ -65,6 +70,7 @@ class Head:
     row_spread: Range = (0.0027, 0.0075)
     rate: Range = 1.0
     wander: float = 0.2
+    length: Range | None = None
 
     def __post_init__(self) -> None:
         whole(self.width, "width", 2)
@@ -73,6 +79,12 @@ class Head:
             given = getattr(self, name)
             low, high = _ends(given)
             require(0 < low <= high < math.inf, name, "be above 0, or rise from above 0", given)
+        if self.length is not None:
+            # No vector of D entries is longer than the sum of these, or shorter than it / sqrt(D).
+            least, most = _ends(self.norm)[0] / math.sqrt(self.width), _ends(self.norm)[1]
+            low, high = _ends(self.length)
+            must = f"rise within norm / sqrt(width) = {least:.3g} and norm = {most:.3g}"
+            require(least <= low <= high <= most, "length", must, self.length)
 
     @property
     def simulated(self) -> int:
@@ -89,5 +101,8 @@ class Head:
         norm, feature_rate, row_spread, rate = (
             np.exp(one(x)) for x in (self.norm, self.feature_rate, self.row_spread, self.rate)
         )
+        length = norm * math.sqrt(math.pi / (2 * self.width))
+        if self.length is not None:
+            length = np.exp(one(self.length))
         faster = self.width / self.simulated
-        return Heads(norm, feature_rate * faster, row_spread, rate)
+        return Heads(norm, length, feature_rate * faster, row_spread, rate)

@@ -202,17 +202,19 @@ def _of_model(found: Findings, source: Rollouts) -> list[str]:
             "steps are those of the optimiser that was given, on the last layer of a network as it "
             "was described: tested on small transformers of one task (docs/training.md)"
         )
-        if len(run.logged):
-            lines.append(
-                "whether the logs bear out the model was not checked: the check knows plain "
-                "gradient ascent only"
-            )
     elif run is not None and found.log_check is None and len(run.logged):
         lines.append(
             "whether the logs bear out the model was not checked: that takes a log after the first "
             "step"
         )
-    lines += _of_check(found)
+    if run is not None and run.optimised and found.log_check is not None:
+        which = "the share of the best pattern" if found.log_check.with_patterns else "the accuracy"
+        lines.append(
+            f"the logs were checked by {which} alone, each against what was foretold given those "
+            "before: the pace may wander, so a change of it shows only if it is large or sudden"
+        )
+    elif run is None or not run.optimised:
+        lines += _of_check(found)
     if run is not None and run.noise == "":
         lines.append(
             "the forecast over steps has no training noise: it is that of very large batches"

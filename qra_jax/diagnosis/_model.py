@@ -118,19 +118,16 @@ def run_of(
 
 
 def with_rates(run: TrainingRun, rollouts: Rollouts) -> TrainingRun:
-    """The run, with the learning rates that were logged as its schedule: linear between logged
-    steps, constant after the last, as parts of the largest.
+    """The run, with the learning rates that were logged as its schedule; an optimiser has its own.
 
     **Raises:** `ValueError` if the run has a schedule of its own that contradicts them.
     """
     logged = rollouts.learning_rates
-    if logged is None:
+    if logged is None or run.optimiser is not None:
         return run
-    steps, rates = logged[:, 0] - rollouts.steps[0], logged[:, 1] / logged[:, 1].max()
     if run.schedule is None:
-        varies = bool(np.ptp(rates) > 0)
-        schedule = (lambda at: np.interp(at, steps, rates)) if varies else None
-        return dataclasses.replace(run, schedule=schedule)
+        return dataclasses.replace(run, schedule=rollouts.schedule())
+    steps, rates = logged[:, 0] - rollouts.steps[0], logged[:, 1] / logged[:, 1].max()
     own = run.rates()
     assert own is not None
     inside = (steps >= 0) & (steps < len(own))

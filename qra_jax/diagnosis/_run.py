@@ -16,6 +16,7 @@ from ..objectives._rewards import Verifiable
 from ..posteriors._posteriors import AbstractPosterior, check_counts
 from ..posteriors._spread import QuestionSpread
 from ..training._groups import SampledGroups
+from ._degree import degree_of
 from ._drift import RateDrift
 from ._forecast import forecast_steps, forecast_training
 from ._head import Head
@@ -48,9 +49,10 @@ class TrainingRun:
       hardly moves, but the shares do.
     - `logged_right`: `(L, R)`, if known, how many of these were right. They inform the success
       rates, and show whether these drift.
-    - `optimiser`: of optax, one that divides by the size of gradients (`optax.adam`, its learning
-      rate or schedule inside); with it the run is forecast as that of a network's head, and the
-      learning rate means what it says. It takes a `head` and a sampler with a `batch`, and neither
+    - `optimiser`: of optax, its learning rate or schedule inside: one that divides by the size of
+      gradients (`optax.adam`, `optax.adamw`), or one that is linear in them (`optax.sgd`, with or
+      without momentum). With it the run is forecast as that of a network's head, and the learning
+      rate means what it says. It takes a `head` and a sampler with a `batch`, and neither
       `learning_rate` nor `schedule`.
     - `head`: a `Head`, what is known of the network's last layer.
     - `schedule`: the relative learning rate of step 0, 1, ...: a function of an array of steps
@@ -104,6 +106,7 @@ class TrainingRun:
         for name, given in (("learning_rate", self.learning_rate), ("schedule", self.schedule)):
             must = "be left out where an optimiser is given (it has its own)"
             require(given is None, name, must, given)
+        degree_of(optimiser)
 
     def rates(self) -> Float[np.ndarray, " N"] | None:
         """The relative learning rates of all steps, up to the last forecast or log."""
@@ -195,7 +198,7 @@ def forecast_run(
         require(was == patterns, "logged_patterns", must, was)
     if run.optimiser is not None and run.head is not None and run.sampler is not None:
         require(number == 1, "posterior", "be of one table for an optimiser", number)
-        return _optimised(posterior, keys[1], run, plan, spread, seed, eps)
+        return _optimised(posterior, keys[1], run, plan, spread, seed, eps, drift)
     shares = np.full(number, 1 / number) if weights is None else np.asarray(weights, float)
     solver = Solver.of(objective, eps)
     if run.sampler is None:
@@ -204,7 +207,9 @@ def forecast_run(
     return forecast_training(solver, tables, fresh, shares, plan, run.sampler, drift, seed)
 
 
-def _optimised(posterior, key, run: TrainingRun, plan: Plan, spread, seed, eps) -> StepForecast:
+def _optimised(
+    posterior, key, run: TrainingRun, plan: Plan, spread, seed, eps, drift
+) -> StepForecast:
     """Of draws of the base model, without patterns that only pad."""
     assert run.optimiser is not None
     assert run.head is not None
@@ -216,4 +221,5 @@ def _optimised(posterior, key, run: TrainingRun, plan: Plan, spread, seed, eps) 
         spread = QuestionSpread(np.zeros(len(there)), np.eye(len(there)))
     if plan.patterns is not None:
         plan = plan._replace(patterns=plan.patterns[:, there])
-    return forecast_optimised(tables, spread, plan, run.sampler, run.optimiser, run.head, seed, eps)
+    given = run.sampler, run.optimiser, run.head
+    return forecast_optimised(tables, spread, plan, *given, seed, eps, drift)

@@ -3,7 +3,6 @@ r"""Forecasts of runs with their own optimiser: particles carry a factor table a
 Source: derived in docs/training.md#forecasts, where (F1) and (F2) are.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -16,8 +15,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ..posteriors._spread import QuestionSpread
 from ..training._groups import SampledGroups
 from ..training._noise import StepNoise
-from ._bands import LEVELS, Band, time_band, weighted_band
-from ._forecast import TIMED, looked, points, systematic
+from ._bands import QUANTILES, Band, time_band, weighted_band
+from ._degree import degree_of
+from ._drift import RateDrift
+from ._forecast import TIMED, looked, moved_rates, points, systematic
 from ._head import Head
 from ._plan import Plan
 from ._result import StepForecast
@@ -112,6 +113,16 @@ def _drawn(normal: Float[Array, " R"], covariance: Float[Array, "R R"]) -> Float
     return size * (root @ normal)
 
 
+def _level(count, total, chance: Float[Array, " P"], particles: Particle) -> Float[Array, ""]:
+    """How likely a smaller count was, half of an equal one added (F3): uniform where the particles
+    are right, whatever they were told before (Dawid 1984)."""
+    # P(X <= k) of a binomial law is an incomplete beta function; what was counted may be weighed.
+    rest = jnp.maximum(total - count, 1e-9)
+    above = jax.scipy.special.betainc(jnp.maximum(count, 1e-9), rest + 1, chance)
+    beyond = jax.scipy.special.betainc(count + 1, rest, chance)
+    return jax.nn.softmax(particles.log_weight) @ (1 - (above + beyond) / 2)
+
+
 def trained(
     key: PRNGKeyArray,
     noise: StepNoise,
@@ -120,12 +131,17 @@ def trained(
     counts: Float[Array, "N C"],
     rows: Int[Array, " T"],
     share: float,
+    watched: Int[Array, ""],
+    moved: Float[Array, "T P R"] | None,
     by_pattern: bool,
-    levels: tuple[float, ...] = LEVELS,
 ):
     """Train all particles step by step; weigh them where something was logged.
 
-    **Returns:** the particles at the end, and points of accuracy and shares at `rows`.
+    **Arguments:** `watched`: the column of `counts` whose place among those foretold is told;
+    `moved`: success rates at `rows`, where they drift.
+
+    **Returns:** the particles at the end, points of accuracy and shares at `rows`, and of every
+    step with a log the probability (F3) of a smaller count.
     """
 
     def chances(particles: Particle):
@@ -133,9 +149,19 @@ def trained(
         accuracy = particles.accuracy(probs)
         return probs if by_pattern else jnp.stack([accuracy, 1 - accuracy], axis=-1)
 
-    look = functools.partial(looked, key, counts, chances)
+    def look(step, particles: Particle, seen):
+        """Also where the log fell among what was foretold of it, given the logs before."""
 
-    def advance(step, particles: Particle):
+        def level():
+            chance = chances(particles)[:, watched]
+            return _level(counts[step, watched], jnp.sum(counts[step]), chance, particles)
+
+        known = jnp.any(counts[step] > 0)
+        seen = seen.at[step].set(jax.lax.cond(known, level, lambda: jnp.nan))
+        return looked(key, counts, chances, step, particles), seen
+
+    def advance(step, carry):
+        particles, seen = carry
         probs, hidden = particles.probs(), particles.hidden()
         particles = particles.noted(step, probs, share)
         at = jax.random.fold_in(jax.random.fold_in(key, 0), step)
@@ -151,7 +177,9 @@ def trained(
         of_features = (particles.size / root)[:, None] * (back - unit * along)
         descent = Weights(-ascent[:, :, None] * hidden[:, None], -of_features)
         updates: Any
-        updates, moments = jax.vmap(optimiser.update)(descent, particles.moments, particles.weights)
+        # Only rows can decay as weights do: features are what the whole trunk makes, and normed.
+        decaying = Weights(rows, jnp.zeros_like(features))
+        updates, moments = jax.vmap(optimiser.update)(descent, particles.moments, decaying)
         weights = Weights(
             rows + particles.speed.rows[:, None, None] * updates.rows,
             features + particles.speed.features[:, None] * updates.features,
@@ -164,19 +192,22 @@ def trained(
             moments=moments,
             speed=Weights(pace * particles.speed.rows, pace * particles.speed.features),
         )
-        return look(step + 1, new)
+        return look(step + 1, new, seen)
 
-    def row(carry, last):
-        first, particles = carry
-        particles = jax.lax.fori_loop(first, last, advance, particles)
+    def row(carry, task):
+        (first, state), (last, rates) = carry, task
+        particles, seen = jax.lax.fori_loop(first, last, advance, state)
         probs = particles.probs()
-        shares = jax.nn.softmax(particles.log_weight)
-        found = [points(x, shares, levels) for x in (particles.accuracy(probs), probs)]
-        return (last, particles), found
+        shares, accuracy = jax.nn.softmax(particles.log_weight), particles.accuracy(probs)
+        if rates is not None:
+            accuracy = jnp.sum(probs * rates[particles.ancestor], axis=-1)
+        found = points(accuracy, shares, QUANTILES), points(probs, shares)
+        return (last, (particles, seen)), found
 
-    start = look(jnp.zeros((), rows.dtype), particles)
-    (last, final), bands = jax.lax.scan(row, (jnp.zeros((), rows.dtype), start), rows)
-    return final.noted(last, final.probs(), share), bands
+    begun = jnp.zeros((), rows.dtype)
+    start = look(begun, particles, jnp.full(counts.shape[0], jnp.nan))
+    (last, (final, seen)), bands = jax.lax.scan(row, (begun, start), (rows, moved))
+    return final.noted(last, final.probs(), share), bands, seen
 
 
 compiled_training = eqx.filter_jit(trained)
@@ -207,7 +238,12 @@ def begin(
     order = np.sort(means, axis=-1)
     # Features in the unit of the hidden values, in which their speed is given.
     weights = Weights(jnp.asarray(rows), jnp.asarray(hidden))
-    speed = Weights(jnp.asarray(heads.rate), jnp.asarray(heads.rate * heads.feature_rate))
+    faster = heads.rate, heads.rate * heads.feature_rate
+    if degree_of(optimiser) == 1:
+        # A table at the rate |h|_2^2, which fewer features do not have; to the square of a
+        # derivative the trunk adds next to nothing (docs/training.md#the-factor-table).
+        faster = heads.rate * heads.length**2 / np.sum(hidden**2, axis=-1), np.zeros(number)
+    speed = Weights(*(jnp.asarray(x) for x in faster))
     particles = Particle(
         weights,
         jax.vmap(optimiser.init)(weights),
@@ -234,18 +270,21 @@ def forecast_optimised(
     head: Head,
     seed: int,
     eps: float,
+    drift: RateDrift | None = None,
 ) -> StepForecast:
     """The forecast of a run with its own optimiser: draws of the base model and of the head, each
     trained with noise of its own, and weighed as the logs come in.
 
     **Arguments:** `tables`: draws `(P, 1, R)` to train; `spread`: of success rates over questions;
-    `plan`: without a scale, and without patterns that are not there.
+    `plan`: without a scale, and without patterns that are not there; `drift`: of success rates.
     """
     rng = np.random.default_rng([seed, 8])
     longest = int(max(plan.steps[-1], plan.logs[-1, 0] if len(plan.logs) else 0))
     counts = np.zeros((longest + 1, plan.counts.shape[1]))
     counts[plan.logs[:, 0].astype(int)] = plan.counts
-    final, bands = compiled_training(
+    moved = moved_rates(tables.rates, drift, plan.steps, seed)
+    watched = int(np.bincount(np.argmax(tables.rates[:, 0], axis=-1)).argmax())
+    final, bands, seen = compiled_training(
         jax.random.fold_in(jax.random.key(seed), 8),
         StepNoise(sampler),
         optimiser,
@@ -253,9 +292,11 @@ def forecast_optimised(
         jnp.asarray(counts),
         jnp.asarray(plan.steps),
         1 - eps,
+        jnp.asarray(watched if plan.patterns is not None else 0),
+        None if moved is None else jnp.asarray(moved),
         plan.patterns is not None,
     )
-    accuracy, shares = (np.asarray(x) for x in bands)
+    accuracy, shares = (np.asarray(x).swapaxes(0, 1) for x in bands)
     share = np.asarray(jax.nn.softmax(final.log_weight))
     of_ancestor = np.bincount(np.asarray(final.ancestor), weights=share, minlength=len(share))
     chosen = systematic(share, min(TIMED, len(share)))
@@ -267,8 +308,8 @@ def forecast_optimised(
     rate = np.log(np.asarray(final.speed.rows))
     return StepForecast(
         steps=plan.steps,
-        accuracy=Band(*accuracy.swapaxes(0, 1)),
-        pattern_shares=Band(*shares.swapaxes(0, 1)),
+        accuracy=Band(*(accuracy[i] for i in (0, len(QUANTILES) // 2, -1))),
+        pattern_shares=Band(*shares),
         log_scale=weighted_band(rate, share),
         log_entanglement_step=ends,
         log_convergence_step=converged,
@@ -276,4 +317,6 @@ def forecast_optimised(
         effective_draws=float(1 / np.sum(of_ancestor**2)),
         noise=repr(sampler),
         optimised=True,
+        accuracy_quantiles=accuracy,
+        log_levels=np.asarray(seen)[plan.logs[:, 0].astype(int)],
     )

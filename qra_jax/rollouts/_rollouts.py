@@ -1,7 +1,7 @@
 """What a sampled base model gave: which pattern answered which question, and was it right?"""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Int
@@ -166,6 +166,17 @@ class Rollouts:
     def base_model(self) -> "Rollouts":
         """The rollouts of the earliest step; all of them where no steps are known."""
         return self.at_step(self.steps[0]) if self.steps else self
+
+    def schedule(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """The learning rates that were logged, as parts of the largest, as a function of steps
+        since the earliest of the rollouts: linear between logged steps, constant after the last.
+        None if there are none, or if they do not change."""
+        logged = self.learning_rates
+        if logged is None or np.ptp(logged[:, 1]) == 0:
+            return None
+        first = self.steps[0] if self.steps else 0
+        steps, rates = logged[:, 0] - first, logged[:, 1] / logged[:, 1].max()
+        return lambda at: np.interp(at, steps, rates)
 
 
 _KINDS = {

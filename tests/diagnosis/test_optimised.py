@@ -9,10 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.stats import binom, kstest
 
 import qra_jax as qra
-from qra_jax.diagnosis import Head, TrainingRun, diagnose, forecast_run
-from qra_jax.diagnosis._trained import _drawn, _pooled_moments
+from qra_jax.diagnosis import LEVEL, Head, TrainingRun, diagnose, forecast_run
+from qra_jax.diagnosis._degree import degree_of
+from qra_jax.diagnosis._level_check import chance_of
+from qra_jax.diagnosis._solve import Tables
+from qra_jax.diagnosis._trained import _drawn, _pooled_moments, begin, compiled_training
 from qra_jax.posteriors import QuestionSpread, pooled_posterior
 from qra_jax.training import RLOO
 from qra_jax.training._noise import StepNoise
@@ -67,9 +71,10 @@ def foretold(posterior):
     return forecast_run(posterior, _run(), spread=alike)
 
 
-def test_sampled_runs_of_a_factor_table(foretold):
-    """Bands of the forecast against quantiles of runs that are sampled group by group, by `train`
-    with an optimiser of its own for rows and features."""
+@pytest.fixture(scope="module")
+def sampled():
+    """Accuracies of 200 runs at every tenth step, sampled group by group, by `train` with an
+    optimiser of its own for rows and features."""
     table, problem = qra.two_stage(PROBS, KINDS.mean(axis=0))
     faster = optax.chain(ADAM, optax.scale(20.0))
 
@@ -93,14 +98,70 @@ def test_sampled_runs_of_a_factor_table(foretold):
 
         return jax.vmap(run)(keys)
 
-    did = np.asarray(runs(jax.random.split(jax.random.key(2), 200)))
+    return np.asarray(runs(jax.random.split(jax.random.key(2), 200)))
+
+
+def test_sampled_runs_of_a_factor_table(foretold, sampled):
+    """Bands of the forecast against quantiles of runs that are sampled."""
     at = np.arange(0, 121, 10)
     low, middle, high = (x[at] for x in vars(foretold.accuracy).values())
     assert np.ptp(middle) > 0.15
-    np.testing.assert_allclose(np.median(did, axis=0), middle, atol=0.02)
-    inside = np.mean((did >= low) & (did <= high), axis=0)[2:]
+    np.testing.assert_allclose(np.median(sampled, axis=0), middle, atol=0.02)
+    inside = np.mean((sampled >= low) & (sampled <= high), axis=0)[2:]
     assert np.all(inside > 0.75)
     assert inside.mean() > 0.84
+    points = foretold.accuracy_quantiles
+    np.testing.assert_array_equal(points[[0, 9, 18]], list(vars(foretold.accuracy).values()))
+    assert np.all(np.diff(points, axis=0) >= 0)
+    assert np.all(np.diff(points[:, 60]) > 0)
+
+
+def _paths(head, number):
+    """Accuracies at every step of single particles, each a base model of its own draw."""
+    probs, rates = np.tile(PROBS, (number, 1, 1)), np.tile(KINDS.mean(axis=0), (number, 1, 1))
+    alike = QuestionSpread(np.zeros(3), np.eye(3))
+    drawn = begin(Tables(probs, rates), alike, head, ADAM, np.random.default_rng(4))
+    rows, counts = jnp.arange(61), jnp.zeros((61, 2))
+    found = []
+    for i in range(number):
+        one = jax.tree_util.tree_map(lambda x, i=i: x[i : i + 1], drawn)
+        key = jax.random.fold_in(jax.random.key(9), i)
+        given = one, counts, rows, 0.9, jnp.asarray(0), None, False
+        bands = compiled_training(key, StepNoise(SAMPLER), ADAM, *given)[1]
+        found.append(np.asarray(bands[0][:, 0]))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("number", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_where_logs_fall(posterior, number):
+    """Levels of logs given those before are uniform for runs of the model, each by itself; runs at
+    a third of the pace are refuted, and a level is the binomial law's own."""
+    rng = np.random.default_rng(3)
+    steps = np.arange(0, 61, 6)
+    head = dataclasses.replace(KNOWN, rate=(0.8, 1.25), wander=0.2)
+
+    def logs(accuracy):
+        right = rng.binomial(400, accuracy)
+        return np.stack([steps, right, np.full(len(steps), 400)], axis=1).astype(float)
+
+    def levels_of(accuracy):
+        run = dataclasses.replace(_run(head, 60, logged=logs(accuracy)), particles=200)
+        return forecast_run(posterior, run).log_levels
+
+    paths = _paths(head, number)
+    levels = np.array([levels_of(path[steps]) for path in paths])
+    slowed = np.array([chance_of(levels_of(path[steps // 3])) for path in paths])
+    assert kstest(levels.ravel(), "uniform").pvalue > 0.01
+    assert abs(np.corrcoef(levels[:, :-1].ravel(), levels[:, 1:].ravel())[0, 1]) < 0.25
+    alarms = np.sum([chance_of(x) < LEVEL for x in levels])
+    assert alarms <= binom(number, LEVEL).ppf(0.995)
+    assert np.mean(slowed < LEVEL) >= 0.8
+    # At step 0 all particles have the accuracy of the base model.
+    first = np.array([[0.0, 130, 200]])
+    alone = forecast_run(posterior, _run(logged=first)).log_levels
+    law = binom(200, PROBS @ KINDS.mean(axis=0))
+    expected = law.cdf(first[0, 1]) - law.pmf(first[0, 1]) / 2
+    np.testing.assert_allclose(alone, [expected], atol=2e-3)
 
 
 def test_what_a_forecast_says(foretold):
@@ -172,8 +233,14 @@ def test_a_diagnosis_says_it_in_words():
     assert "steps are those of the optimiser that was given" in text
     logged = dataclasses.replace(run, logged=np.array([[0, 20, 50], [10, 25, 50]]))
     found = diagnose((200 * PROBS, 200 * PROBS * KINDS.mean(axis=0)), run=logged, draws=39)
-    assert found.log_check is None
-    assert "the check knows plain gradient ascent only" in "\n".join(found.summary())
+    assert found.log_check is not None
+    assert 0.05 < found.log_check.chance < 1
+    text = "\n".join(found.summary())
+    assert "the logs were checked by the accuracy alone" in text
+    far = dataclasses.replace(run, logged=np.array([[0, 0, 50], [10, 48, 50]]))
+    found = diagnose((200 * PROBS, 200 * PROBS * KINDS.mean(axis=0)), run=far, draws=39)
+    assert found.log_check.refuted == ("optimiser",)
+    assert "moves otherwise than its optimiser would" in "\n".join(found.summary())
     counts = np.stack([200 * PROBS] * 2)
     with pytest.raises(ValueError, match="pooling must be"):
         diagnose((counts, counts * KINDS), run=run, draws=39, pooling="per_question")
@@ -218,3 +285,58 @@ def test_bad_heads():
         TrainingRun(5, optimiser=ADAM, sampler=SAMPLER)
     with pytest.raises(TypeError, match="optimiser must be an optax"):
         TrainingRun(5, head=KNOWN, sampler=SAMPLER)
+
+
+def test_plain_gradients_are_those_of_a_table(posterior):
+    """Linear in the gradient: a table at the rate |h|_2^2 (T1), as the plain forecast trains it;
+    momentum .5 makes twice the rate, a little later."""
+    head = dataclasses.replace(KNOWN, width=64, norm=20.0, length=3.0)
+    plain = TrainingRun(120, learning_rate=9 * 0.02, sampler=SAMPLER, particles=400)
+    table = forecast_run(posterior, plain)
+    own = forecast_run(posterior, dataclasses.replace(_run(head), optimiser=optax.sgd(0.02)))
+    assert np.ptp(table.accuracy.median) > 0.1
+    for name in ("low", "median", "high"):
+        of_table, of_own = (getattr(x.accuracy, name) for x in (table, own))
+        np.testing.assert_allclose(of_own, of_table, atol=0.012)
+    half = optax.sgd(0.01, momentum=0.5)
+    found = forecast_run(posterior, dataclasses.replace(_run(head), optimiser=half))
+    np.testing.assert_allclose(found.accuracy.median[1:], own.accuracy.median[:-1], atol=0.006)
+
+
+def test_decay_acts_on_rows_alone(posterior):
+    """Weight decay that halves the rows over the run; of the features it would make fast learners,
+    as their speed is many times that of a weight."""
+    still = dataclasses.replace(KNOWN, rate=1e-6)
+    decayed = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(1e4), optax.scale(-1.0))
+    found = forecast_run(posterior, dataclasses.replace(_run(still), optimiser=decayed))
+    # Rows shrink by .99 a step: logits of the start, smaller by as much.
+    logits = np.log(PROBS) * 0.99**120
+    expected = np.exp(logits) / np.exp(logits).sum()
+    assert found.accuracy.median[-1] != found.accuracy.median[0]
+    np.testing.assert_allclose(found.pattern_shares.median[-1], expected, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "degree"),
+    [
+        (optax.adam(1e-3), 0),
+        (optax.adamw(1e-3, weight_decay=0.5), 0),
+        (optax.sgd(0.1, momentum=0.9), 1),
+        (optax.sgd(optax.linear_schedule(0.0, 0.1, 10)), 1),
+        (optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)), 0),
+    ],
+)
+def test_degrees(optimiser, degree):
+    assert degree_of(optimiser) == degree
+
+
+def test_degrees_that_are_neither():
+    clipped = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1))
+    for optimiser, says in (
+        (clipped, "must move in proportion to gradients .* or independently"),
+        (optax.sgd(0.0), "must move within 100 steps"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            TrainingRun(5, optimiser=optimiser, head=KNOWN, sampler=SAMPLER)
+    with pytest.raises(ValueError, match="length must rise within"):
+        dataclasses.replace(KNOWN, length=30.0)

@@ -35,8 +35,8 @@ class _Trust:
             f"by plain gradient ascent, and for {adam['regimes']} of {models} by GRPO with Adam.",
             f"Order of times to converge: rank correlation {plain['order']:g} by plain gradient "
             f"ascent; by GRPO with Adam {adam['order']:g} from the times of the gradient flow, and "
-            f"{own['order']:g} where the optimiser and the network's last layer were given "
-            f"({'as here' if optimised else 'here they are not'}).",
+            f"{own['order']:g} where the optimiser was given and the network's last layer measured "
+            f"({'as this forecast asks for' if optimised else 'here they are not'}).",
             f"Accuracy over steps: {plain['covered']:g} of later evaluations lay in the 90 % band "
             f"by plain gradient ascent; by GRPO with Adam {adam['covered']:g} in that of the "
             f"gradient flow, and {own['covered']:g} in that of the optimiser.",
@@ -44,7 +44,7 @@ class _Trust:
             f"accuracy held the truth in {min(after):.2f} to {max(after):.2f} of cases "
             f"({min(before):.2f} to {max(before):.2f} if questions are not resampled).",
         ]
-        if found.log_check is not None:
+        if found.log_check is not None and not optimised:
             parts = [
                 f"{alarms} of {runs} ({name})" for name, (alarms, runs) in numbers["check"].items()
             ]
