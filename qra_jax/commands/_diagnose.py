@@ -112,16 +112,16 @@ class Diagnose(Reading):
     def _check_optimiser(self) -> None:
         of_adam = self.optimiser in ("adam", "adamw")
         for flag, changed, allowed, needed in (
-            ("betas", self.betas != Diagnose.betas, of_adam, "adam or adamw"),
-            ("momentum", self.momentum != 0, self.optimiser == "sgd", "sgd"),
+            ("betas", self.betas != Diagnose.betas, of_adam, "optimiser = adam or adamw"),
+            ("momentum", self.momentum != 0, self.optimiser == "sgd", "optimiser = sgd"),
             ("weight-decay", self.weight_decay != Diagnose.weight_decay,
-             self.optimiser == "adamw", "adamw"),
-            ("head-norm", self.head_norm is not None, self.optimiser is not None, "given"),
-            ("head-width", self.head_width is not None, self.optimiser is not None, "given"),
-            ("feature-rate", self.feature_rate is not None, of_adam, "adam or adamw"),
-            ("row-spread", self.row_spread is not None, self.optimiser is not None, "given"),
+             self.optimiser == "adamw", "optimiser = adamw"),
+            ("head-norm", self.head_norm is not None, self.optimiser is not None, "an optimiser"),
+            ("head-width", self.head_width is not None, self.optimiser is not None, "an optimiser"),
+            ("feature-rate", self.feature_rate is not None, of_adam, "optimiser = adam or adamw"),
+            ("row-spread", self.row_spread is not None, self.optimiser is not None, "an optimiser"),
         ):  # fmt: skip
-            must = f"come with an optimiser ({needed})"
+            must = f"come with {needed}"
             given = getattr(self, flag.replace("-", "_"))
             require_setting(allowed or not changed, flag, must, given)
         inside = all(0 <= beta < 1 for beta in self.betas)

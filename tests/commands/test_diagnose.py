@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import qra_jax as qra
 from qra_jax import cli
 from qra_jax.diagnosis import Head
 
@@ -164,7 +165,7 @@ def test_an_optimiser_of_the_run(tmp_path, capsys, monkeypatch):
     np.testing.assert_allclose(lengths, 0.5 * (1 - np.arange(10) / 10), rtol=1e-6)
     assert cli.main([*plain]) == 2
     assert seen["run"].head.row_spread == Head.row_spread
-    for flag in ("--head-norm", "--head-width", "--estimator", "--learning-rate", "--num-steps"):
+    for flag in ("--learning-rate", "--num-steps"):
         at = plain.index(flag)
         assert cli.main([*plain[:at], *plain[at + 2 :]]) == 2
         said = capsys.readouterr().err.splitlines()[-1]
@@ -172,3 +173,42 @@ def test_an_optimiser_of_the_run(tmp_path, capsys, monkeypatch):
     without = [x for x in plain if x not in ("--optimiser", "adam")]
     assert cli.main(without) == 2
     assert "head-norm must come with an optimiser" in capsys.readouterr().err
+    # Nothing of the network, and a batch in short: all that is not given is open, and GRPO.
+    short = [*plain[:8], "--batch", "5x4"]
+    assert cli.main(short) == 2
+    run = seen["run"]
+    assert (run.sampler.group_size, run.sampler.batch) == (4, 5)
+    assert isinstance(run.sampler.estimator, qra.SampledGRPO)
+    assert run.head.norm == (64.0, 32768.0)
+    assert cli.main([*short, "--head-width", "100"]) == 2
+    assert (seen["run"].head.norm, seen["run"].head.width) == ((50.0, 800.0), 100)
+    # Momentum, memories and decay as they are given: two steps of 1, then one of 0.
+    for flags, steps in (
+        (["sgd", "--momentum", "0.5"], [0.5, 0.75, 0.375]),
+        (["adam", "--betas", "0.5", "0.25"], [0.5, 0.5, 0.439155]),
+        (["adamw", "--weight-decay", "2"], None),
+    ):
+        assert cli.main([*short[:3], *flags, *short[4:]]) == 2
+        optimiser = seen["run"].optimiser
+        state, found = optimiser.init(np.ones(1)), []
+        for gradient in (1.0, 1.0, 0.0):
+            update, state = optimiser.update(np.full(1, gradient), state, np.ones(1))
+            found.append(-float(update[0]))
+        if steps is None:
+            assert found[0] == pytest.approx(0.5 + 0.5 * 2)
+        else:
+            np.testing.assert_allclose(found, steps, rtol=1e-6)
+    for flags, says in (
+        (["--batch", "5"], "batch must be QxG, as 128x8"),
+        (["--batch", "0x4"], "batch must be QxG"),
+        (["--batch", "5x4", "--group-size", "5"], "group-size must agree with batch = 5x4"),
+        (["--momentum", "0.5"], "momentum must come with optimiser = sgd"),
+        (["--weight-decay", "1"], "weight-decay must come with optimiser = adamw"),
+        (["--betas", "0.9", "1"], "betas must lie in [0, 1)"),
+        (["--head-norm", "-1"], "head-norm must be above 0"),
+        (["--head-width", "1"], "head-width must be at least 2"),
+        (["--feature-rate", "3", "2"], "feature-rate must be above 0 and not fall"),
+        (["--beta", "0.1"], "beta must be 0 with an optimiser"),
+    ):
+        assert cli.main([*plain[:8], *flags]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {says}")
