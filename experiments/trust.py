@@ -34,6 +34,15 @@ def _of_kind(study: xr.Dataset, kind: str) -> dict[str, Any]:
     }
 
 
+def _answers() -> dict[str, int]:
+    """Of runs by self-certainty, all parameters trained: in how many a success rate fell visibly,
+    and in how many of these before the accuracy was below its start."""
+    runs = json.loads((DATA / "certainty.json").read_text())["runs"]["certainty"]
+    fallen = [x for x in runs if x["fallen"] is not None]
+    before = [x for x in fallen if x["below"] is None or x["fallen"] < x["below"]]
+    return {"runs": len(runs), "fallen": len(fallen), "before": len(before)}
+
+
 def numbers() -> dict[str, Any]:
     """As they are in the file."""
     check = json.loads((DATA / "log_check.json").read_text())["intervals"]["10"]["kinds"]
@@ -54,6 +63,7 @@ def numbers() -> dict[str, Any]:
             "width": round(ours["width"], 3),
         },
         "ends": ends,
+        "answers": _answers(),
         "check": {name: [x["alarms"], x["runs"]] for name, x in check.items()},
         "accuracy_coverage": {
             rho: [when["before"]["accuracy"]["coverage"], when["after"]["accuracy"]["coverage"]]

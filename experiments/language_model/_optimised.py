@@ -34,11 +34,12 @@ PLAIN_HEAD = Head(norm=75.0, width=64, length=11.0, rate=(0.8, 1.25), wander=0.0
 """The same model's |h|_2, within a factor of 1.25; chosen before any run was foretold with it. A
 table has no pace that wanders."""
 _SAMPLES = 8 * len(HELD_OUT)
-_LEVELS = np.arange(1, 20) / 20
+_LEVELS = np.linspace(0.05, 0.95, 19)
 
 
 class Foretold(NamedTuple):
-    """Of one run: points `(19, L)` of the accuracy at its evaluations (5 %, 10 %, ..., 95 %)."""
+    """Of one run: points `(N, L)` of the accuracy at its evaluations, N of them evenly spaced from
+    5 % to 95 %."""
 
     points: Float[np.ndarray, "N L"]
 
@@ -195,8 +196,8 @@ def opponent_forecast(name: str, accuracy: np.ndarray, seed: int) -> Foretold:
 
 class Score(NamedTuple):
     """Of many runs, evaluations at steps 40 to 300: the share in the 90 % band, the median width of
-    it, and the mean CRPS, twice the mean pinball loss at 5 %, 10 %, ..., 95 % (Gneiting and Ranjan
-    2011, equation 11)."""
+    it, and the mean CRPS, twice the mean pinball loss of the points (Gneiting and Ranjan 2011,
+    equation 11)."""
 
     covered: float
     width: float
@@ -211,7 +212,7 @@ def score(forecasts: Sequence[Foretold], accuracies: Sequence[np.ndarray]) -> Sc
         covered.append(inside(did, band.low, band.high, len(HELD_OUT))[later])
         widths.append((band.high - band.low)[later])
         off = (did - band.points)[:, later]
-        level = _LEVELS[:, None]
+        level = np.linspace(0.05, 0.95, len(band.points))[:, None]
         losses.append(2 * np.where(off > 0, level * off, (level - 1) * off))
     return Score(
         float(np.mean(covered)), float(np.median(np.concatenate(widths))), float(np.mean(losses))

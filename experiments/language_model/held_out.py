@@ -51,7 +51,7 @@ def foretell(folder: Path) -> dict:
                     samples, correct, question_spread(*counts), kind, head, 2000, ord(name)
                 )
                 said[f"{kind}, {label}"] = {
-                    x: y.round(4).tolist() for x, y in band._asdict().items()
+                    x: getattr(band, x).round(4).tolist() for x in ("low", "median", "high")
                 }
                 said[f"{kind}, {label}"]["step of 90 %"] = time_of(band.median, 0.9 * rates.max())
         out[name] = said

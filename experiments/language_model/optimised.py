@@ -1,5 +1,4 @@
-"""Runs foretold with their own optimiser, beside simple curves, on the study's 144 runs by verifiable
-rewards.
+"""Runs foretold with their own optimiser, beside simple curves, on the study's 144 runs by RLVR.
 
 `python -m experiments.language_model.optimised` writes experiments/data/optimised.json (an hour on
 two cores).

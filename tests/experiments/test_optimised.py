@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import pytest
+import xarray as xr
 
 from experiments.language_model._bases import load
 from experiments.language_model._optimised import (
@@ -18,9 +19,12 @@ from experiments.language_model._optimised import (
 )
 from experiments.language_model._results import SHIPPED
 from experiments.language_model._task import HELD_OUT, OPENINGS, questions_of
+from experiments.language_model.certainty import RESULTS as CERTAINTY
+from experiments.language_model.certainty import Answers, alarms, ends
 from experiments.language_model.held_out import BASES, FORECAST, OWN, RUNS
 from experiments.language_model.optimised import RESULTS
 from experiments.language_model.probe import numbers_of
+from qra_jax.rollouts import Rollouts
 
 STEPS = np.arange(0.0, 301.0, 10.0)
 CURVES = {
@@ -46,16 +50,16 @@ def test_an_opponent_foretells_its_own_curve(name):
 
 
 def test_scores_by_hand():
-    """Coverage, median width and pinball loss of bands around two runs; the first tenth is free."""
+    """Coverage, median width and CRPS of bands around two runs; the first tenth is free."""
     low, middle, high = (np.full(31, x) for x in (0.3, 0.5, 0.6))
     inside, above = np.full(31, 0.5), np.full(31, 0.9)
     inside[:4] = 0.0
-    found = score([Foretold(low, middle, high)] * 2, [inside, above])
+    found = score([Foretold(np.stack([low, middle, high]))] * 2, [inside, above])
     assert found.covered == 0.5
     assert found.width == pytest.approx(0.3)
     of_inside = (0.05 * 0.2 + 0.05 * 0.1) / 3
     of_above = (0.05 * 0.6 + 0.5 * 0.4 + 0.95 * 0.3) / 3
-    assert found.loss == pytest.approx((of_inside + of_above) / 2)
+    assert found.crps == pytest.approx(of_inside + of_above)
 
 
 def test_times_of_curves():
@@ -83,7 +87,8 @@ def test_the_stored_held_out_check():
         for kind in OWN:
             bands = [said[name][f"{kind}, {label}"] for name in BASES]
             seen = [np.array(did[f"{name} {kind}"]["held"]) for name in BASES]
-            each = [Foretold(*(np.array(x[y]) for y in Foretold._fields)) for x in bands]
+            levels = ("low", "median", "high")
+            each = [Foretold(np.array([x[level] for level in levels])) for x in bands]
             found[label, kind] = score(each, seen).covered
     assert np.round(list(found.values()), 2).tolist() == [0.97, 0.95, 0.8, 0.71]
 
@@ -123,3 +128,66 @@ def test_the_probe():
     assert float(risen) == pytest.approx(
         found.feature_rate * float(jnp.abs(across).sum()), rel=0.02
     )
+
+
+def _rollouts():
+    """Three questions, four patterns, the first of which is right and the most certain; two of the
+    questions have the same right answer."""
+    question = np.repeat([0, 1, 2], 12)
+    pattern = np.tile(np.repeat(np.arange(4), 3), 3)
+    right = np.where(question == 2, 6, 5)
+    answer = np.where(pattern == 0, right, 7)
+    answer[-1] = 8
+    return Rollouts(
+        ("a", "b", "c"),
+        ("p", "q", "r", "s"),
+        question=question,
+        pattern=pattern,
+        correct=answer == right,
+        confidence=np.where(pattern == 0, 9.0, 1.0),
+        answer=answer,
+        answers=tuple("0123456789"),
+    )
+
+
+def test_models_of_answers_that_agree_on_rollouts():
+    """Both start at the accuracy of the rollouts; each question by itself keeps the right answers
+    of the most certain pattern, and all questions together end at one answer, right for two of three."""
+    answers = Answers.of(_rollouts())
+    np.testing.assert_allclose(answers.table.sum(axis=-1), 1)
+    np.testing.assert_allclose(answers.weights.sum(axis=0), 1)
+    apart, together = ends(answers, False), ends(answers, True)
+    assert apart[0] == pytest.approx(0.25, abs=0.01)
+    assert together[0] == pytest.approx(apart[0], abs=1e-12)
+    assert apart[-1] > 0.95
+    assert together[-1] == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_alarms_of_a_run_by_hand():
+    """The steps of a fall, of the top and of the loss; a pattern of few samples raises no alarm."""
+    shares = np.tile([0.5, 0.49, 0.005, 0.005, 0.0], (31, 1))
+    rates = np.tile([0.9, 0.5, 0.9, 0.9, 0.0], (31, 1))
+    rates[5:, 0], rates[9:, 1], rates[3:, 2] = 0.7, 0.2, 0.0
+    accuracy = np.full(31, 0.6)
+    accuracy[4], accuracy[9:] = 0.7, 0.5
+    names = {"held_shares": ("look", "pattern"), "held_rates": ("look", "pattern")}
+    arrays = {"held_shares": shares, "held_rates": rates}
+    run = xr.Dataset({x: (dims, arrays[x]) for x, dims in names.items()})
+    run["held_accuracy"] = ("look", accuracy)
+    assert alarms(run) == {"fallen": 50, "largest": 40, "below": 90}
+    rates[5:, 0] = 0.95
+    assert alarms(run)["fallen"] == 90
+    run["held_accuracy"] = ("look", np.full(31, 0.6))
+    assert alarms(run)["below"] is None
+
+
+def test_the_stored_study_of_certainty():
+    """What docs/language_model.md says of it."""
+    found = json.loads(CERTAINTY.read_text())
+    apart, together = found["accuracy"].values()
+    assert apart["start"] == together["start"]
+    assert apart["end"] > apart["start"] + 0.2
+    assert together["end"] < together["start"] - 0.2
+    fallen = {kind: sum(x["fallen"] is not None for x in of) for kind, of in found["runs"].items()}
+    assert fallen.pop("certainty") == 24
+    assert all(number == 0 for number in fallen.values())

@@ -60,8 +60,12 @@ class _Trust:
                 "certainty_table": "self-certainty, only patterns trained",
             }
             parts = [f"{numbers['ends'][key]} ({name})" for key, name in kinds.items()]
+            seen = numbers["answers"]
             lines.append(
-                f"RLIF: of {models} models the end was called right for {', '.join(parts)}."
+                f"RLIF: of {models} models the end was called right for {', '.join(parts)}. By "
+                "self-certainty with all parameters trained the success rate of a pattern fell "
+                f"visibly in {seen['fallen']} of {seen['runs']} runs, in {seen['before']} of them "
+                "before the accuracy was below its start: log patterns with their grades."
             )
         return lines
 
