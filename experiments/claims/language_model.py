@@ -172,6 +172,19 @@ def lm_rlvr_changes_few_ranks(context: Context) -> Outcome:
 
 
 @claim(
+    id="lm-rlvr-reranks-few-positions",
+    source="arXiv 2605.06241, as summarised",
+    statement="RL changes the rank of the sampled token at 1 to 4 % of positions: the ratio stays "
+    "below .04",
+    setting=f"{_MODELS}, {_USUAL}, last step",
+    note="That is of long texts. Responses have 5 to 10 tokens here, one of which opens the pattern"
+    " and has another rank in nearly every response: some tenth of all.",
+)
+def lm_rlvr_reranks_few_positions(context: Context) -> Outcome:
+    return below(0.04, *_of_bases(_rank("rlvr")))
+
+
+@claim(
     id="lm-rlif-changes-more-ranks",
     source=PAPER.format("token-level analysis"),
     statement="RLIF changes more rankings than RLVR: difference of the ratios above 0",

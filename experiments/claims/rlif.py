@@ -180,6 +180,21 @@ def rlif_rises_for_certain_by_count(context: Context) -> Outcome:
 
 
 @claim(
+    id="rlif-rises-if-every-pattern-is-right",
+    source=PAPER.format("Assumption 5.5, read for every pattern"),
+    statement="if the right answer is the most probable one in every pattern, accuracy rises at "
+    "t = 0 with probability 1, for every R",
+    setting="R = 3, p uniform on [0, 1], 16,000 draws (quick: 4,000); right: every p > 1/2",
+    note="Above 1/2 self-certainty rises with p, and two functions that rise with p have a "
+    "covariance above 0 (Chebyshev's sum inequality): no limit in R is needed. This reading of the "
+    "assumption makes the theorem true; that of the mean does not (rlif-rises-for-certain).",
+)
+def rlif_rises_if_every_pattern_is_right(context: Context) -> Outcome:
+    found = _many(context, 3)
+    return _share_of(1.0, found.given(found.lowest > 0.5).rises)
+
+
+@claim(
     id="rlif-rise-given-mean",
     source=DERIVED,
     statement="P(accuracy rises at t = 0 | mean p > 1/2) -> 1/2 + arcsin(.5272)/pi = .6768",

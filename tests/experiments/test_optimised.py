@@ -152,7 +152,8 @@ def _rollouts():
 
 def test_models_of_answers_that_agree_on_rollouts():
     """Both start at the accuracy of the rollouts; each question by itself keeps the right answers
-    of the most certain pattern, and all questions together end at one answer, right for two of three."""
+    of the most certain pattern, and all questions together end at one answer, right for
+    two of three."""
     answers = Answers.of(_rollouts())
     np.testing.assert_allclose(answers.table.sum(axis=-1), 1)
     np.testing.assert_allclose(answers.weights.sum(axis=0), 1)
