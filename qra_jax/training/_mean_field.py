@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from scipy.stats import qmc
 
 from .._core.checks import as_float, instance, is_concrete, positive, require, require_all
 from .._core.trees import all_usable
@@ -25,6 +26,7 @@ from ..policies._problem import Problem
 from ._groups import SampledGroups
 from ._sampled_field import Present, SampledField, sampled_field
 
+_NORMALS = 256
 LearningRate = float | Callable[[Any], Any]
 
 
@@ -180,6 +182,7 @@ def _solve(
     scale: PyTree,
     steps: Float[Array, " T"],
     tol: float,
+    clip: tuple[float, Float[Array, "N M"]] | None,
 ) -> MeanFieldRun:
     params, frozen = field.flow.split(policy)
     present = Present.of(params, frozen, field.flow)
@@ -187,8 +190,9 @@ def _solve(
     def advance(step, state, args):
         params, moments = state
         now = present.whole(params)
-        mean, spread = (present.only(f(now, frozen)) for f in (field.mean, field.variance))
-        square = jtu.tree_map(lambda m, s: m**2 + s, mean, spread)
+        found = field.moments(now, frozen) if clip is None else field.clipped_moments(
+            now, frozen, *clip)  # fmt: skip
+        mean, square = map(present.only, found)
         moved, pulled = optimiser.velocity(step, params, moments, mean, square)
         return jtu.tree_map(lambda x, s: s * x, present.only(moved), scale), pulled
 
@@ -224,6 +228,7 @@ def solve_mean_field(
     steps: ArrayLike,
     scale: PyTree | None = None,
     reference: AbstractPolicy | None = None,
+    max_norm: float | None = None,
     tol: float = 1e-6,
 ) -> MeanFieldRun:
     r"""Sampled training by an optimiser with memory, in the mean: an ordinary differential equation
@@ -243,6 +248,9 @@ def solve_mean_field(
     - `scale`: a learning rate of its own for each trained leaf, relative to the optimiser's: a tree
       like the trained part of the policy, or numbers for its subtrees; 1 everywhere if not given.
     - `reference`: the policy that regularisers compare with; the start if not given.
+    - `max_norm`: gradients are clipped to this norm over all parameters first, as
+      `optax.clip_by_global_norm` does; the means over noise are taken over 256 quasi-random normal
+      vectors then.
     - `tol`: relative error of the solver per step.
 
     **Returns:** a `MeanFieldRun`.
@@ -281,4 +289,12 @@ def solve_mean_field(
     given = 1.0 if scale is None else scale
     each = jtu.tree_map(lambda s, x: jtu.tree_map(lambda y: jnp.asarray(s, y.dtype), x),
                         given, params)  # fmt: skip
-    return _solve(policy, field, optimiser, each, wanted, positive(tol, "tol"))
+    clip = None
+    if max_norm is not None:
+        number = field.number_of_normals(policy)
+        law = qmc.MultivariateNormalQMC(np.zeros(number), rng=np.random.default_rng(0))
+        half = law.random(_NORMALS // 2)
+        # With their mirror images: what is not clipped keeps its mean.
+        both = jnp.asarray(np.concatenate([half, -half]), wanted.dtype)
+        clip = positive(max_norm, "max_norm"), both
+    return _solve(policy, field, optimiser, each, wanted, positive(tol, "tol"), clip)

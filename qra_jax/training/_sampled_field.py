@@ -80,21 +80,51 @@ class SampledField(eqx.Module):
         in_logits = self.noise.spread(normals, *self._tables(params, frozen))
         return self._pulled(params, frozen, in_logits)
 
-    def variance(self, params: PyTree, frozen: PyTree) -> PyTree:
-        r"""The variance of each entry of a step's ascent direction, $\sum_m L_m^2$ (S2), $L_m$ the
-        noise of the normal m alone."""
+    def number_of_normals(self, policy: AbstractPolicy) -> int:
+        """How many normals a step has."""
+        return sum(int(np.prod(x.shape)) for x in jtu.tree_leaves(self.normals(policy)))
+
+    def _columns(self, flat: Float[Array, "N M"], params: PyTree, frozen: PyTree) -> PyTree:
+        """The noise of each of N vectors of normals."""
         shapes = self.normals(eqx.combine(params, frozen))
         sizes = [int(np.prod(x.shape)) for x in jtu.tree_leaves(shapes)]
 
-        def one(flat: Float[Array, " M"]) -> PyTree:
-            parts = jnp.split(flat, np.cumsum(sizes)[:-1])
+        def one(row: Float[Array, " M"]) -> PyTree:
+            parts = jnp.split(row, np.cumsum(sizes)[:-1])
             leaves = zip(parts, jtu.tree_leaves(shapes), strict=True)
             normals = [part.reshape(like.shape) for part, like in leaves]
             return self.spread(jtu.tree_unflatten(jtu.tree_structure(shapes), normals),
                                params, frozen)  # fmt: skip
 
-        columns = jax.vmap(one)(jnp.eye(sum(sizes), dtype=jtu.tree_leaves(shapes)[0].dtype))
+        return jax.vmap(one)(flat)
+
+    def variance(self, params: PyTree, frozen: PyTree) -> PyTree:
+        r"""The variance of each entry of a step's ascent direction, $\sum_m L_m^2$ (S2), $L_m$ the
+        noise of the normal m alone."""
+        number = self.number_of_normals(eqx.combine(params, frozen))
+        dtype = jtu.tree_leaves(params)[0].dtype
+        columns = self._columns(jnp.eye(number, dtype=dtype), params, frozen)
         return jtu.tree_map(lambda x: jnp.sum(x**2, axis=0), columns)
+
+    def moments(self, params: PyTree, frozen: PyTree) -> tuple[PyTree, PyTree]:
+        """E[g] and E[g^2] of each entry of a step's ascent direction g."""
+        mean, spread = self.mean(params, frozen), self.variance(params, frozen)
+        return mean, jtu.tree_map(lambda m, s: m**2 + s, mean, spread)
+
+    def clipped_moments(
+        self, params: PyTree, frozen: PyTree, most: float, normals: Float[Array, "N M"]
+    ) -> tuple[PyTree, PyTree]:
+        """The same of g min(1, most / |g|), |g| over all entries (S3), over given normals."""
+        mean, noise = self.mean(params, frozen), self._columns(normals, params, frozen)
+        drawn = jtu.tree_map(lambda m, e: m[None] + e, mean, noise)
+        squares = [jnp.sum(x.reshape(len(x), -1) ** 2, axis=1) for x in jtu.tree_leaves(drawn)]
+        norm = jnp.sqrt(jnp.sum(jnp.stack(squares), axis=0))
+        factor = jnp.minimum(1, most / jnp.where(norm > 0, norm, most))
+        cut = jtu.tree_map(lambda x: factor.reshape(-1, *[1] * (x.ndim - 1)) * x, drawn)
+        return (
+            jtu.tree_map(lambda x: jnp.mean(x, axis=0), cut),
+            jtu.tree_map(lambda x: jnp.mean(x**2, axis=0), cut),
+        )
 
 
 class Present(eqx.Module):

@@ -39,6 +39,7 @@ ROOMS = (
         "signal",
         "compare",
         "training",
+        "small_steps",
     ),
 )
 """Those of the experiments."""

@@ -13,6 +13,7 @@ SAMPLER = qra.SampledGroups(8, batch=32, estimator=RLOO())
 
 
 def mean_of_runs(optimiser, number, rows, runs):
+    """Accuracies of sampled runs, and their standard errors."""
     policy, problem = qra.two_stage(*START)
 
     @jax.jit
@@ -46,6 +47,25 @@ def test_adam_is_what_many_runs_do_on_average(rate):
     assert np.all(apart < 0.07 * rate + 3.3 * error[1:])
     # Where accuracy moves fastest noise is smallest beside what is tested.
     assert np.ptp(did) > 0.2
+
+
+def test_clipping_is_what_runs_do_on_average():
+    """Plain ascent clipped by its norm, which here cuts nearly every step to a half or a third;
+    where the bound is far away, nothing changes."""
+    policy, problem = qra.two_stage(*START)
+    rows = np.linspace(0, 160, 9)[1:]
+    plain = MeanFieldMomentum(0.15)
+
+    def solved(**given):
+        found = solve_mean_field(policy, problem, SAMPLER, plain, steps=rows, **given)
+        return np.asarray(found.accuracy)
+
+    found, free = solved(max_norm=0.04), solved()
+    optimiser = optax.chain(optax.clip_by_global_norm(0.04), optax.sgd(0.15))
+    did, error = mean_of_runs(optimiser, 160, 9, 192)
+    assert np.all(np.abs(found - free) > 0.02)
+    np.testing.assert_array_less(np.abs(found - did[1:]), 6e-4 + 3.3 * error[1:])
+    np.testing.assert_allclose(solved(max_norm=1e3), free, rtol=1e-5)
 
 
 def test_noise_slows_adam():
@@ -114,6 +134,7 @@ def test_decay_of_weights_and_rates_of_leaves():
         ({"steps": np.array([0.0])}, r"steps\[-1\] must be above 0"),
         ({"steps": np.array([[1.0]])}, "steps must have shape"),
         ({"steps": np.array([1.0]), "tol": 0.0}, "tol"),
+        ({"steps": np.array([1.0]), "max_norm": 0.0}, "max_norm must be above 0"),
     ],
 )
 def test_bad_settings(given, says):
