@@ -200,7 +200,7 @@ def test_the_stored_study_of_certainty():
 
 
 def test_small_steps():
-    """The stored study, as docs/training.md has it; and a small one of its kind, by its own code."""
+    """The stored study, as docs/training.md has it; and the power that it fits, by hand."""
     found = json.loads(SMALL.read_text())
     for row in found["diffusion"]:
         low, high = row["lost"]["99 %"]
