@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from scipy.stats import binom, kstest
+from scipy.special import ndtr, ndtri
+from scipy.stats import binom, chi2, kstest
 
 import qra_jax as qra
 from qra_jax.diagnosis import LEVEL, Head, TrainingRun, diagnose, forecast_run
@@ -132,6 +133,18 @@ def _paths(head, number):
     return np.array(found)
 
 
+def test_chances_of_levels():
+    """All on one side, or far out on both; NaN is no log. By the normal and chi-squared laws."""
+    z = ndtri(0.8)
+    assert chance_of(np.append(np.full(12, 0.8), np.nan)) == pytest.approx(
+        4 * ndtr(-(12**0.5) * z), rel=1e-12
+    )
+    both = np.tile([0.02, 0.98], 4)
+    assert chance_of(both) == pytest.approx(2 * chi2.sf(8 * ndtri(0.02) ** 2, 8), rel=1e-12)
+    assert chance_of((np.arange(20) + 0.5) / 20) > 0.5
+    assert chance_of(np.array([np.nan])) == 1
+
+
 @pytest.mark.parametrize("number", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_where_logs_fall(posterior, number):
     """Levels of logs given those before are uniform for runs of the model, each by itself; runs at
@@ -157,7 +170,7 @@ def test_where_logs_fall(posterior, number):
     assert alarms <= binom(number, LEVEL).ppf(0.995)
     assert np.mean(slowed < LEVEL) >= 0.8
     # At step 0 all particles have the accuracy of the base model.
-    first = np.array([[0.0, 130, 200]])
+    first = np.array([[0.0, 96, 200]])
     alone = forecast_run(posterior, _run(logged=first)).log_levels
     law = binom(200, PROBS @ KINDS.mean(axis=0))
     expected = law.cdf(first[0, 1]) - law.pmf(first[0, 1]) / 2
@@ -267,6 +280,11 @@ def test_draws_of_a_head():
     found = head.draw(20_000, np.random.default_rng(0))
     np.testing.assert_allclose(np.quantile(found.norm, (0.05, 0.95)), (50, 100), rtol=0.02)
     np.testing.assert_allclose(np.median(found.rate), np.sqrt(1.5), rtol=0.03)
+    normal = np.random.default_rng(1).normal(size=(4000, 64))
+    ratio = np.linalg.norm(normal, axis=1).mean() / np.abs(normal).sum(axis=1).mean()
+    np.testing.assert_allclose(found.length / found.norm, ratio, rtol=0.01)
+    known = dataclasses.replace(head, length=(9.0, 16.0)).draw(20_000, np.random.default_rng(0))
+    np.testing.assert_allclose(np.quantile(known.length, (0.05, 0.95)), (9, 16), rtol=0.02)
     assert head.simulated == 16
     np.testing.assert_allclose(found.feature_rate, 80.0)
     np.testing.assert_allclose(found.row_spread, 0.02)
