@@ -53,11 +53,11 @@ def mean_field(rate: float, runs: int = _RUNS) -> dict:
     policy, problem = qra.two_stage(np.array(CHECK_PROBS), np.array(CHECK_RATES))
     sampler = qra.SampledGroups(_GROUP, batch=32, estimator=RLOO())
     number = round(_LENGTH / rate)
-    memory = {"b1": 1 - 2.5 * rate, "b2": 1 - 0.5 * rate}
+    b1, b2 = 1 - 2.5 * rate, 1 - 0.5 * rate
     steps = np.linspace(0, number, _ROWS).round()[1:]
-    adam = MeanFieldAdam(rate, **memory)
+    adam = MeanFieldAdam(rate, b1, b2)
     found = np.asarray(solve_mean_field(policy, problem, sampler, adam, steps=steps).accuracy)
-    did, _ = _sampled(optax.adam(rate, **memory), number, sampler, runs, _ROWS)
+    did, _ = _sampled(optax.adam(rate, b1=b1, b2=b2), number, sampler, runs, _ROWS)
     apart = np.abs(found - did.mean(axis=0)[1:])
     noise = did.std(axis=0)[1:] / runs**0.5
     at = int(apart.argmax())

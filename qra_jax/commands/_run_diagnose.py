@@ -1,14 +1,16 @@
 """A diagnosis: rollouts are read, judged and reported on."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array, Float
 
 from ..diagnosis import Diagnosis, Head, TrainingRun, diagnose
 from ..diagnosis.report import Plan, design, write_report
@@ -100,6 +102,7 @@ def _not_given(settings: Diagnose) -> list[str]:
             f"90 % (models of width {of}); measure it, and give --head-norm and --head-width"
         )
     if settings.optimiser != "sgd" and settings.feature_rate is None:
+        assert isinstance(Head.feature_rate, tuple)
         low, high = Head.feature_rate
         lines.append(
             f"hidden values are supposed to move {low:.0f} to {high:.0f} times as fast as a weight "
@@ -138,18 +141,21 @@ def _optimiser(settings: Diagnose, rollouts: Rollouts) -> optax.GradientTransfor
     assert settings.learning_rate is not None
     assert settings.num_steps is not None
     shape = relative_rates(settings) or rollouts.schedule()
-    rate: float | Callable[[ArrayLike], Array] = settings.learning_rate
+    rate: float | Callable[[Any], Any] = settings.learning_rate
     if shape is not None:
         rates = settings.learning_rate * jnp.asarray(shape(np.arange(settings.num_steps)))
-
-        def rate(step: ArrayLike) -> Array:
-            return rates[jnp.minimum(step, rates.shape[0] - 1)]
-
+        rate = functools.partial(_rate_at, rates)
     if settings.optimiser == "sgd":
         return optax.sgd(rate, momentum=settings.momentum or None)
-    decay = {} if settings.optimiser == "adam" else {"weight_decay": settings.weight_decay}
-    make = optax.adam if settings.optimiser == "adam" else optax.adamw
-    return make(rate, *settings.betas, **decay)
+    b1, b2 = settings.betas
+    if settings.optimiser == "adam":
+        return optax.adam(rate, b1=b1, b2=b2)
+    return optax.adamw(rate, b1=b1, b2=b2, weight_decay=settings.weight_decay)
+
+
+def _rate_at(rates: Float[Array, " N"], step: Any) -> Float[Array, ""]:
+    """The learning rate of a step, the last one beyond the end."""
+    return rates[jnp.minimum(step, rates.shape[0] - 1)]
 
 
 def relative_rates(settings: Diagnose) -> Callable[[np.ndarray], np.ndarray] | None:

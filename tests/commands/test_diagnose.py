@@ -182,6 +182,17 @@ def test_an_optimiser_of_the_run(tmp_path, capsys, monkeypatch):
     assert run.head.norm == (64.0, 32768.0)
     assert cli.main([*short, "--head-width", "100"]) == 2
     assert (seen["run"].head.norm, seen["run"].head.width) == ((50.0, 800.0), 100)
+    # The learning rates of the file are the schedule, unless one is given.
+    for at, row in enumerate(rows):
+        row |= {"step": 10 * (at // 48), "learning_rate": [0.3, 0.1][at // 48]}
+    (tmp_path / "y.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for more, last in (([], 0.5 / 3), (["--schedule", "constant"], 0.5)):
+        assert cli.main(["diagnose", "y.jsonl", *short[2:7], "11", *more]) == 2
+        optimiser = seen["run"].optimiser
+        state = optimiser.init(np.zeros(1))
+        for _ in range(11):
+            update, state = optimiser.update(np.ones(1), state, np.zeros(1))
+        assert -float(update[0]) == pytest.approx(last, rel=1e-5)
     # Momentum, memories and decay as they are given: two steps of 1, then one of 0.
     for flags, steps in (
         (["sgd", "--momentum", "0.5"], [0.5, 0.75, 0.375]),
