@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from .._core.checks import instance, is_concrete, require, require_all
+from .._core.types import Scalar
 from ..flows._flow import GradientFlow
 from ..objectives._metrics import mean_accuracy
 from ..objectives._objective import Objective
@@ -112,7 +113,7 @@ class SampledField(eqx.Module):
         return mean, jtu.tree_map(lambda m, s: m**2 + s, mean, spread)
 
     def clipped_moments(
-        self, params: PyTree, frozen: PyTree, most: float, normals: Float[Array, "N M"]
+        self, params: PyTree, frozen: PyTree, most: Scalar | float, normals: Float[Array, "N M"]
     ) -> tuple[PyTree, PyTree]:
         """The same of g min(1, most / |g|), |g| over all entries (S3), over given normals."""
         mean, noise = self.mean(params, frozen), self._columns(normals, params, frozen)

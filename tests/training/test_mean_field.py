@@ -1,12 +1,15 @@
 """Optimisers as equations: against sampled runs, against optax, and against closed forms."""
 
 import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 import optax
 import pytest
 
 import qra_jax as qra
 from qra_jax.training import RLOO, MeanFieldAdam, MeanFieldMomentum, solve_mean_field
+from qra_jax.training._sampled_field import sampled_field
 
 START = np.array([0.05, 0.70, 0.25]), np.array([0.9, 0.7, 0.1])
 SAMPLER = qra.SampledGroups(8, batch=32, estimator=RLOO())
@@ -66,6 +69,30 @@ def test_clipping_is_what_runs_do_on_average():
     assert np.all(np.abs(found - free) > 0.02)
     np.testing.assert_array_less(np.abs(found - did[1:]), 6e-4 + 3.3 * error[1:])
     np.testing.assert_allclose(solved(max_norm=1e3), free, rtol=1e-5)
+
+
+def test_moments_of_clipped_steps():
+    """Where every step is cut to a length, the second moments of all entries sum to its square; far
+    below it, both moments are those of the steps."""
+    policy, problem = qra.two_stage(*START)
+    flow = qra.GradientFlow(qra.RLVR(), problem)
+    params, frozen = flow.split(policy)
+    field = sampled_field(policy, flow, SAMPLER, None)
+    half = np.random.default_rng(0).normal(size=(4000, field.number_of_normals(policy)))
+
+    @jax.jit
+    def found(most):
+        clipped = field.clipped_moments(params, frozen, most, jnp.concatenate([half, -half]))
+        return clipped, field.moments(params, frozen)
+
+    (_, square), _ = found(1e-6)
+    total = sum(jnp.sum(x) for x in jtu.tree_leaves(square))
+    assert float(total) == pytest.approx(1e-12, rel=1e-9)
+    free, exact = found(1e6)
+    for a, b in zip(jtu.tree_leaves(free[0]), jtu.tree_leaves(exact[0]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-15)
+    for a, b in zip(jtu.tree_leaves(free[1]), jtu.tree_leaves(exact[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0.1)
 
 
 def test_noise_slows_adam():
