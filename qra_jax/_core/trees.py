@@ -16,6 +16,25 @@ def chosen(which: Bool[Array, ""], this: PyTree, other: PyTree) -> PyTree:
     return jtu.tree_map(lambda x, y: jnp.where(which, x, y), this, other)
 
 
+class Present(eqx.Module):
+    """Which parameters of a tree exist: what does not (`-inf`) never moves, and a 0 that stands for
+    it keeps NaN out of sums. `there`: True where a parameter exists."""
+
+    there: PyTree
+
+    @classmethod
+    def of(cls, params: PyTree) -> "Present":
+        return cls(jtu.tree_map(lambda x: ~jnp.isneginf(x), params))
+
+    def only(self, tree: PyTree) -> PyTree:
+        """0 for what does not exist."""
+        return jtu.tree_map(lambda x, ok: jnp.where(ok, x, 0), tree, self.there)
+
+    def whole(self, tree: PyTree) -> PyTree:
+        """`-inf` for what does not exist."""
+        return jtu.tree_map(lambda x, ok: jnp.where(ok, x, -jnp.inf), tree, self.there)
+
+
 def held(tree: PyTree) -> PyTree:
     """`stop_gradient` of a tree that holds other things than arrays as well."""
     arrays, rest = eqx.partition(tree, eqx.is_inexact_array)

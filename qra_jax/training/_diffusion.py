@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from .._core.checks import as_float, is_concrete, positive, require, require_all, whole
-from .._core.trees import all_usable
+from .._core.trees import Present, all_usable
 from ..flows._checks import check_solve
 from ..flows._flow import GradientFlow
 from ..flows._status import Status
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
 from ._groups import SampledGroups
-from ._sampled_field import Present, SampledField, sampled_field
+from ._sampled_field import SampledField, sampled_field
 
 _STEP = 0.1
 
@@ -73,7 +73,7 @@ def _solve(
     number: int,
 ) -> Diffusion:
     params, frozen = field.flow.split(policy)
-    present = Present.of(params, frozen, field.flow)
+    present = Present.of(params)
     begun = present.only(params)
 
     def drift(time, state, args):
@@ -112,7 +112,7 @@ def _solve(
             throw=False,
         )
         assert found.ys is not None
-        probs, accuracy = jax.vmap(present.seen)(found.ys)
+        probs, accuracy = jax.vmap(lambda row: field.seen(present.whole(row), frozen))(found.ys)
         ended = jnp.where(all_usable(found.ys), Status.COMPLETED, Status.FAILED)
         return probs, accuracy, ended.astype(jnp.int32)
 

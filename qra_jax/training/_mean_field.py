@@ -17,14 +17,14 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 from scipy.stats import qmc
 
 from .._core.checks import as_float, instance, is_concrete, positive, require, require_all
-from .._core.trees import all_usable
+from .._core.trees import Present, all_usable
 from ..flows._checks import check_solve
 from ..flows._flow import GradientFlow
 from ..flows._status import Status
 from ..policies._policy import AbstractPolicy
 from ..policies._problem import Problem
 from ._groups import SampledGroups
-from ._sampled_field import Present, SampledField, sampled_field
+from ._sampled_field import SampledField, sampled_field
 
 _NORMALS = 256
 LearningRate = float | Callable[[Any], Any]
@@ -185,7 +185,7 @@ def _solve(
     clip: tuple[float, Float[Array, "N M"]] | None,
 ) -> MeanFieldRun:
     params, frozen = field.flow.split(policy)
-    present = Present.of(params, frozen, field.flow)
+    present = Present.of(params)
 
     def advance(step, state, args):
         params, moments = state
@@ -213,7 +213,7 @@ def _solve(
     assert found.ys is not None
     rows = found.ys[0]
 
-    probs, accuracy = jax.vmap(present.seen)(rows)
+    probs, accuracy = jax.vmap(lambda row: field.seen(present.whole(row), frozen))(rows)
     good = (found.result == diffrax.RESULTS.successful) & all_usable(rows)
     status = jnp.where(good, Status.COMPLETED, Status.FAILED).astype(jnp.int32)
     return MeanFieldRun(steps, probs, accuracy, status)

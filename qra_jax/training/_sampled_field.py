@@ -107,6 +107,11 @@ class SampledField(eqx.Module):
         columns = self._columns(jnp.eye(number, dtype=dtype), params, frozen)
         return jtu.tree_map(lambda x: jnp.sum(x**2, axis=0), columns)
 
+    def seen(self, params: PyTree, frozen: PyTree) -> tuple[Float[Array, "Q R"], Float[Array, ""]]:
+        """Pattern probabilities and the accuracy at parameters."""
+        row, problem = eqx.combine(params, frozen), self.flow.problem
+        return row.pattern_table(problem)[0], mean_accuracy(row, problem)
+
     def moments(self, params: PyTree, frozen: PyTree) -> tuple[PyTree, PyTree]:
         """E[g] and E[g^2] of each entry of a step's ascent direction g."""
         mean, spread = self.mean(params, frozen), self.variance(params, frozen)
@@ -126,35 +131,6 @@ class SampledField(eqx.Module):
             jtu.tree_map(lambda x: jnp.mean(x, axis=0), cut),
             jtu.tree_map(lambda x: jnp.mean(x**2, axis=0), cut),
         )
-
-
-class Present(eqx.Module):
-    """The parameters that exist: what does not (`-inf`) never moves, and a finite stand-in for it
-    keeps NaN out of sums.
-
-    - `there`: True where a parameter exists; `frozen`: the rest of the policy.
-    """
-
-    there: PyTree
-    frozen: PyTree
-    flow: GradientFlow
-
-    @classmethod
-    def of(cls, params: PyTree, frozen: PyTree, flow: GradientFlow) -> "Present":
-        return cls(jtu.tree_map(lambda x: ~jnp.isneginf(x), params), frozen, flow)
-
-    def only(self, tree: PyTree) -> PyTree:
-        """0 for what does not exist."""
-        return jtu.tree_map(lambda x, ok: jnp.where(ok, x, 0), tree, self.there)
-
-    def whole(self, state: PyTree) -> PyTree:
-        """The parameters of a state, `-inf` for what does not exist."""
-        return jtu.tree_map(lambda x, ok: jnp.where(ok, x, -jnp.inf), state, self.there)
-
-    def seen(self, state: PyTree) -> tuple[Float[Array, "Q R"], Float[Array, ""]]:
-        """Pattern probabilities and the accuracy of a state."""
-        row, problem = eqx.combine(self.whole(state), self.frozen), self.flow.problem
-        return row.pattern_table(problem)[0], mean_accuracy(row, problem)
 
 
 def sampled_field(

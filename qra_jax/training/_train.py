@@ -1,7 +1,7 @@
 r"""Training in steps: the discrete counterpart of the flow, exact or from samples."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .._core.checks import instance, require, require_all, whole
-from .._core.trees import all_usable, chosen
+from .._core.trees import Present, all_usable, chosen
 from ..flows._checks import check_solve
 from ..flows._flow import GradientFlow
 from ..flows._geometry import AbstractGeometry
@@ -115,21 +115,17 @@ class _Sampled(eqx.Module):
         return velocity
 
 
-def _where_present(params: PyTree, new: PyTree, absent: Any) -> PyTree:
-    """`new`, but `absent` for what does not exist (`-inf`)."""
-    return jtu.tree_map(lambda x, y: jnp.where(jnp.isneginf(x), absent, y), params, new)
-
-
 def _update(
     optimiser: optax.GradientTransformation, params: PyTree, state: PyTree, velocity: PyTree
 ) -> tuple[PyTree, PyTree, Bool[Array, ""]]:
     """One update along `velocity`, and whether it is finite. What does not exist is 0 to the
     optimiser, lest weight decay or the norm of the parameters turn it into NaN."""
-    descent = _where_present(params, jtu.tree_map(jnp.negative, velocity), 0)
-    updates, state = optimiser.update(descent, state, _where_present(params, params, 0))
+    present = Present.of(params)
+    descent = present.only(jtu.tree_map(jnp.negative, velocity))
+    updates, state = optimiser.update(descent, state, present.only(params))
     moved = jtu.tree_map(lambda x, u: (x + u).astype(x.dtype), params, updates)
-    finite = all_usable(jtu.tree_map(jnp.abs, _where_present(params, moved, 0)))
-    return _where_present(params, moved, -jnp.inf), state, finite
+    finite = all_usable(jtu.tree_map(jnp.abs, present.only(moved)))
+    return present.whole(moved), state, finite
 
 
 def _seen(
@@ -189,7 +185,7 @@ def _train(
         return state, (state.params, state.reference)
 
     none_yet = jnp.zeros((), jnp.int32)
-    moments = optimiser.init(_where_present(params, params, 0))
+    moments = optimiser.init(Present.of(params).only(params))
     finite = all_usable(params)
     start = _State(params, moments, compared, finite, none_yet)
     stops = jnp.asarray(steps, jnp.int32)
