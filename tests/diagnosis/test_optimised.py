@@ -13,8 +13,9 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom, chi2, kstest
 
 import qra_jax as qra
-from qra_jax.diagnosis import LEVEL, Head, TrainingRun, diagnose, forecast_run
+from qra_jax.diagnosis import LEVEL, Head, Logs, TrainingRun, diagnose, forecast_run
 from qra_jax.diagnosis._degree import degree_of
+from qra_jax.diagnosis._drift import rate_drift
 from qra_jax.diagnosis._level_check import chance_of
 from qra_jax.diagnosis._solve import Tables
 from qra_jax.diagnosis._trained import _drawn, _pooled_moments, begin, compiled_training
@@ -358,3 +359,18 @@ def test_degrees_that_are_neither():
             TrainingRun(5, optimiser=optimiser, head=KNOWN, sampler=SAMPLER)
     with pytest.raises(ValueError, match="length must rise within"):
         dataclasses.replace(KNOWN, length=30.0)
+
+
+def test_rates_that_drift(posterior):
+    """Logged rates of the first two patterns fall by two thirds: so does the foretold accuracy,
+    beside that of rates that stay; the shares are those of the same particles."""
+    steps = np.array([20.0, 40.0, 60.0])
+    means = KINDS.mean(axis=0)
+    fallen = np.linspace(1, 1 / 3, 4)[1:, None] * np.array([1, 1, 0]) + np.array([0, 0, 1])
+    samples = np.tile(3000 * PROBS, (3, 1))
+    logs = Logs(steps, steps, samples, samples * means * fallen)
+    drift = rate_drift(3000 * PROBS, 3000 * PROBS * means, logs, (1.0, 1.0))
+    still, moving = (forecast_run(posterior, _run(number=60), drift=x) for x in (None, drift))
+    np.testing.assert_allclose(moving.pattern_shares.median, still.pattern_shares.median)
+    assert moving.accuracy.median[-1] < 0.5 * still.accuracy.median[-1]
+    np.testing.assert_allclose(moving.accuracy.median[0], still.accuracy.median[0], atol=2e-3)
