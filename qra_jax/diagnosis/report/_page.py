@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from ..._core.folders import writing_to
 from ..._core.provenance import provenance
 from ..._core.version import VERSION
+from ...plot import style
 from .. import Diagnosis
 from ..words import (
     alarms,
@@ -74,7 +75,8 @@ def write_files(out: Path, texts: dict[str, str], figures: dict[str, Figure]) ->
         for name, figure in figures.items():
             for suffix in ("png", "pdf"):
                 written.append(out / f"{name}.{suffix}")
-                figure.savefig(written[-1])
+                with style():  # it says how many dots an inch has
+                    figure.savefig(written[-1])
     return written
 
 
