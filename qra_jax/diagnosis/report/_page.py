@@ -30,6 +30,7 @@ from ..words import (
     withheld,
 )
 from ._design import Plan
+from ._explorer import EXPLORER, explorer_link
 from ._figures import draw_figures
 
 try:
@@ -108,6 +109,7 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
         check_sentence=check_sentence(found),
         trust=trust_lines(found),
         key_figures=key_figures(found),
+        explorer=explorer_link(found),
         patterns=pattern_rows(found),
         slowest=slowest(found),
         figure=figure,
@@ -125,7 +127,8 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
 
 
 def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) -> list[Path]:
-    """Write `report.html`, `report.json`, `questions.csv` and the figures (PNG and PDF).
+    """Write `report.html`, `report.json`, `questions.csv`, the figures (PNG and PDF), and
+    `explorer.html`, which the report links to with its numbers.
 
     **Arguments:** `out`: the folder; `source`, `found`, `plan`: as for `page`.
 
@@ -153,4 +156,6 @@ def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) ->
     }
     if found.signal is not None:
         texts["questions.csv"] = questions_csv(found)
+    if explorer_link(found):
+        texts[EXPLORER.name] = EXPLORER.read_text(encoding="utf-8")
     return write_files(out, texts, figures)
