@@ -2,7 +2,8 @@
 
 The processes are forks of one that has imported the library and made no array yet: imports took
 most of the time. As many run at once as there are processors. All run, whichever fail. Examples
-marked `py` need what is not installed here, and tests run them.
+marked `py` need what is not installed here, and tests run them. The blocks of a tutorial are one
+program, whose outputs are compared with those that are stored (`notebooks.py`).
 """
 
 import argparse
@@ -16,6 +17,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import notebooks
+
 # A script of a few lines compiles for longer than it runs.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
@@ -27,8 +30,9 @@ os.environ.setdefault(
 warnings.simplefilter("error")
 
 
-def run(title: str, code: str, output: Path, figures: Path) -> None:
-    """In the fork: the example as a script of its own, all that it prints into a file."""
+def run(title: str, code: str | Path, output: Path, figures: Path) -> None:
+    """In the fork: the example as a script of its own, all that it prints into a file; the path of
+    a tutorial stands for all of its blocks."""
     from matplotlib.figure import Figure
 
     save = Figure.savefig
@@ -37,7 +41,11 @@ def run(title: str, code: str, output: Path, figures: Path) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
-    exec(compile(code, title, "exec"), {"__name__": "__main__"})
+    if isinstance(code, Path):
+        Figure.savefig = save
+        notebooks.check(code)
+    else:
+        exec(compile(code, title, "exec"), {"__name__": "__main__"})
     sys.stdout.flush()
 
 
@@ -50,8 +58,10 @@ def main(names: list[str], folder: Path, figures: Path) -> int:
     for name in qra_jax.__all__:
         getattr(qra_jax, name)
     assert not jax._src.xla_bridge.backends_are_initialized()  # threads would not survive a fork
-    fork, waiting, failed = multiprocessing.get_context("fork"), [], []
-    for name in names:
+    fork, failed = multiprocessing.get_context("fork"), []
+    waiting: list[tuple[str, str | Path]] = []
+    waiting += [(f"tutorial {name}", Path(name)) for name in names if "tutorials" in name]
+    for name in (name for name in names if "tutorials" not in name):
         codes = re.findall(r"^```python\n(.*?)^```", Path(name).read_text(), re.DOTALL | re.M)
         waiting += [(f"example {i} of {name}", code) for i, code in enumerate(codes, 1)]
     running: dict[int, tuple[str, Path, BaseProcess]] = {}
