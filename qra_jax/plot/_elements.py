@@ -59,17 +59,18 @@ def look(index: int) -> dict[str, Any]:
 class _WithinDecades(Locator):
     """Two to nine times a power of ten, where decades lie far enough apart."""
 
-    def __call__(self) -> np.ndarray:
+    def __call__(self) -> list[float]:
         """The places in view."""
-        return self.tick_values(*self.axis.get_view_interval())
+        axis = self.axis
+        return [] if axis is None else self.tick_values(*axis.get_view_interval())
 
-    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
         """The places between two values."""
         if vmax - vmin > 7:
-            return np.array([])
+            return []
         powers = np.arange(np.floor(vmin), np.ceil(vmax))
         places = np.ravel(powers[:, None] + np.log10(np.arange(2, 10)))
-        return places[(places >= vmin) & (places <= vmax)]
+        return places[(places >= vmin) & (places <= vmax)].tolist()
 
 
 def decades(axis: Axis) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -111,8 +112,12 @@ def _by_mixture(s, ref, rates):
 
 
 _STRENGTH = r"KL strength $\beta$"
-_CHECK = {"probs": CHECK_PROBS, "rates": CHECK_RATES}
-_OVER_BETA = {"axis": _STRENGTH, "slope": (0.0, 0.0, 0.0, _LN10, 0.0), "logarithmic": True}
+_CHECK: dict[str, Any] = {"probs": CHECK_PROBS, "rates": CHECK_RATES}
+_OVER_BETA: dict[str, Any] = {
+    "axis": _STRENGTH,
+    "slope": (0.0, 0.0, 0.0, _LN10, 0.0),
+    "logarithmic": True,
+}
 _VERIFIED, _OWN, _GRPO = (
     (1.0, 1.0, 0.0, 0.0, 0.0),
     (1.0, 0.0, 1.0, 0.0, 0.0),

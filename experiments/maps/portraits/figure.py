@@ -18,7 +18,8 @@ def draw_portraits(data: xr.Dataset) -> Figure:
     rows = -(-number // _COLUMNS)
     with plot.style():
         figure = Figure(figsize=(5.5, 2.1 * rows + 2.5))
-        upper, lower = figure.subfigures(2, 1, height_ratios=[2.1 * rows, 2.5])
+        heights = [2.1 * rows, 2.5]
+        upper, lower = np.ravel(np.asarray(figure.subfigures(2, 1, height_ratios=heights)))
         panels = np.ravel(upper.subplots(rows, _COLUMNS, squeeze=False))
         for ax in panels[number:]:
             ax.set_axis_off()

@@ -84,11 +84,13 @@ def _cut_at_the_edge(ax: Axes, data: xr.Dataset, values: xr.DataArray) -> None:
     """Grey where shares would sum to over 1, along the exact line: cells that it cuts are drawn in
     the colour of their neighbour, up to the line."""
     mesh = ax.collections[0]
-    cells = mesh.get_array()
+    cells, (low, high) = np.ma.asarray(mesh.get_array()), mesh.get_clim()
     beside = np.ma.concatenate([cells[:, :1], cells[:, :-1]], axis=1)
     missing = np.isnan(values.values) & ~np.ma.getmaskarray(beside)
-    ax.pcolormesh(data["best"], data["misleading"], np.ma.masked_where(~missing, beside),
-                  shading="nearest", rasterized=True, cmap=mesh.cmap, norm=mesh.norm)  # fmt: skip
+    ax.pcolormesh(
+        data["best"], data["misleading"], np.ma.masked_where(~missing, beside), shading="nearest",
+        rasterized=True, cmap=mesh.cmap, vmin=low, vmax=high,
+    )  # fmt: skip
     line = np.linspace(0, 1, 400)
     corner = [(1.5, 0), (1.5, 1.5), (1e-15, 1.5)]
     edge = [(max(1 - y, 1e-15), y) for y in line]
