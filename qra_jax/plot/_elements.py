@@ -84,12 +84,15 @@ def decades(axis: Axis) -> None:
         low, high = axis.get_view_interval()
         return bool(abs(high - low) < _NARROW)
 
+    def plain(x: float) -> str:
+        return f"{10.0**x:.0f}" if 0 <= x < 5 else f"{10.0**x:.2g}"
+
     def power(x: float, _) -> str:
-        return f"{10.0**x:g}" if narrow() else f"$10^{{{x:g}}}$"
+        return plain(x) if narrow() else f"$10^{{{x:g}}}$"
 
     def between(x: float, _) -> str:
         digit = round(10 ** (x - np.floor(x)))
-        return f"{10.0**x:.2g}" if narrow() and digit in (2, 5) else ""
+        return plain(x) if narrow() and digit in (2, 5) else ""
 
     axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axis.set_major_formatter(FuncFormatter(power))

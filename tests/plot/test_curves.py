@@ -86,6 +86,7 @@ def test_decades():
     assert labels_of("x", -2.2, 2.2) == [f"$10^{{{x}}}$" for x in (-2, -1, 0, 1, 2)]
     assert labels_of("y", 0, 600)[:2] == ["$10^{0}$", "$10^{200}$"]
     assert labels_of("x", -0.75, 0.4) == ["0.2", "0.5", "1", "2"]
+    assert labels_of("y", 2.5, 3.4) == ["500", "1000", "2000"]
 
 
 def test_comparison(ax):
