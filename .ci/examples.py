@@ -2,8 +2,7 @@
 
 The processes are forks of one that has imported the library and made no array yet: imports took
 most of the time. As many run at once as there are processors. All run, whichever fail. Examples
-marked `py` need what is not installed here, and tests run them. The blocks of a tutorial are one
-program, whose outputs are compared with those that are stored (`notebooks.py`).
+marked `py` need what is not installed here, and tests run them.
 """
 
 import argparse
@@ -17,8 +16,6 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import notebooks
-
 # A script of a few lines compiles for longer than it runs.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
@@ -30,9 +27,8 @@ os.environ.setdefault(
 warnings.simplefilter("error")
 
 
-def run(title: str, code: str | Path, output: Path, figures: Path) -> None:
-    """In the fork: the example as a script of its own, all that it prints into a file; the path of
-    a tutorial stands for all of its blocks."""
+def run(title: str, code: str, output: Path, figures: Path) -> None:
+    """In the fork: the example as a script of its own, all that it prints into a file."""
     from matplotlib.figure import Figure
 
     save = Figure.savefig
@@ -41,11 +37,7 @@ def run(title: str, code: str | Path, output: Path, figures: Path) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
-    if isinstance(code, Path):
-        Figure.savefig = save
-        notebooks.check(code)
-    else:
-        exec(compile(code, title, "exec"), {"__name__": "__main__"})
+    exec(compile(code, title, "exec"), {"__name__": "__main__"})
     sys.stdout.flush()
 
 
@@ -58,10 +50,8 @@ def main(names: list[str], folder: Path, figures: Path) -> int:
     for name in qra_jax.__all__:
         getattr(qra_jax, name)
     assert not jax._src.xla_bridge.backends_are_initialized()  # threads would not survive a fork
-    fork, failed = multiprocessing.get_context("fork"), []
-    waiting: list[tuple[str, str | Path]] = []
-    waiting += [(f"tutorial {name}", Path(name)) for name in names if "tutorials" in name]
-    for name in (name for name in names if "tutorials" not in name):
+    fork, waiting, failed = multiprocessing.get_context("fork"), [], []
+    for name in names:
         codes = re.findall(r"^```python\n(.*?)^```", Path(name).read_text(), re.DOTALL | re.M)
         waiting += [(f"example {i} of {name}", code) for i, code in enumerate(codes, 1)]
     running: dict[int, tuple[str, Path, BaseProcess]] = {}

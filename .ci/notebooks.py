@@ -6,8 +6,8 @@ NAME-1.png and so on, which the page shows. NAME.ipynb holds the same cells, tex
 figures.
 
 `python .ci/notebooks.py docs/tutorials/*.md` runs them and writes outputs, figures and notebooks
-anew. `.ci/examples.py` runs them too, and fails if a text output, or a notebook, is not what the
-code gives.
+anew. `.ci/examples.py .ci/tutorials.md` runs them too, and fails if a text output, or a notebook,
+is not what the code gives.
 """
 
 import base64
@@ -96,7 +96,9 @@ def run(cells: list[Cell], title: str) -> list[Cell]:
                 exec(compile(cell.source, f"cell {index} of {title}", "exec"), space)
             for number in plt.get_fignums():
                 image = io.BytesIO()
-                plt.figure(number).savefig(image, format="png", dpi=200, metadata={"Software": ""})
+                # Not by savefig, which the runner of examples sends to a folder.
+                canvas = plt.figure(number).canvas
+                canvas.print_figure(image, format="png", dpi=200, metadata={"Software": ""})
                 figures.append(image.getvalue())
             plt.close("all")
             cell = dataclasses.replace(cell, printed=printed.getvalue(), figures=tuple(figures))

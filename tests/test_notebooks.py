@@ -3,6 +3,7 @@
 import base64
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -133,5 +134,10 @@ def test_shipped(path):
     assert f"({path.stem}.ipynb)" in text
 
 
-def test_there_are_three():
-    assert len(PAGES) == 3
+def test_all_are_run():
+    """Three, each by a block of the page that the runner of examples is given."""
+    text = (ROOT / ".ci" / "tutorials.md").read_text()
+    asked = re.findall(r'^notebooks\.check\(Path\("(.+)"\)\)$', text, re.MULTILINE)
+    assert asked == [str(path.relative_to(ROOT)) for path in PAGES]
+    assert len(asked) == text.count("```python") == 3
+    assert ".ci/tutorials.md" in (ROOT / ".ci" / "run").read_text()
