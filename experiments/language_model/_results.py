@@ -12,7 +12,8 @@ from zarr.storage import ZipStore
 
 from ._bases import base_model
 from ._compare import times
-from ._figures import draw_accuracy, draw_comparison, draw_forecast, draw_patterns, draw_tokens
+from ._comparison import draw_comparison
+from ._figures import draw_accuracy, draw_forecast, draw_patterns, draw_tokens
 from ._run import EVERY
 from ._said import foretell
 

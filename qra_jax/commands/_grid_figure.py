@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..plot import LN10, heatmap, style
+from ..plot import regime_map, style
 
 _MOST = 400  # values along an axis; more than that cannot be seen
 
@@ -26,13 +26,12 @@ def draw_grid(
         figure = Figure(figsize=(3.7 * len(quantities), 3.1), layout="constrained")
         panels = np.ravel(np.asarray(figure.subplots(1, len(quantities))))
         for ax, name in zip(panels, quantities, strict=True):
-            shown = plane[f"log_{name}_time"].transpose(y, x) / LN10
+            shown = plane[f"log_{name}_time"].transpose(y, x)
             shown[x].attrs, shown[y].attrs = plane[x].attrs, plane[y].attrs
             status = plane[f"{name}_status"].transpose(y, x)
             spacing = np.diff(np.log(plane[x].values))
             even = np.allclose(spacing, spacing[:1], rtol=1e-6)
-            label = rf"$\log_{{10}}$ {name} time (1/reward)"
-            heatmap(ax, shown, status, label=label, log_x=bool(even))
-            at_once = bool((plane[f"log_{name}_time"] == -np.inf).any())
-            ax.set_title("; ".join(filter(None, [where, "grey: at once" if at_once else ""])))
+            label = f"{name} time (1/reward)"
+            regime_map(ax, shown, status, label=label, at_once="at once", log_x=bool(even))
+            ax.set_title(where)
     return figure

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .._core.compiled import enable_compilation_cache
+from ..plot import style
 from ..policies import two_stage
 from ..solvers import Exact
 from ..sweep import Grid, StoreError, open_sweep, run_sweep
@@ -81,5 +82,6 @@ def swept(settings: GridSweep) -> str:
         figure = draw_grid(open_sweep(settings.out), tuple(axes), quantities, PARAMETERS)
         for suffix in ("png", "pdf"):
             wrote.append(settings.out / f"figure.{suffix}")
-            figure.savefig(wrote[-1])
+            with style():  # it says how many dots an inch has
+                figure.savefig(wrote[-1])
     return "\n".join([str(summary), *(f"wrote {path}" for path in wrote)])

@@ -1,9 +1,22 @@
 """A branch of fixed points along a parameter, as data."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import equinox as eqx
+import lazy_loader as lazy
+import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int
 
+from .._core.checks import require
 from .._core.codes import Code
+from .._core.version import VERSION
+from ..flows._status import Status
+
+if TYPE_CHECKING:
+    import xarray as xr
+else:
+    xr = lazy.load("xarray")  # slow to load, and for one method alone
 
 
 class Special(Code):
@@ -55,3 +68,36 @@ class Branch(eqx.Module):
     def fold(self) -> Bool[Array, "*batch K"]:
         """Which of the special points are folds."""
         return self.special == Special.FOLD
+
+    def to_dataset(self, patterns: Sequence[str] | None = None) -> "xr.Dataset":
+        """The branch as a labelled `xarray.Dataset` over its rows, its special points and patterns;
+        what is not valid, and what is empty, is NaN.
+
+        **Arguments:** `patterns`: R names, for the labels of the axis `pattern`; their indices if
+        not given.
+
+        **Returns:** variables `value`, `pattern_prob`, `kind`, `special`, `special_value`,
+        `special_pattern_prob` and `located`, the coordinate `pattern`, and the status and the
+        library's version as attributes.
+
+        **Raises:** `ValueError` for a batch of branches, or for another number of names.
+        """
+        require(self.value.ndim == 1, "branch", "be a single one", self.value.shape)
+        number = self.pattern_probs.shape[-1]
+        names = range(number) if patterns is None else list(patterns)
+        require(len(names) == number, "patterns", f"hold {number} names", len(names))
+        valid = np.asarray(self.valid)
+        table = np.where(valid[:, None], np.asarray(self.pattern_probs), np.nan)
+        return xr.Dataset(
+            {
+                "value": ("row", np.where(valid, np.asarray(self.value), np.nan)),
+                "pattern_prob": (("row", "pattern"), table),
+                "kind": ("row", np.where(valid, np.asarray(self.kind), -1)),
+                "special": ("place", np.asarray(self.special)),
+                "special_value": ("place", np.asarray(self.special_value)),
+                "special_pattern_prob": (("place", "pattern"), np.asarray(self.special_probs)),
+                "located": ("place", np.asarray(self.located)),
+            },
+            coords={"pattern": names},
+            attrs={"status": Status.names(self.status), "version": VERSION},
+        )

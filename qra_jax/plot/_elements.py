@@ -1,15 +1,18 @@
-"""The elements that figures are made of. Each draws labelled data onto given axes."""
+"""The elements that figures are made of: one style, and labelled data drawn onto given axes."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
+from typing import Any
 
 import matplotlib.style
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import QuadMesh
+from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator
 
 from ..flows._status import Status
 
@@ -25,6 +28,15 @@ THEORY = "#000000"
 """Colour of what is predicted."""
 NO_POLICY = "#D9D9D9"
 """Colour of grid points that stand for no policy; failed cells are hatched."""
+AT_ONCE = "#E3ECF4"
+"""Colour of grid points whose time is 0."""
+COLOURS = (BEST, MISLEADING, REST, "#CC79A7", "#E69F00", "#56B4E9")
+"""Colours of what is drawn side by side, in their order."""
+LINES = ("-", "--", "-.", (0, (1, 1.2)), (0, (7, 2)), (0, (3, 1, 1, 1, 1, 1)))
+"""Line styles that go with them: colours alone look alike in grey."""
+MARKERS = ("o", "s", "^", "D", "v", "P")
+"""Markers that go with them."""
+_NARROW = 1.6  # decades: below that, ticks within a decade are labelled
 
 
 @contextmanager
@@ -37,6 +49,57 @@ def style() -> Iterator[None]:
         yield
 
 
+def look(index: int) -> dict[str, Any]:
+    """Colour and line style of one line among several, as keywords of `Axes.plot`; after six they
+    begin again."""
+    at = index % len(COLOURS)
+    return {"color": COLOURS[at], "ls": LINES[at]}
+
+
+class _WithinDecades(Locator):
+    """Two to nine times a power of ten, where decades lie far enough apart."""
+
+    def __call__(self) -> list[float]:
+        """The places in view."""
+        axis = self.axis
+        return [] if axis is None else self.tick_values(*axis.get_view_interval())
+
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
+        """The places between two values."""
+        if vmax - vmin > 7:
+            return []
+        powers = np.arange(np.floor(vmin), np.ceil(vmax))
+        places = np.ravel(powers[:, None] + np.log10(np.arange(2, 10)))
+        return places[(places >= vmin) & (places <= vmax)].tolist()
+
+
+def decades(axis: Axis) -> None:
+    """Label an axis whose values are logarithms to the base 10 by the powers of ten that they stand
+    for: a logarithmic axis that holds numbers of any size.
+
+    **Arguments:** `axis`: `ax.xaxis`, `ax.yaxis`, or that of a colour bar.
+    """
+
+    def narrow() -> bool:
+        low, high = axis.get_view_interval()
+        return bool(abs(high - low) < _NARROW)
+
+    def plain(x: float) -> str:
+        return f"{10.0**x:.0f}" if 0 <= x < 5 else f"{10.0**x:.2g}"
+
+    def power(x: float, _) -> str:
+        return plain(x) if narrow() else f"$10^{{{x:g}}}$"
+
+    def between(x: float, _) -> str:
+        digit = round(10 ** (x - np.floor(x)))
+        return plain(x) if narrow() and digit in (2, 5) else ""
+
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    axis.set_major_formatter(FuncFormatter(power))
+    axis.set_minor_locator(_WithinDecades())
+    axis.set_minor_formatter(FuncFormatter(between))
+
+
 def heatmap(
     ax: Axes,
     data: xr.DataArray,
@@ -44,11 +107,16 @@ def heatmap(
     *,
     label: str,
     log_x: bool = False,
+    log10: bool = False,
     **kwargs,
 ) -> QuadMesh:
     """A map over two named axes, with its colour bar; x runs along the last dimension.
 
     NaN is left grey, and cells whose `status` is a failure are hatched.
+
+    **Arguments:** `label`: of the colour bar; `log_x`: whether x is logarithmic; `log10`: whether
+    the data are logarithms to the base 10, which the colour bar then shows as powers of ten;
+    `kwargs`: of `Axes.pcolormesh`.
     """
     y_name, x_name = data.dims
     x, y = data[x_name].values, data[y_name].values
@@ -65,41 +133,7 @@ def heatmap(
         ax.set_xscale("log")
     ax.set_xlabel(data[x_name].attrs.get("long_name", x_name))
     ax.set_ylabel(textwrap.fill(data[y_name].attrs.get("long_name", y_name), 32))
-    ax.figure.colorbar(mesh, ax=ax, label=label, pad=0.02)
+    bar = ax.figure.colorbar(mesh, ax=ax, label=label, pad=0.02)
+    if log10:
+        decades(bar.ax.yaxis)
     return mesh
-
-
-def trajectory(
-    ax: Axes,
-    log_time: np.ndarray,
-    pattern_probs: np.ndarray,
-    accuracy: np.ndarray,
-    names: Sequence[str],
-    marks: Sequence[tuple[float, str]] = (),
-    colours: Sequence[str] = (BEST, MISLEADING, REST, "#CC79A7", "#E69F00", "#56B4E9"),
-) -> None:
-    """Pattern probabilities and accuracy over log10 time, with vertical marks at log times."""
-    time = np.asarray(log_time) / LN10
-    seen = np.isfinite(time)
-    for index, name in enumerate(names):
-        colour = colours[index % len(colours)]
-        ax.plot(time[seen], pattern_probs[seen, index], color=colour, label=rf"$\pi$({name})")
-    ax.plot(time[seen], accuracy[seen], color=THEORY, ls="--", lw=1.3, label="accuracy V")
-    shown = sorted((log_mark, text) for log_mark, text in marks if np.isfinite(log_mark))
-    for log_mark, text in shown:
-        ax.axvline(log_mark / LN10, color="0.45", lw=0.9, ls=":")
-        # To the left of its line, the last one to the right: two close marks stay apart.
-        last = log_mark == shown[-1][0]
-        ax.annotate(
-            text,
-            (log_mark / LN10, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(2 if last else -2, 1),
-            textcoords="offset points",
-            ha="left" if last else "right",
-            va="bottom",
-            fontsize=8,
-        )
-    ax.set_xlabel(r"$\log_{10}$ time (1/reward)")
-    ax.set_ylabel("probability")
-    ax.set_ylim(-0.02, 1.02)

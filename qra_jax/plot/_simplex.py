@@ -270,27 +270,24 @@ def point_legend(kinds: np.ndarray) -> list[Line2D]:
     ]
 
 
-def simplex_paths(
-    ax: Axes, pattern_probs: np.ndarray, log_times: np.ndarray, vmin: float, vmax: float
-) -> LineCollection:
-    """Paths `(S, T, 3)`, coloured by log10 time from `vmin` to `vmax`; their starts are marked.
-
-    **Returns:** what a colour bar needs.
-    """
-    lines, colours = [], []
+def simplex_paths(ax: Axes, pattern_probs: np.ndarray, log_times: np.ndarray) -> LineCollection:
+    """Paths `(S, T, 3)` with their starts marked by a triangle, and a dot at each of the last
+    powers of ten of the time, 7 at most."""
+    lines = []
     for probs, times in zip(pattern_probs, log_times, strict=True):
         seen = np.isfinite(probs).all(axis=-1)
-        place, log_time = simplex_xy(probs[seen]), times[seen] / LN10
+        place, powers = simplex_xy(probs[seen]), times[seen] / LN10
         # Rows after the stop repeat the last one.
         lines += list(np.stack([place[:-1], place[1:]], axis=1))
-        colours += list(np.maximum(log_time[1:], vmin))
-        if len(place):
-            ax.plot(*place[0], "^", ms=4, mfc="w", mec="k", mew=0.8, zorder=5)
-    norm = matplotlib.colors.Normalize(vmin, vmax)
-    shown = LineCollection(
-        lines, array=np.array(colours), cmap="plasma", norm=norm, lw=1.8, zorder=4,
-        capstyle="round",
-    )  # fmt: skip
+        moving = np.isfinite(powers)
+        if not moving.any():
+            continue
+        ax.plot(*place[0], "^", ms=4.5, mfc="w", mec="k", mew=0.8, zorder=5)
+        last = np.floor(powers[moving][-1])
+        at = np.arange(max(last - 6, np.ceil(powers[moving][0])), last + 1)
+        dots = [np.interp(at, powers[moving], place[moving, axis]) for axis in (0, 1)]
+        ax.plot(*dots, ".", ms=3.5, color="k", zorder=5)
+    shown = LineCollection(lines, colors="k", lw=1.1, zorder=4, capstyle="round")
     ax.add_collection(shown, autolim=False)
     return shown
 
@@ -299,48 +296,63 @@ def _light(colour: str) -> np.ndarray:
     return 1 - 0.28 * (1 - np.array(matplotlib.colors.to_rgb(colour)))
 
 
+# Colour and hatching of the triangles that each pattern wins.
+_BASINS = {
+    0: (_light(BEST), ""),
+    1: (_light(MISLEADING), "/////"),
+    2: (_light(REST), "....."),
+    -1: (np.array(matplotlib.colors.to_rgb(NO_POLICY)), ""),
+}
+
+
 def simplex_basins(ax: Axes, corners: np.ndarray, winners: np.ndarray) -> None:
-    """Triangles `(N, 3, 3)` in the light colour of the pattern that wins them; grey if none."""
-    light = np.array([*map(_light, (BEST, MISLEADING, REST)), matplotlib.colors.to_rgb(NO_POLICY)])
-    colours = light[np.where(winners < 0, 3, winners)]
-    cells = PolyCollection(
-        list(simplex_xy(corners)), facecolors=colours, edgecolors=colours, lw=0.3, zorder=1
-    )
-    ax.add_collection(cells, autolim=False)
+    """Triangles `(N, 3, 3)` in the light colour of the pattern that wins them, and hatched for the
+    second and the third; grey if none."""
+    for code, (colour, hatch) in _BASINS.items():
+        cells = simplex_xy(corners[winners == code])
+        if len(cells):
+            ax.add_collection(
+                PolyCollection(list(cells), facecolors=[colour], edgecolors=[colour], lw=0.3,
+                               zorder=1),
+                autolim=False,
+            )  # fmt: skip
+        if len(cells) and hatch:
+            ax.add_collection(
+                PolyCollection(list(cells), facecolors="none", edgecolors="0.45", lw=0, hatch=hatch,
+                               zorder=1.5),
+                autolim=False,
+            )  # fmt: skip
 
 
 def basin_legend(names: Sequence[str], winners: np.ndarray) -> list[Patch]:
     """Legend entries of the patterns that win something, and of starts that none wins."""
-    entries = zip((*names, "undecided"), (BEST, MISLEADING, REST, None), (0, 1, 2, -1), strict=True)
+    entries = zip((*names, "undecided"), (0, 1, 2, -1), strict=True)
     return [
-        Patch(fc=NO_POLICY if colour is None else _light(colour), label=name)
-        for name, colour, code in entries
+        Patch(fc=_BASINS[code][0], ec="0.45", lw=0.5, hatch=_BASINS[code][1], label=name)
+        for name, code in entries
         if np.any(np.asarray(winners) == code)
     ]
 
 
-def draw_portrait(
-    ax: Axes, data: xr.Dataset, *, vmin: float | None = None, vmax: float | None = None
-) -> LineCollection:
-    """Draw the data of `portrait`: basins, stream lines, paths, fixed points.
-
-    **Arguments:** `vmin`, `vmax`: log10 times at the ends of the paths' colours, those of the data
-    if not given.
-
-    **Returns:** the paths, for a colour bar.
-    """
+def draw_portrait(ax: Axes, data: xr.Dataset) -> Axes:
+    """Draw the data of `portrait`: basins, stream lines, paths, fixed points."""
     simplex_axes(ax, [str(name) for name in data["pattern"].values])
     if "cell_winner" in data:
         simplex_basins(ax, data["cell_corner"].values, data["cell_winner"].values)
     x, y = data["x"].values, data["y"].values
     simplex_stream(ax, x, y, data["flow_x"].values, data["flow_y"].values)
-    times = data["path_log_time"].values
-    seen = times[np.isfinite(times)] / LN10
-    low = vmin if vmin is not None else max(float(seen.max()) - 5, float(seen.min()))
-    high = vmax if vmax is not None else float(seen.max())
-    paths = simplex_paths(ax, data["path_prob"].values, times, low, high)
+    simplex_paths(ax, data["path_prob"].values, data["path_log_time"].values)
     simplex_points(ax, data["point_prob"].values, data["point_kind"].values)
-    return paths
+    return ax
+
+
+def path_legend() -> list[Line2D]:
+    """Legend entries of a path: its start, and its dots."""
+    return [
+        Line2D([], [], marker="^", ms=4.5, mfc="w", mec="k", mew=0.8, color="k", lw=1.1,
+               label="path and its start"),
+        Line2D([], [], marker=".", ms=3.5, color="k", ls="none", label="time: powers of ten"),
+    ]  # fmt: skip
 
 
 def phase_portrait(
@@ -348,14 +360,13 @@ def phase_portrait(
     flow: GradientFlow | Problem,
     *,
     ax: Axes | None = None,
-    colour_bar: bool = True,
     legend: bool = True,
     **settings,
 ) -> xr.Dataset:
     """Compute the phase portrait of a flow on three patterns, and draw it.
 
-    **Arguments:** `ax`: the current axes if not given; `colour_bar`, `legend`: whether to draw one;
-    the others as for `portrait`.
+    **Arguments:** `ax`: the current axes if not given; `legend`: whether to draw one; the others
+    as for `portrait`.
 
     **Returns:** the data, which `draw_portrait` draws again without computing.
 
@@ -375,13 +386,11 @@ def phase_portrait(
     """
     data = portrait(policy, flow, **settings)
     ax = plt.gca() if ax is None else ax
-    paths = draw_portrait(ax, data)
-    if colour_bar:
-        ax.figure.colorbar(paths, ax=ax, label=r"$\log_{10}$ time (1/reward)", shrink=0.8)
+    draw_portrait(ax, data)
     if legend:
-        entries = point_legend(data["point_kind"].values)
+        entries = [*path_legend(), *point_legend(data["point_kind"].values)]
         if "cell_winner" in data:
             names = [str(name) for name in data["pattern"].values]
             entries = [*entries, *basin_legend(names, data["cell_winner"].values)]
-        ax.legend(handles=entries, loc="upper left", bbox_to_anchor=(-0.08, 1.0))
+        ax.legend(handles=entries, loc="upper left", bbox_to_anchor=(0.72, 1.0))
     return data

@@ -35,6 +35,7 @@ ROOMS = (
         "diagnose",
         "log_check",
         "clusters",
+        "redraw",
         "trust",
         "signal",
         "compare",

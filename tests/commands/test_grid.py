@@ -92,7 +92,7 @@ def test_bad_settings(options, message):
 
 
 def test_failed_cells_are_hatched():
-    """And those whose time is 0 are grey, and said to be."""
+    """And those whose time is 0 have a colour of their own, and are said to be."""
     shape = (5, 3, 4)
     dims, status = ("pi_best", "eps", "gap"), np.zeros(shape, int)
     status[1, 1, 2] = 3
@@ -105,7 +105,8 @@ def test_failed_cells_are_hatched():
     figure = draw_grid(data, dims, ("entanglement",), PARAMETERS)
     ax = figure.axes[0]
     assert [getattr(drawn, "hatches", [None]) for drawn in ax.collections] == [[None], ["xxxx"]]
-    assert ax.get_title("left") == "eps = 0.224; grey: at once"
+    assert ax.get_title("left") == "eps = 0.224"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["at once"]
     assert ax.get_xscale() == "log"
 
 

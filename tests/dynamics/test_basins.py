@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 import qra_jax as qra
@@ -319,8 +320,13 @@ def test_portrait_from_stored_data():
     )
     with plot.style():
         ax = Figure().subplots()
-        paths = plot.draw_portrait(ax, data)
-        assert len(paths.get_segments()) == 5
+        assert plot.draw_portrait(ax, data) is ax
+        (paths,) = (x for x in ax.collections if isinstance(x, LineCollection) and x.zorder == 4)
+        np.testing.assert_allclose(paths.get_segments()[-1][-1], plot.simplex_xy(path[-1]))
+        # ln t goes from 0 to 4 along rows 1 to 5: t = 1 and t = 10.
+        (dots,) = (line for line in ax.lines if line.get_marker() == ".")
+        rows = [path[1], path[1] + (path[5] - path[1]) * plot.LN10 / 4]
+        np.testing.assert_allclose(dots.get_xydata(), plot.simplex_xy(np.array(rows)))
         assert {text.get_text() for text in ax.texts} >= {"a", "b", "c"}
         assert len(plot.point_legend(data["point_kind"].values)) == 4
         assert len(plot.basin_legend("abc", data["cell_winner"].values)) == 4

@@ -57,9 +57,11 @@ def test_gap_figure():
         np.testing.assert_allclose(mesh_of(ax), values.T)
         assert ax.get_xscale() == "log"
         assert (ax.get_xlabel(), ax.get_ylabel()) == (
-            "step size (learning rate, 1/reward)", "samples in a group",
+            "step size $\\eta$ (1/reward)", "samples in a group, G",
         )  # fmt: skip
         assert [text.get_text() for text in ax.get_yticklabels()] == ["2", "8", "32"]
+        (line,) = ax.lines  # along which the noise of a step is the same
+        np.testing.assert_allclose(line.get_xdata() / 2 ** line.get_ydata(), 0.05)
     for index, group in enumerate((2, 8, 32)):
         assert_line(curves, f"groups of {group}", times, mean[1, index])
         ends = column_ends(curves.collections[index], times)
@@ -87,8 +89,10 @@ def test_forecast_figure():
     )  # fmt: skip
     *shown, coverage, by_run, widths = draw_forecast(data).axes
     for ax, run in zip(shown, (5, 8, 9), strict=True):
-        assert f"{100 + run} rollouts" in ax.get_title("left")
-        assert_line(ax, "median", steps, middle[run])
+        (known,) = (text.get_text() for text in ax.texts)
+        rate = float(data["rate"][run])
+        assert known == f"{100 + run} rollouts,\nlearning rate {rate:.2g}"
+        assert_line(ax, "median of the band", steps, middle[run])
         assert_line(ax, "run", steps, truth[run])
         (band,) = (c for c in ax.collections if c.get_label() == "90 % band")
         ends = column_ends(band, steps)
@@ -121,23 +125,25 @@ def test_tokens_figure(monkeypatch):
     )  # fmt: skip
     reported = {"20": {"RLVR": (1.0, 3.0), "RLIF": (4.0, 6.0)}}
     monkeypatch.setattr("experiments.maps.tokens.figure.REPORTED", reported)
-    axes = draw_tokens(data).axes
-    for ax, name, factor in zip(
-        axes, ("accuracy", "ratio", "critical_share"), (1, 100, 100), strict=False
-    ):
+    accuracy, share, ranks, known, entropy, places, *heat = draw_tokens(data).axes
+    for ax, name, factor in (
+        (accuracy, "accuracy", 1), (ranks, "ratio", 100), (share, "critical_share", 100)
+    ):  # fmt: skip
         for index, reward in enumerate(rewards):
             values = factor * data[name].values[index]
-            assert_line(ax, reward, times, values.mean(axis=0))
+            assert_line(ax, f"{reward}, mean", times, values.mean(axis=0))
             ends = column_ends(ax.collections[index], times)
             np.testing.assert_allclose(ends, np.quantile(values, [0.25, 0.75], axis=0).T)
         assert ax.get_xscale() == "log"
-    spans = [tuple(line.get_ydata()) for line in axes[1].lines[2:]]
+    spans = [tuple(line.get_ydata()) for line in known.lines]
     assert spans == [(1.0, 3.0), (4.0, 6.0)]
-    for index, reward in enumerate(rewards):
-        assert_line(axes[3], reward, positions, data["change"].values[index, :, -1].mean(axis=0))
-        np.testing.assert_allclose(mesh_of(axes[4 + index]), data["change"].values[index, 0].T)
+    assert known.get_shared_y_axes().joined(known, ranks)
     start = data["entropy"].values[:, :, 0].mean(axis=(0, 1))
-    assert_line(axes[3], "entropy at the start (nat)", positions, start)
+    np.testing.assert_allclose([bar.get_height() for bar in entropy.patches], start)
+    for index, reward in enumerate(rewards):
+        ends = data["change"].values[index, :, -1].mean(axis=0)
+        assert_line(places, reward, positions + 0.3 * (index - 0.5), ends)
+        np.testing.assert_allclose(mesh_of(heat[2 * index]), data["change"].values[index, 0].T)
 
 
 @pytest.mark.parametrize("failed", [False, True])

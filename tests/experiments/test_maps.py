@@ -151,7 +151,7 @@ def check_branches(axes, data):
 
 def check_portraits(axes, data):
     """Shares of starts won against the weight of the mixture."""
-    (ax,) = (x for x in axes if x.get_ylabel() == "share of starts won")
+    (ax,) = (x for x in axes if x.get_ylabel() == "share of starts")
     winners = data["mixture_winner"].values
     for pattern, colour in enumerate((plot.BEST, plot.MISLEADING, plot.REST)):
         np.testing.assert_allclose(lines_of(ax, colour)[0], (winners == pattern).mean(axis=1))
@@ -159,7 +159,7 @@ def check_portraits(axes, data):
 
 def check_calibration(axes, data):
     """Ranks of the truth, less uniform, and coverage."""
-    (ax,) = (x for x in axes if x.get_xlabel() == "share of draws below the truth")
+    (ax,) = (x for x in axes if x.get_xlabel() == "share of draws below the truth, x")
     for index, colour in enumerate((plot.BEST, plot.MISLEADING)):
         ranks = np.sort(data["rank"].isel(case=index).values.ravel())
         ranks = ranks[np.isfinite(ranks)]

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,8 @@ _LN10 = math.log(10)
 @dataclasses.dataclass(frozen=True)
 class Diagram:
     """One diagram: a line of flows, and its theory, a curve `theory(s)` of (value, probabilities)
-    for s between two ends, unknown to the library. `name` is the title in plain text."""
+    for s between two ends, unknown to the library. `name` says which diagram it is, `title` what it
+    shows; `logarithmic`: the parameter is a logarithm to the base 10."""
 
     name: str
     title: str
@@ -26,6 +28,7 @@ class Diagram:
     bounds: tuple[float, float]
     theory: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
     ends: tuple[float, float]
+    logarithmic: bool = False
 
     def theory_at(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The parameter and the probabilities, at places along the curve."""
@@ -108,9 +111,13 @@ def _by_mixture(s, ref, rates):
     return (0.15 * (s - np.log(ref[0] / ref[1])) - lead) / (gap - lead), probs
 
 
-_STRENGTH = r"$\log_{10}$ KL strength $\beta$"
-_CHECK = {"probs": CHECK_PROBS, "rates": CHECK_RATES}
-_OVER_BETA = {"axis": _STRENGTH, "slope": (0.0, 0.0, 0.0, _LN10, 0.0)}
+_STRENGTH = r"KL strength $\beta$"
+_CHECK: dict[str, Any] = {"probs": CHECK_PROBS, "rates": CHECK_RATES}
+_OVER_BETA: dict[str, Any] = {
+    "axis": _STRENGTH,
+    "slope": (0.0, 0.0, 0.0, _LN10, 0.0),
+    "logarithmic": True,
+}
 _VERIFIED, _OWN, _GRPO = (
     (1.0, 1.0, 0.0, 0.0, 0.0),
     (1.0, 0.0, 1.0, 0.0, 0.0),
@@ -120,36 +127,38 @@ _VERIFIED, _OWN, _GRPO = (
 DIAGRAMS = {
     "strength": Diagram(
         "verifier, over log10 beta",
-        "verifier", bounds=(-2.0, 1.0), theory=_by_strength, ends=(-2.0, 1.0),
+        "verifier: one outcome\nfor each strength",
+        bounds=(-2.0, 1.0), theory=_by_strength, ends=(-2.0, 1.0),
         start=_VERIFIED, **_CHECK, **_OVER_BETA,
     ),
     "twins": Diagram(
         "sequence probability of equal patterns, over log10 beta",
-        "sequence probability, equal patterns", probs=(0.5, 0.5), rates=(0.9, 0.1),
+        "own probability, equal\npatterns: a pitchfork", probs=(0.5, 0.5), rates=(0.9, 0.1),
         bounds=(-1.1, 0.2), theory=_by_own_probability, ends=(-11.0, 11.0), start=_OWN,
         **_OVER_BETA,
     ),
     "own": Diagram(
         "sequence probability, over log10 beta",
-        "sequence probability", probs=(0.45, 0.55), rates=(0.9, 0.2),
+        "own probability: two\noutcomes below a fold", probs=(0.45, 0.55), rates=(0.9, 0.2),
         bounds=(-1.1, 0.2), theory=_by_own_probability, ends=(-11.0, 11.0), start=_OWN,
         **_OVER_BETA,
     ),
     "grpo": Diagram(
         "GRPO, over log10 beta",
-        "verifier, GRPO", probs=(0.05, 0.70, 0.25), rates=(0.99, 0.3, 0.1),
+        "GRPO: stays, or runs\naway to the best", probs=(0.05, 0.70, 0.25), rates=(0.99, 0.3, 0.1),
         bounds=(-0.7, 0.5), theory=_by_clock, ends=(-1.5, 5.0), start=_GRPO, **_OVER_BETA,
     ),
     "noise": Diagram(
         "noisy verifier, over J",
-        r"noisy verifier, $\beta = 0.1$", axis="TPR - FPR of the verifier, J",
+        "noisy verifier, $\\beta$ = .1:\none outcome",
+        axis="verifier's TPR - FPR",
         start=(0.0, 1.0, 0.0, math.log(0.1), 0.0), slope=(1.0, 0.0, 0.0, 0.0, 0.0),
         bounds=(-1.0, 1.0), theory=_by_noise, ends=(-1.0, 1.0), **_CHECK,
     ),
     "mixture": Diagram(
         "verifier and sequence probability, over the weight",
-        r"verifier and sequence probability, $\beta = 0.15$", probs=(0.2, 0.8), rates=(0.8, 0.1),
-        axis="weight of sequence probability", start=(1.0, 1.0, 0.0, math.log(0.15), 0.0),
+        "mixture, $\\beta$ = .15:\nhysteresis", probs=(0.2, 0.8), rates=(0.8, 0.1),
+        axis="weight of own\nprobability", start=(1.0, 1.0, 0.0, math.log(0.15), 0.0),
         slope=(0.0, -1.0, 1.0, 0.0, 0.0), bounds=(0.0, 1.0), theory=_by_mixture, ends=(-8.0, 8.0),
     ),
 }  # fmt: skip

@@ -10,7 +10,6 @@ from qra_jax import plot
 from .theory import critical_weight
 
 _COLUMNS = 4
-_COLOURS = (plot.BEST, plot.MISLEADING, plot.REST)
 
 
 def draw_portraits(data: xr.Dataset) -> Figure:
@@ -18,33 +17,34 @@ def draw_portraits(data: xr.Dataset) -> Figure:
     number = data.sizes["objective"]
     rows = -(-number // _COLUMNS)
     with plot.style():
-        figure = Figure(figsize=(9.6, 2.75 * rows + 2.4))
-        # Room for the titles of the first row, which lie above the corners' names.
-        figure.set_layout_engine("constrained", rect=(0, 0, 1, 0.985))
-        grid = figure.add_gridspec(rows + 1, _COLUMNS, height_ratios=[1] * rows + [0.85])
-        axes, bars = [], []
-        for index in range(number):
-            ax = figure.add_subplot(grid[divmod(index, _COLUMNS)])
-            axes.append(ax)
+        figure = Figure(figsize=(5.5, 2.1 * rows + 2.5))
+        heights = [2.1 * rows, 2.5]
+        upper, lower = np.ravel(np.asarray(figure.subfigures(2, 1, height_ratios=heights)))
+        panels = np.ravel(upper.subplots(rows, _COLUMNS, squeeze=False))
+        for ax in panels[number:]:
+            ax.set_axis_off()
+        for index, ax in enumerate(panels[:number]):
             panel = data.isel(objective=index)
-            bars.append(plot.draw_portrait(ax, panel, vmin=-1.0, vmax=4.0))
-            ax.set_title(f"({chr(97 + index)}) {panel['objective'].item()}", fontsize=9, pad=26)
-            ax.annotate(_shares(panel), (0, 1), xycoords="axes fraction", xytext=(0, 23),
-                        textcoords="offset points", va="top", fontsize=6.5, color="0.25",
-                        linespacing=1.15)  # fmt: skip
-        label = r"$\log_{10}$ time along paths (1/reward)"
-        figure.colorbar(bars[0], ax=axes, label=label, shrink=0.6, pad=0.01, extend="both")
-        ax = figure.add_subplot(grid[rows, :3])
-        _mixture(ax, data)
-        ax.set_title(f"({chr(97 + number)}) verifiable reward mixed with sequence probability")
+            plot.draw_portrait(ax, panel)
+            for text in ax.texts:
+                text.set_fontsize(6)
+            title = str(panel["objective"].item()).replace(", ", ",\n")
+            ax.set_title(f"({chr(97 + index)}) {title}", fontsize=7.5, pad=9)
+            ax.annotate(_shares(panel), (0.5, 0), xycoords="axes fraction", xytext=(0, -9),
+                        textcoords="offset points", va="top", ha="center", fontsize=6,
+                        color="0.2", linespacing=1.1)  # fmt: skip
         names = [str(name) for name in data["pattern"].values]
         entries = [
-            *plot.basin_legend(names, data["cell_winner"].values),
+            *plot.basin_legend([f"won by {x}" for x in names], data["cell_winner"].values),
             *plot.point_legend(data["point_kind"].values),
+            *plot.path_legend(),
         ]
-        side = figure.add_subplot(grid[rows, 3])
-        side.set_axis_off()
-        side.legend(handles=entries, loc="center left", title="won by; point of rest")
+        upper.legend(handles=entries, loc="outside lower center", ncols=5, fontsize=7,
+                     columnspacing=1.0)  # fmt: skip
+        ax = lower.subplots()
+        _mixture(ax, data)
+        ax.set_title(f"({chr(97 + number)}) a verifiable reward, mixed with the probability of "
+                     "one's own answers,\nloses no start from a weight below 1 on")  # fmt: skip
         return figure
 
 
@@ -57,29 +57,28 @@ def _shares(panel: xr.Dataset) -> str:
         share = float(np.mean(winners == code))
         error = (share * (1 - share) / winners.size) ** 0.5
         if share == 1:
-            return f"{name} 100 % ({winners.size} starts)"
+            return f"{name} 100 %"
         if share > 0:
-            parts.append(f"{name} {100 * share:.1f} ± {100 * error:.1f}")
-    first, rest = ", ".join(parts[:2]), ", ".join(parts[2:])
-    return f"{first},\n{rest} %" if rest else f"{first} %"
+            parts.append(f"{name} {100 * share:.1f} ± {100 * error:.1f} %")
+    return "\n".join(parts)
 
 
 def _mixture(ax: Axes, data: xr.Dataset) -> None:
-    """Shares of starts won against the weight, with standard errors."""
+    """Shares of starts won at each weight, with standard errors: no lines, as nothing was computed
+    between the weights."""
     winners, weights = data["mixture_winner"].values, data["weight"].values
     names = [str(name) for name in data["pattern"].values]
-    for pattern, (name, colour) in enumerate(zip(names, _COLOURS, strict=True)):
+    for pattern, name in enumerate(names):
         share = (winners == pattern).mean(axis=1)
         error = np.sqrt(share * (1 - share) / winners.shape[1])
-        ax.fill_between(weights, share - error, share + error, color=colour, alpha=0.3, lw=0)
-        ax.plot(weights, share, color=colour)
+        how = plot.look(pattern)
+        ax.errorbar(weights, share, error, fmt=plot.MARKERS[pattern], ms=3, lw=0.8, capsize=0,
+                    color=how["color"], mfc="white" if pattern else how["color"],
+                    label=f"won by {name}")  # fmt: skip
         if pattern:
             critical = critical_weight(data["rate"].values, pattern)
-            ax.axvline(critical, color=colour, ls="--", lw=1.1)
-            ax.annotate(f"{name}: no attractor\nfrom here on", (critical, 1.0), xytext=(3, 0),
-                        textcoords="offset points", va="top", fontsize=7, color=colour)  # fmt: skip
-        at = int(0.3 * (len(weights) - 1))
-        ax.annotate(name, (weights[at], share[at]), xytext=(0, 6 if pattern < 2 else -13),
-                    textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
-    ax.set(xlabel="weight of the verifiable reward", ylabel="share of starts won")
-    ax.set(xlim=(0, 1), ylim=(-0.02, 1.02))
+            ax.axvline(critical, color=how["color"], ls=how["ls"], lw=1.0,
+                       label=f"theory: {name} attracts\nto the left only")  # fmt: skip
+    ax.set(xlabel="weight of the verifiable reward", ylabel="share of starts")
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.03, 1.03))
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, labelspacing=0.8)

@@ -15,7 +15,7 @@ _POINT = {"ls": "none", "marker": "o", "ms": 3.2, "elinewidth": 1, "zorder": 3}
 _THEORY = {"color": plot.THEORY, "ls": "--", "lw": 1.1, "zorder": 2}
 _PAPER = {"color": "0.5", "ls": ":", "lw": 1.4, "zorder": 2}
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_TIME = r"$\log_{10}(t/R)$ (1/reward)"
+_TIME = "time/R (1/reward)"
 
 
 def draw_rlif(data: xr.Dataset) -> Figure:
@@ -37,12 +37,24 @@ def draw_rlif(data: xr.Dataset) -> Figure:
         _draw_examples(right.subplots(), data)
         sizes = zip(_COLOURS, data["patterns"].values, strict=False)
         handles = [
-            Line2D([], [], color=colour, marker="o", ms=4, label=f"R = {size}")
-            for colour, size in sizes
+            Line2D(
+                [],
+                [],
+                color=colour,
+                ls=plot.look(index)["ls"],
+                marker=_marker(index),
+                ms=4,
+                label=f"R = {size}",
+            )
+            for index, (colour, size) in enumerate(sizes)
         ]
         handles.append(Line2D([], [], **_THEORY, label="theory"))
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
         return figure
+
+
+def _marker(index: int) -> str:
+    return plot.MARKERS[index % len(plot.MARKERS)]
 
 
 def _points(ax: Axes, x: np.ndarray, happens: list[np.ndarray], **style) -> None:
@@ -60,7 +72,7 @@ def _draw_by_tilt(ax: Axes, data: xr.Dataset, happens: np.ndarray, theory: str) 
         shift = gap * (index - (len(happens) - 1) / 2)
         colour = _COLOURS[index % len(_COLOURS)]
         ax.plot(data["theory_tilt"], data[theory][index], **_THEORY)
-        _points(ax, tilts + shift, list(rows), color=colour)
+        _points(ax, tilts + shift, list(rows), color=colour, marker=_marker(index))
     ax.set(xlabel=r"tilt $\delta$ of the success rates", ylabel="probability")
 
 
@@ -97,7 +109,9 @@ def _draw_quantiles(figure: SubFigure, data: xr.Dataset) -> None:
         ax.fill_between(time, low, high, color=colour, alpha=0.2, lw=0)
         ax.fill_between(time, lower, upper, color=colour, alpha=0.4, lw=0)
         ax.plot(time, median, color=colour)
-        ax.set(ylim=(-0.02, 1.02), xlim=time[[0, -1]], xticks=(-1, 0, 1, 2, 3))
+        ax.set(ylim=(-0.02, 1.02), xlim=time[[0, -1]])
+        plot.decades(ax.xaxis)
+        ax.set_xticks([-1, 1, 3])
         ax.text(0.97, 0.03, f"R = {int(curves['patterns'])}", transform=ax.transAxes, ha="right")
     panels[0].set_ylabel("accuracy V")
     tilt = data.attrs["curve_tilt"]
@@ -117,7 +131,8 @@ def _draw_examples(ax: Axes, data: xr.Dataset) -> None:
     inset = ax.inset_axes((0.52, 0.42, 0.33, 0.42))
     for row in np.argsort(gains):
         best = row == np.argmax(gains)
-        style = {"color": _COLOURS[row % len(_COLOURS)], "lw": 2.4 if best else 1.1}
+        style = {"color": _COLOURS[row % len(_COLOURS)], "lw": 2.4 if best else 1.1,
+                 "ls": plot.look(int(row))["ls"]}  # fmt: skip
         ax.plot(time, curves[row], **style)
         inset.plot(time, curves[row] - starts[row], **style)
     inset.axhline(0, color="0.6", lw=0.8)
@@ -129,4 +144,5 @@ def _draw_examples(ax: Axes, data: xr.Dataset) -> None:
     inset.spines["left"].set_visible(False)
     inset.spines["right"].set_visible(True)
     ax.set(xlabel=_TIME, ylabel="accuracy V", xlim=time[[0, -1]])
+    plot.decades(ax.xaxis)
     ax.set_title("(e) rise, then degradation")

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from ...plot import BEST, LN10, MISLEADING, REST, THEORY, style
+from ...plot import BEST, COLOURS, LN10, MARKERS, MISLEADING, THEORY, decades, look, style
 from .. import (
     KINDS,
     Band,
@@ -17,11 +17,11 @@ from .. import (
     StepForecast,
     band,
 )
-from ..words import mean_band, withheld
+from ..words import mean_band, number, withheld
 from ._design import Plan
 
-_TIME = r"$\log_{10}$ of time (learning rate $\times$ steps)"
-_COLOURS = (BEST, MISLEADING, REST, "#CC79A7", "#E69F00", "#56B4E9")
+_TIME = r"time (learning rate $\times$ optimiser steps)"
+_END = "T0 (grey: 90 %)"
 
 
 def draw_figures(found: Diagnosis, plan: Plan | None = None) -> dict[str, Figure]:
@@ -69,24 +69,25 @@ def _fine_tuning(plan: Plan) -> Figure:
     naive = np.median(np.asarray(curve.naive.log_time), axis=1) / LN10
     ax.plot(x, naive, color=MISLEADING, ls="--", label="best pattern only")
     ax.axvline(float(plan.design.duration), color="0.35", lw=0.9, ls=":", label="this design")
-    ax.axvline(plan.budget, color="0.7", lw=0.9, label="budget")
+    ax.axvline(plan.budget, color="0.5", lw=0.9, ls=(0, (7, 2)), label="budget")
     ax.set_xscale("symlog", linthresh=2 * least)
     ax.xaxis.set_major_formatter(ScalarFormatter())
-    ax.set(xlabel="duration of fine-tuning (learning rate x steps)", xlim=(0, x[-1]),
-           ylabel=r"$\log_{10}$ of the total time")  # fmt: skip
-    ax.legend(fontsize=7)
+    ax.set(xlabel=r"duration of fine-tuning (learning rate $\times$ optimiser steps)",
+           xlim=(0, x[-1]), ylabel="total time, in the same unit")  # fmt: skip
+    decades(ax.yaxis)
+    ax.legend()
     return figure
 
 
 def _shown(found: Diagnosis) -> list[int]:
     """The patterns that have a colour of their own: those that ever have the largest shares."""
     largest = found.rlvr.forecast.pattern_shares.high.max(axis=0)
-    return np.sort(np.argsort(-largest, kind="stable")[: len(_COLOURS)]).tolist()
+    return np.sort(np.argsort(-largest, kind="stable")[: len(COLOURS)]).tolist()
 
 
 def _band(ax: Axes, x: np.ndarray, band: Band, colour: str, label: str, **kwargs) -> None:
     ax.fill_between(x, band.low, band.high, color=colour, alpha=0.18, lw=0)
-    ax.plot(x, band.median, color=colour, label=label, **kwargs)
+    ax.plot(x, band.median, **{"color": colour, "ls": "-", "label": label, **kwargs})
 
 
 def _column(band: Band, at: int) -> Band:
@@ -104,7 +105,9 @@ def _mark_end(ax: Axes, at: Band, label: str) -> None:
     if not np.all(np.isfinite([low, median, high])):
         return
     ax.axvspan(low, high, color="0.85", lw=0, zorder=0)
-    ax.axvline(median, color="0.35", lw=0.9, ls="--", label=label)
+    ax.axvline(median, color="0.2", lw=0.9, ls=":", label=label)
+    ax.annotate("T0", (median, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 1),
+                textcoords="offset points", ha="center", va="bottom")  # fmt: skip
 
 
 def _accuracy(found: Diagnosis) -> Figure:
@@ -113,24 +116,27 @@ def _accuracy(found: Diagnosis) -> Figure:
     ax.axhline(float(ahead.start_accuracy.median), color="0.5", lw=0.8, ls=":", label="now")
     _end_in_time(ax, found)
     ax.set(xlabel=_TIME, ylabel="accuracy", ylim=(0, 1.02))
-    ax.legend(fontsize=7, loc="lower right")
+    decades(ax.xaxis)
+    ax.legend(loc="lower right")
     return figure
 
 
 def _end_in_time(ax: Axes, found: Diagnosis) -> None:
     if len(found.data.weights) == 1:
         end = found.rlvr.log_entanglement_time.overall
-        _mark_end(ax, Band(*(x / LN10 for x in vars(end).values())), "T0 (grey: 90 %)")
+        _mark_end(ax, Band(*(x / LN10 for x in vars(end).values())), _END)
 
 
 def _pattern_shares(found: Diagnosis) -> Figure:
     ahead, (figure, ax) = found.rlvr.forecast, _panel()
-    for at, colour in zip(_shown(found), _COLOURS, strict=False):
-        name = _short(found.data.patterns[at])
-        _band(ax, ahead.log_times / LN10, _column(ahead.pattern_shares, at), colour, name)
+    for index, at in enumerate(_shown(found)):
+        name, how = _short(found.data.patterns[at]), look(index)
+        _band(ax, ahead.log_times / LN10, _column(ahead.pattern_shares, at), how["color"], name,
+              ls=how["ls"])  # fmt: skip
     _end_in_time(ax, found)
     ax.set(xlabel=_TIME, ylabel="share of answers", ylim=(-0.02, 1.02))
-    ax.legend(fontsize=7)
+    decades(ax.xaxis)
+    ax.legend()
     return figure
 
 
@@ -141,14 +147,14 @@ def _step_accuracy(ahead: StepForecast) -> Figure:
         _logged(ax, *np.asarray(ahead.logged, float).T)
     _end_in_steps(ax, ahead)
     ax.set(xlabel="optimiser step", ylabel="accuracy", ylim=(0, 1.02))
-    ax.legend(fontsize=7, loc="lower right")
+    ax.legend(loc="lower right")
     return figure
 
 
 def _end_in_steps(ax: Axes, ahead: StepForecast) -> None:
     end = ahead.log_entanglement_step.overall
     if np.size(end.median) == 1 and float(np.ravel(end.high)[0]) < np.log(ahead.steps[-1]):
-        _mark_end(ax, Band(*(np.exp(x) for x in vars(end).values())), "T0 (grey: 90 %)")
+        _mark_end(ax, Band(*(np.exp(x) for x in vars(end).values())), _END)
 
 
 def _logged(ax: Axes, steps: np.ndarray, right: np.ndarray, samples: np.ndarray) -> None:
@@ -159,12 +165,12 @@ def _logged(ax: Axes, steps: np.ndarray, right: np.ndarray, samples: np.ndarray)
 
 def _step_shares(found: Diagnosis, ahead: StepForecast) -> Figure:
     figure, ax = _panel()
-    for at, colour in zip(_shown(found), _COLOURS, strict=False):
-        name = _short(found.data.patterns[at])
-        _band(ax, ahead.steps, _column(ahead.pattern_shares, at), colour, name)
+    for index, at in enumerate(_shown(found)):
+        name, how = _short(found.data.patterns[at]), look(index)
+        _band(ax, ahead.steps, _column(ahead.pattern_shares, at), how["color"], name, ls=how["ls"])
     _end_in_steps(ax, ahead)
     ax.set(xlabel="optimiser step", ylabel="share of answers", ylim=(-0.02, 1.02))
-    ax.legend(fontsize=7)
+    ax.legend()
     return figure
 
 
@@ -173,9 +179,9 @@ def _log_accuracy(check: LogCheck) -> Figure:
     one = "_" if len(check.steps) == 1 else None  # a line of one point would not be seen
     ax.plot(check.steps, check.expected_accuracy, color=THEORY, marker=one, ms=14,
             label="best fit of the model")  # fmt: skip
-    ax.plot(check.steps, check.accuracy, "o", ms=4, color=MISLEADING, label="logged")
+    ax.plot(check.steps, check.accuracy, "o", color=MISLEADING, label="logged")
     ax.set(xlabel="optimiser step", ylabel="accuracy", ylim=(0, 1.02))
-    ax.legend(fontsize=7)
+    ax.legend()
     return figure
 
 
@@ -183,14 +189,13 @@ def _log_shares(found: Diagnosis, check: LogCheck) -> Figure:
     figure, ax = _panel()
     one = "_" if len(check.steps) == 1 else None
     largest = np.fmax(check.pattern_shares, check.expected_shares).max(axis=0)
-    shown = np.sort(np.argsort(-largest, kind="stable")[: len(_COLOURS)])
-    for at, colour in zip(shown, _COLOURS, strict=False):
-        name = _short(found.data.patterns[at])
-        ax.plot(check.steps, check.expected_shares[:, at], color=colour, label=name, marker=one,
-                ms=14)  # fmt: skip
-        ax.plot(check.steps, check.pattern_shares[:, at], "o", ms=4, color=colour)
+    shown = np.sort(np.argsort(-largest, kind="stable")[: len(COLOURS)])
+    for index, at in enumerate(shown):
+        name, how = _short(found.data.patterns[at]), look(index)
+        ax.plot(check.steps, check.expected_shares[:, at], **how, label=name, marker=one, ms=14)
+        ax.plot(check.steps, check.pattern_shares[:, at], MARKERS[index], color=how["color"])
     ax.set(xlabel="optimiser step", ylabel="share of answers", ylim=(-0.02, 1.02))
-    ax.legend(fontsize=7, title="line: fit; dots: logged", title_fontsize=7)
+    ax.legend(title="line: fit; marks: logged")
     return figure
 
 
@@ -198,7 +203,7 @@ def _forest(ax: Axes, band: Band, rows: np.ndarray) -> None:
     y = np.arange(len(rows))[::-1]
     low, median, high = band.low[rows], band.median[rows], band.high[rows]
     ax.hlines(y, low, high, color=BEST, lw=2)
-    ax.plot(median, y, "o", ms=4, color=THEORY)
+    ax.plot(median, y, "o", color=THEORY)
 
 
 def _forest_of(found: Diagnosis, what: str) -> Figure:
@@ -227,24 +232,25 @@ def _short(name: str) -> str:
 def _pass_at_k(found: PassAtKEstimate) -> Figure:
     figure, ax = _panel()
     if not np.isnan(found.before.median).any():
-        _band(ax, found.k, found.before, MISLEADING, "before")
-        _band(ax, found.k, found.after, BEST, "after RLVR", ls="--")
+        _band(ax, found.k, found.before, MISLEADING, "before", ls="--")
+        _band(ax, found.k, found.after, BEST, "after RLVR")
     seen = ~np.isnan(found.measured)
-    ax.plot(found.k[seen], found.measured[seen], "o", ms=4, color=THEORY, label="measured")
+    ax.plot(found.k[seen], found.measured[seen], "o", color=THEORY, label="measured")
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.set(xlabel="k", ylabel="pass@k", ylim=(0, 1.02), xticks=found.k)
     ax.minorticks_off()
-    ax.legend(fontsize=7, loc="lower right")
+    ax.legend(loc="lower right")
     return figure
 
 
 def _entropy(found: Diagnosis) -> Figure:
     ahead, (figure, ax) = found.rlvr.forecast, _panel()
     _band(ax, ahead.log_times / LN10, ahead.entropy, THEORY, "entropy")
-    _band(ax, ahead.log_times / LN10, ahead.kl, MISLEADING, "KL from the start")
+    _band(ax, ahead.log_times / LN10, ahead.kl, MISLEADING, "KL from the start", ls="--")
     ax.set(xlabel=_TIME, ylabel="nats")
-    ax.legend(fontsize=7)
+    decades(ax.xaxis)
+    ax.legend()
     return figure
 
 
@@ -262,20 +268,22 @@ def _signal(found: Signal) -> Figure:
     ax.set(xlabel="samples in a group", ylabel="share of groups of use", ylim=(0, 1.02),
            xticks=by.sizes)  # fmt: skip
     ax.minorticks_off()
-    ax.legend(fontsize=7, loc="lower right")
+    ax.legend(loc="lower right")
     return figure
 
 
 def _kinds(found: Signal) -> Figure:
-    """Shares of questions of each kind, now, between, and in the end."""
+    """Shares of questions of each kind, now, between, and in the end: they sum to 1."""
     figure, ax = _panel()
-    place = np.arange(len(found.log_times))
-    for at, colour in enumerate((REST, BEST, MISLEADING)):
-        ax.plot(place, found.counts[:, at], "o-", ms=3, color=colour, label=KINDS[at])
-    between = [f"{x:.1f}" for x in found.log_times[1:-1] / LN10]
+    place, below = np.arange(len(found.log_times)), np.zeros(len(found.log_times))
+    for at, (colour, hatch) in enumerate(((COLOURS[2], ""), (BEST, "///"), (MISLEADING, "..."))):
+        ax.bar(place, found.counts[:, at], 0.6, below, color=colour, hatch=hatch, ec="white",
+               lw=0, label=KINDS[at])  # fmt: skip
+        below = below + found.counts[:, at]
+    between = [number(float(np.exp(x)), 2) for x in found.log_times[1:-1]]
     ax.set_xticks(place, ["now", *between, "end"])
-    ax.set(xlabel=_TIME, ylabel="share of questions", ylim=(-0.02, 1.02))
-    ax.legend(fontsize=7)
+    ax.set(xlabel=_TIME, ylabel="share of questions", ylim=(0, 1))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
@@ -283,19 +291,19 @@ def _rlif(found: Diagnosis, risk: RLIFRisk) -> Figure:
     """The internal reward of each pattern against its success rate: RLIF goes to the right."""
     figure, ax = _panel(3.4)
     rates = mean_band(found, found.start.success_rates)
-    for at, colour in zip(_shown(found), _COLOURS, strict=False):
-        reward = risk.pattern_rewards
+    for index, at in enumerate(_shown(found)):
+        reward, colour = risk.pattern_rewards, COLOURS[index]
         if np.isnan(reward.median[at]):
             continue
         ax.hlines(rates.median[at], reward.low[at], reward.high[at], color=colour)
         ax.vlines(reward.median[at], rates.low[at], rates.high[at], color=colour)
         label = f"{_short(found.data.patterns[at])}: selected {risk.selects[at]:.2f}"
-        ax.plot(reward.median[at], rates.median[at], "o", ms=4, color=colour, label=label)
+        ax.plot(reward.median[at], rates.median[at], MARKERS[index], color=colour, label=label)
     ax.axhline(
         float(found.start.accuracy.median), color="0.5", lw=0.8, ls=":", label="accuracy now"
     )
     unit = "nat" if risk.reward == "confidence" else "1"
     ax.set(xlabel=f"{risk.reward} ({unit}, up to a constant)", ylabel="success rate",
            ylim=(0, 1.02))  # fmt: skip
-    ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.22))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22))
     return figure

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from ..._core.folders import writing_to
 from ..._core.provenance import provenance
 from ..._core.version import VERSION
+from ...plot import style
 from .. import Diagnosis
 from ..words import (
     alarms,
@@ -29,6 +30,7 @@ from ..words import (
     withheld,
 )
 from ._design import Plan
+from ._explorer import EXPLORER, explorer_link
 from ._figures import draw_figures
 
 try:
@@ -74,7 +76,8 @@ def write_files(out: Path, texts: dict[str, str], figures: dict[str, Figure]) ->
         for name, figure in figures.items():
             for suffix in ("png", "pdf"):
                 written.append(out / f"{name}.{suffix}")
-                figure.savefig(written[-1])
+                with style():  # it says how many dots an inch has
+                    figure.savefig(written[-1])
     return written
 
 
@@ -106,6 +109,7 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
         check_sentence=check_sentence(found),
         trust=trust_lines(found),
         key_figures=key_figures(found),
+        explorer=explorer_link(found),
         patterns=pattern_rows(found),
         slowest=slowest(found),
         figure=figure,
@@ -123,7 +127,8 @@ def page(source: str, found: Diagnosis, plan: Plan | None, figures: dict[str, Fi
 
 
 def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) -> list[Path]:
-    """Write `report.html`, `report.json`, `questions.csv` and the figures (PNG and PDF).
+    """Write `report.html`, `report.json`, `questions.csv`, the figures (PNG and PDF), and
+    `explorer.html`, which the report links to with its numbers.
 
     **Arguments:** `out`: the folder; `source`, `found`, `plan`: as for `page`.
 
@@ -151,4 +156,6 @@ def write_report(out: Path, source: str, found: Diagnosis, plan: Plan | None) ->
     }
     if found.signal is not None:
         texts["questions.csv"] = questions_csv(found)
+    if explorer_link(found):
+        texts[EXPLORER.name] = EXPLORER.read_text(encoding="utf-8")
     return write_files(out, texts, figures)

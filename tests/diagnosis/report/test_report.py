@@ -19,6 +19,7 @@ from qra_jax import cli
 from qra_jax.commands import Diagnose
 from qra_jax.commands._run_diagnose import relative_rates
 from qra_jax.diagnosis.report import design
+from qra_jax.diagnosis.report._explorer import EXPLORER
 from qra_jax.diagnosis.report._figures import _fine_tuning
 from qra_jax.diagnosis.words import box
 from qra_jax.fine_tuning._curve import TotalTimes
@@ -65,13 +66,17 @@ def report(tmp_path_factory):
 
 
 def test_page_needs_nothing_but_itself(report):
-    """Well formed, no address but inline images, and each section there."""
+    """Well formed, no address but inline images and the explorer beside it, and each section."""
     page = _Page()
     text = (report / "report.html").read_text(encoding="utf-8")
     page.feed(text)
     assert not page.open
-    assert len(page.sources) == len(FIGURES)
-    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    (explorer,) = (source for source in page.sources if not source.startswith("data:"))
+    assert explorer.startswith("explorer.html#names=prose,numbered_steps,guess,python&shares=0.5")
+    assert (report / "explorer.html").read_bytes() == EXPLORER.read_bytes()
+    assert len(page.sources) == 1 + len(FIGURES)
+    images = [source for source in page.sources if source != explorer]
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in images)
     assert "@import" not in text
     assert "url(" not in text
     shown = "".join(page.text)
@@ -95,7 +100,7 @@ def test_numbers(report):
     assert math.isclose(sum(found["regime"]["probs"][0]), 1)
     # What is on them is tested of a diagnosis made by hand.
     files = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
-    texts = "report.html", "report.json", "questions.csv"
+    texts = "report.html", "report.json", "questions.csv", "explorer.html"
     assert {path.name for path in report.iterdir()} == {*texts, *files}
     assert "by_question" not in found["signal"]
     table = list(csv.DictReader((report / "questions.csv").read_text().splitlines()))

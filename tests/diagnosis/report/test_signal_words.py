@@ -113,9 +113,13 @@ def test_figures():
     np.testing.assert_allclose(ax.lines[0].get_ydata(), SIGNAL.by_size.useful.median)
     np.testing.assert_allclose(ax.lines[1].get_xydata(), [[2, 0.25], [4, 0.5]])
     (ax,) = drawn["kinds"].axes
+    below = np.zeros(len(SIGNAL.counts))
     for at, label in enumerate(("cold", "in band", "saturated")):
-        assert ax.lines[at].get_label() == label
-        np.testing.assert_allclose(ax.lines[at].get_ydata(), SIGNAL.counts[:, at])
+        bars = ax.containers[at]
+        assert bars.get_label() == label
+        np.testing.assert_allclose([bar.get_height() for bar in bars], SIGNAL.counts[:, at])
+        np.testing.assert_allclose([bar.get_y() for bar in bars], below)
+        below = below + SIGNAL.counts[:, at]
     (ax,) = draw_figures(altered(rlvr={"step_forecast": None}))["entropy"].axes
     ahead = PLAIN.rlvr.forecast
     np.testing.assert_allclose(ax.lines[0].get_ydata(), ahead.entropy.median)
