@@ -3,6 +3,7 @@ ranks, every annotation checked at run time."""
 
 import gc
 import os
+import threading
 from pathlib import Path
 
 # XLA compiles for most of the suite's time: its newer emitters for CPUs take half as long again,
@@ -24,6 +25,7 @@ os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 import equinox.internal
 import hypothesis
 import jax
+from jax._src.interpreters import mlir
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
@@ -32,6 +34,21 @@ jax.config.update("jax_disable_most_optimizations", True)  # a plugin may have i
 
 # diffrax goes back from the end of a solve by 100 of these, each of which is traced by itself.
 equinox.internal.prevbefore = jax.jit(equinox.internal.prevbefore)
+
+# JAX makes what it writes programs in, an MLIR context, anew for each of thousands. One for each
+# thread does, but for programs that are written while another is.
+_make_context, _own = mlir.make_ir_context, threading.local()
+
+
+def _shared_context():
+    if mlir.ir.Context.current is not None:
+        return _make_context()
+    if not hasattr(_own, "context"):
+        _own.context = _make_context()
+    return _own.context
+
+
+mlir.make_ir_context = _shared_context
 
 # For good, not for one import: the library loads its modules when they are first used.
 install_import_hook("qra_jax", "beartype.beartype")
