@@ -157,15 +157,19 @@ class ExactFlow:
         """x(tau), from the root of sum log x for the smallest x (no cancellation)."""
         moved = [x - r * tau for x, r in zip(self.start, self.rates, strict=True)]
         gaps = [m - min(moved) for m in moved]
-        # First in floats, then in all digits: Newton's iteration only polishes in the latter.
+        # First in floats, then in all digits: Newton's iteration only polishes in the latter, and
+        # doubles the digits that are right each time.
         log_x = mpmath.mpf(self._near([float(gap) for gap in gaps]))
+        enough = mpmath.mpf(10) ** (-mpmath.mp.dps / 2)
         for _ in range(200):
-            xs = [mpmath.exp(log_x) + gap for gap in gaps]
-            excess = sum(mpmath.log(x) for x in xs) - self.log_product
-            step = excess / sum((x - gap) / x for x, gap in zip(xs, gaps, strict=True))
+            least = mpmath.exp(log_x)
+            xs = [least + gap for gap in gaps]
+            excess = mpmath.log(mpmath.fprod(xs)) - self.log_product
+            step = excess / sum(least / x for x in xs)
             log_x -= step
-            if abs(step) < mpmath.mpf(10) ** (5 - mpmath.mp.dps):
-                return [mpmath.exp(log_x) + gap for gap in gaps]
+            if abs(step) < enough:
+                least = mpmath.exp(log_x)
+                return [least + gap for gap in gaps]
         raise AssertionError("no root")
 
     def _near(self, gaps):
