@@ -135,6 +135,16 @@ def test_order_of_convergence():
     assert order < -5
 
 
+def test_lands_on_the_event():
+    """At T0, accuracy is the second best rate to rounding, even with loose tolerances."""
+    probs = np.array([systems.CHECK_PROBS, (0.2, 0.3, 0.5), (0.01, 0.6, 0.39)])
+    rates = np.array([systems.CHECK_RATES, (0.8, 0.75, 0.05), (0.6, 0.5, 0.3)])
+    for method in (METHODS[1e-9], METHODS[1e-4]):
+        found = compiled.entanglement(method=method)(probs, rates)
+        accuracy = np.sum(found["probs"][:, :3] * rates, axis=1)
+        np.testing.assert_allclose(accuracy, rates[:, 1], rtol=0, atol=1e-13)
+
+
 def test_tolerances_that_are_not_given():
     """1e-9 in float64 and 1e-6 in float32, whose rounding is above 1e-9."""
     tolerances = [default_tolerance(np.dtype(x)) for x in (np.float64, np.float32)]
