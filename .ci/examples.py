@@ -53,7 +53,7 @@ def run(title: str, code: str, output: Path) -> bool:
 
 
 def run_page(examples: list[tuple[str, str, Path]], figures: Path) -> list[tuple[str, bool]]:
-    """In a fork: the examples of a page, one after the other; their titles, and whether each ran."""
+    """In a fork: the examples of a page, one after the other; each title, and whether it ran."""
     from matplotlib.figure import Figure
 
     save = Figure.savefig
