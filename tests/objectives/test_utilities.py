@@ -106,8 +106,8 @@ def known_times(probs, rates):
     both.terminal = True
     first = -25.0
     flow = scipy.integrate.solve_ivp(
-        field, (first, 30), np.log(probs), "DOP853", events=(rises, converges, both), dense_output=True,
-        rtol=1e-12, atol=1e-13,
+        field, (first, 30), np.log(probs), "DOP853", events=(rises, converges, both),
+        dense_output=True, rtol=1e-12, atol=1e-13,
     )  # fmt: skip
     ends = [x[0] if len(x) else -np.inf for x in flow.t_events[:2]]
     edges = np.unique([*flow.t, *(x for x in ends if x > first)])

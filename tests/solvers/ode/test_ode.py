@@ -222,7 +222,10 @@ def test_invariants_of_the_flow():
     assert tau[-1] - tau[0] == pytest.approx(rise, rel=2e-2)
 
 
-@pytest.mark.parametrize("make_flow", [compiled.kl_patterns, compiled.kl_all])
+# Without the answers it is a point of rest of `tests/objectives/test_regularisers.py` too.
+@pytest.mark.parametrize(
+    "make_flow", [pytest.param(compiled.kl_patterns, marks=pytest.mark.slow), compiled.kl_all]
+)
 def test_kl_flows_stop_at_the_optimum(make_flow):
     """Both optima of Prop. 5.2, from the formulas, to 1e-6; the solve ends at rest."""
     probs = np.array([systems.CHECK_PROBS, (0.2, 0.3, 0.5), (0.1, 0.5, 0.4)])
