@@ -98,7 +98,7 @@ def test_arc_length_passes_a_jump_at_1e59():
     """The default clock gets past T0 of about 1e59, where the others stop."""
     log_times = compiled.log_time_rows(1e30, 1e80)
     found = one(compiled.follow(), systems.rare_probs(1e-30), systems.RARE_RATES, log_times)
-    t0 = systems.exact_t0("1e-30")
+    t0 = systems.EXACT_T0["1e-30"]
     assert found["status"] == qra.Status.COMPLETED
     before, after = log_times < t0 - 1, log_times > t0 + 8
     assert np.all(found["probs"][before, 1] > 0.999)
@@ -119,7 +119,7 @@ def errors_and_steps(method):
     """Mean error of log T0 over starts of growing rarity, and the steps taken."""
     probs = np.array([systems.rare_probs(float(r)) for r in RARE])
     found = compiled.entanglement(method=method)(probs, np.array([systems.RARE_RATES] * 3))
-    exact = [systems.exact_t0(r) for r in RARE]
+    exact = [systems.EXACT_T0[r] for r in RARE]
     return np.mean(np.abs(found["log_time"] - exact)), np.mean(found["num_steps"])
 
 
