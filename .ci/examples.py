@@ -1,7 +1,8 @@
-"""Run every Python example of the given Markdown files, each in a process of its own.
+"""Run every Python example of the given Markdown files, each as a script of its own.
 
-The processes are forks of one that has imported the library and made no array yet: imports took
-most of the time. As many run at once as there are processors. All run, whichever fail. Examples
+As many processes as there are processors, forks of one that has imported the library and made no
+array yet, take a page at a time: what one example compiles serves the next, as compilation takes
+most of the time. No example sees another's names or settings. All run, whichever fail. Examples
 marked `py` need what is not installed here, and tests run them.
 """
 
@@ -11,9 +12,9 @@ import os
 import re
 import sys
 import tempfile
+import traceback
 import warnings
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 # A script of a few lines compiles for longer than it runs.
@@ -27,47 +28,67 @@ os.environ.setdefault(
 warnings.simplefilter("error")
 
 
-def run(title: str, code: str, output: Path, figures: Path) -> None:
-    """In the fork: the example as a script of its own, all that it prints into a file."""
-    from matplotlib.figure import Figure
+def run(title: str, code: str, output: Path) -> bool:
+    """The example with names and settings of its own, all that it prints into a file; whether it
+    ended without an error."""
+    import jax
+    import matplotlib.pyplot as plt
 
-    save = Figure.savefig
-    Figure.savefig = lambda figure, name, **kwargs: save(figure, figures / name, **kwargs)
+    jax.config.update("jax_enable_x64", False)
+    plt.close("all")
+    plt.rcdefaults()
+    good = True
     with output.open("wb") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
-    exec(compile(code, title, "exec"), {"__name__": "__main__"})
-    sys.stdout.flush()
+    try:
+        exec(compile(code, title, "exec"), {"__name__": "__main__"})
+    except BaseException:  # one that leaves the interpreter has failed too
+        traceback.print_exc()
+        good = False
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    return good
+
+
+def run_page(examples: list[tuple[str, str, Path]], figures: Path) -> list[tuple[str, bool]]:
+    """In a fork: the examples of a page, one after the other; each title, and whether it ran."""
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+    Figure.savefig = lambda figure, name, **kwargs: save(figure, figures / name, **kwargs)
+    try:
+        return [(title, run(title, code, output)) for title, code, output in examples]
+    finally:
+        Figure.savefig = save
 
 
 def main(names: list[str], folder: Path, figures: Path) -> int:
-    """Print each example's output as it ends; 1 if one failed."""
+    """Print each page's output as it ends; 1 if an example failed."""
     import jax
+    import matplotlib.pyplot  # noqa: F401
 
     import qra_jax
 
     for name in qra_jax.__all__:
         getattr(qra_jax, name)
     assert not jax._src.xla_bridge.backends_are_initialized()  # threads would not survive a fork
-    fork, waiting, failed = multiprocessing.get_context("fork"), [], []
+    fork, pages, failed = multiprocessing.get_context("fork"), [], []
     for name in names:
         codes = re.findall(r"^```python\n(.*?)^```", Path(name).read_text(), re.DOTALL | re.M)
-        waiting += [(f"example {i} of {name}", code) for i, code in enumerate(codes, 1)]
-    running: dict[int, tuple[str, Path, BaseProcess]] = {}
-    while waiting or running:
-        while waiting and len(running) < (os.cpu_count() or 1):
-            title, code = waiting.pop(0)
-            output = folder / title.replace("/", "-")
-            process = fork.Process(target=run, args=(title, code, output, figures))
-            process.start()
-            running[process.sentinel] = title, output, process
-        for sentinel in wait(list(running)):
-            title, output, process = running.pop(sentinel)
-            process.join()
-            print(title, output.read_text(), sep="\n", flush=True)
-            if process.exitcode != 0:
-                failed.append(title)
+        titles = [f"example {i} of {name}" for i in range(1, len(codes) + 1)]
+        files = [folder / title.replace("/", "-") for title in titles]
+        pages.append(list(zip(titles, codes, files, strict=True)))
+    pages.sort(key=len, reverse=True)
+    with ProcessPoolExecutor(os.cpu_count(), fork) as pool:
+        running = {pool.submit(run_page, page, figures): page for page in pages if page}
+        for future in as_completed(running):
+            ran = dict(future.result()) if future.exception() is None else {}
+            for title, _, output in running[future]:
+                print(title, output.read_text() if output.exists() else "", sep="\n", flush=True)
+                if not ran.get(title, False):
+                    failed.append(title)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return bool(failed)

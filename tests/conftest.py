@@ -3,6 +3,7 @@ ranks, every annotation checked at run time."""
 
 import gc
 import os
+import threading
 from pathlib import Path
 
 # XLA compiles for most of the suite's time: its newer emitters for CPUs take half as long again,
@@ -24,6 +25,7 @@ os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 import equinox.internal
 import hypothesis
 import jax
+from jax._src.interpreters import mlir
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
@@ -32,6 +34,21 @@ jax.config.update("jax_disable_most_optimizations", True)  # a plugin may have i
 
 # diffrax goes back from the end of a solve by 100 of these, each of which is traced by itself.
 equinox.internal.prevbefore = jax.jit(equinox.internal.prevbefore)
+
+# JAX makes what it writes programs in, an MLIR context, anew for each of thousands. One for each
+# thread does, but for programs that are written while another is.
+_make_context, _own = mlir.make_ir_context, threading.local()
+
+
+def _shared_context():
+    if mlir.ir.Context.current is not None:
+        return _make_context()
+    if not hasattr(_own, "context"):
+        _own.context = _make_context()
+    return _own.context
+
+
+mlir.make_ir_context = _shared_context
 
 # For good, not for one import: the library loads its modules when they are first used.
 install_import_hook("qra_jax", "beartype.beartype")
@@ -46,51 +63,55 @@ hypothesis.settings.load_profile("qra")
 LONGEST_FIRST = (
     "experiments/test_maps.py",
     "experiments/test_claims.py",
-    "solvers/test_gradients.py",
-    "dynamics/test_fixed_points.py",
-    "fine_tuning/test_design.py",
-    "times/test_passage.py",
     "diagnosis/test_diagnose.py",
+    "fine_tuning/test_design.py",
     "dynamics/test_continuation.py",
-    "experiments/test_language_model_study.py",
-    "solvers/ode/test_ode.py",
-    "objectives/test_utilities.py",
-    "solvers/exact/test_exact.py",
-    "training/test_train.py",
-    "policies/test_markov.py",
-    "dynamics/test_basins.py",
+    "times/test_passage.py",
+    "solvers/test_gradients.py",
     "diagnosis/test_options.py",
+    "dynamics/test_fixed_points.py",
+    "training/test_train.py",
+    "solvers/exact/test_exact.py",
+    "experiments/test_language_model_study.py",
+    "objectives/test_utilities.py",
+    "dynamics/test_basins.py",
     "experiments/test_language_model.py",
+    "policies/test_markov.py",
     "flows/test_events.py",
-    "test_float32.py",
-    "diagnosis/test_true_statements.py",
-    "diagnosis/test_check.py",
-    "solvers/test_properties.py",
-    "laws/test_laws.py",
-    "solvers/exact/test_walk.py",
     "posteriors/test_posteriors.py",
-    "diagnosis/test_logs_without_patterns.py",
-    "diagnosis/report/test_report.py",
-    "policies/test_markov_properties.py",
+    "solvers/ode/test_ode.py",
+    "test_float32.py",
+    "solvers/exact/test_walk.py",
+    "diagnosis/test_true_statements.py",
+    "solvers/test_properties.py",
+    "training/test_mean_field.py",
+    "training/test_diffusion.py",
     "times/test_scales.py",
-    "objectives/test_regularisers.py",
-    "dynamics/test_all_fixed_points.py",
-    "policies/test_features.py",
-    "test_import.py",
-    "policies/test_markov_sampling.py",
-    "sweep/test_store.py",
+    "policies/test_markov_properties.py",
     "diagnosis/test_signal.py",
-    "solvers/test_trajectory.py",
-    "sweep/test_engine.py",
-    "diagnosis/test_open_points.py",
-    "diagnosis/test_forecast_fit.py",
+    "policies/test_features.py",
+    "diagnosis/test_optimised.py",
+    "diagnosis/report/test_report.py",
+    "objectives/test_regularisers.py",
+    "policies/test_markov_sampling.py",
+    "diagnosis/test_logs_without_patterns.py",
+    "laws/test_laws.py",
+    "sweep/test_store.py",
+    "diagnosis/test_check.py",
     "objectives/test_rewards.py",
+    "diagnosis/test_open_points.py",
+    "dynamics/test_all_fixed_points.py",
     "posteriors/test_clustered.py",
-    "tokens/test_metrics.py",
     "training/test_step_noise.py",
-    "tokens/test_path_patterns.py",
-    "solvers/test_identities.py",
+    "sweep/test_engine.py",
+    "diagnosis/test_forecast_fit.py",
+    "solvers/test_trajectory.py",
+    "test_import.py",
     "test_interrupts.py",
+    "tokens/test_path_patterns.py",
+    "rollouts/test_long_files.py",
+    "tokens/test_metrics.py",
+    "solvers/test_identities.py",
 )
 
 

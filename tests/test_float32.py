@@ -81,7 +81,7 @@ def test_entanglement_times():
     found, _ = entanglement()(probs, np.array([systems.RARE_RATES] * 7))
     log_time, (status, regime) = found
     assert log_time.dtype == SINGLE
-    exact = [systems.exact_t0(r) for r in rare]
+    exact = [systems.EXACT_T0[r] for r in rare]
     np.testing.assert_allclose(log_time, exact, rtol=1e-5, atol=1e-4)
     assert status.tolist() == [qra.Status.EVENT] * 7
     assert regime.tolist() == [qra.Regime.ENTANGLED] * 7

@@ -20,7 +20,7 @@ SUBJECT = Subject("Tokens")
 claim = SUBJECT.claim
 
 _CHAINS = (
-    "24 random chains (quick: 8) of 16 tokens with two forks, pi = (.05, .70, .25), "
+    "24 random chains (quick: 4) of 16 tokens with two forks, pi = (.05, .70, .25), "
     "p = (.9, .7, .1), all columns trained for t = 10^4"
 )
 
@@ -28,7 +28,7 @@ _CHAINS = (
 @once
 def _ends(quick: bool, seed: int) -> dict[str, np.ndarray]:
     """The map of tokens at its last time, `(reward, chain)` each."""
-    settings = Tokens(quiet=True, seed=seed, chains=8 if quick else 24, times=3)
+    settings = Tokens(quiet=True, seed=seed, chains=4 if quick else 24, times=3)
     last = settings.compute(lambda number: None).isel(time=-1)
     return {str(key): value.values for key, value in last.items()}
 

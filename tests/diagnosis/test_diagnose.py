@@ -176,7 +176,10 @@ def test_logs_move_a_noisy_forecast():
     assert found.accuracy.median[-1] == pytest.approx(float(exact.accuracy[1]), abs=0.02)
 
 
-@pytest.mark.parametrize("sampler", [None, qra.SampledGroups(4, batch=10**6)])
+# With a sampler the same is asked of rates one and zero below.
+@pytest.mark.parametrize(
+    "sampler", [None, pytest.param(qra.SampledGroups(4, batch=10**6), marks=pytest.mark.slow)]
+)
 def test_logged_patterns_find_the_scale_of_an_entangled_start(sampler):
     """On the plateau the accuracy says little of the scale, the patterns of the same samples do."""
     probs, rates = np.array([0.001, 0.2, 0.799]), np.array([0.9, 0.5, 0.48])

@@ -299,12 +299,14 @@ def test_draws_and_bands():
     assert sum(found.status.values()) == 3 * 2 * DRAWS
 
 
-def test_strengths_of_partial_pooling():
+def test_strengths_of_partial_pooling(monkeypatch):
     """Questions that share how they are answered and how often one pattern is right, but not how
     often the other is: three strengths in this order, the last by quadrature."""
     samples = np.tile([30, 20], (8, 1))
     right = np.stack([np.full(8, 15), np.array([20, 0, 19, 2, 0, 20, 4, 20])], axis=1)
     prior = qra.posteriors.Prior(1.0, 2.0, 3.0)
+    # What further rollouts would settle takes most of the time, and is not asked here.
+    monkeypatch.setattr("qra_jax.diagnosis._diagnose.open_points", lambda *_: ())
     found = diagnose((samples, right), pooling="partial", prior=prior, draws=39, **SETTINGS)
     assert found.start.strengths is not None
     strengths = np.geomspace(0.1, 1e5, 49)

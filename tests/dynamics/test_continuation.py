@@ -371,7 +371,7 @@ def test_all_branches_at_once():
     ((_, log_beta),) = fold_by_scan(UNEQUAL, UNEQUAL_RATES)
     beta = np.exp(log_beta)
     around = jnp.asarray([0.99 * beta, 1.01 * beta])
-    assert list(jax.vmap(at)(around)) == [3, 1]
+    assert list(jax.jit(jax.vmap(at))(around)) == [3, 1]
 
 
 def own(**changes):

@@ -100,7 +100,7 @@ def test_entanglement_of_a_rare_best_pattern():
     """log10 T0 = 14.98777 at pi_* = 1e-8, right to 4e-8 as theory has it; the error is known."""
     probs, rates = systems.rare_probs(1e-8), systems.RARE_RATES
     value, valid, error = entanglement_law(probs, rates)
-    off = math.expm1(systems.exact_t0("1e-8") - value)
+    off = math.expm1(systems.EXACT_T0["1e-8"] - value)
     assert f"{value / math.log(10):.5f}" == "14.98777"
     assert valid
     assert abs(off) < 4e-8

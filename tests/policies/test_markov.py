@@ -133,7 +133,8 @@ def test_velocity_is_the_gradient_over_all_sequences(size, reward):
     np.testing.assert_allclose(jnp.sum(jnp.where(there, found, 0) * direction), slope, rtol=1e-7)
 
 
-@pytest.mark.parametrize("freeze", [True, False])
+# With frozen answers the times are tested below, and the velocities.
+@pytest.mark.parametrize("freeze", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_two_stages_as_tokens(freeze):
     """Accuracy, shares, success rates and velocities of the table, along the flow."""
     policy, problem = qra.two_stage(PROBS, RATES)

@@ -137,8 +137,12 @@ def test_padding_gets_no_gradient():
     assert not by_rates[3:].any()
 
 
+@pytest.mark.slow
 def test_second_derivative_forward_over_forward():
-    """ForwardMode: log T0, its slope and its curvature in log pi_*, at pi_* = 1e-3."""
+    """ForwardMode: log T0, its slope and its curvature in log pi_*, at pi_* = 1e-3.
+
+    Of the exact solver second derivatives are tested every time, and first ones of this mode below.
+    """
 
     def log_t0(log_rare):
         rare = jnp.exp(log_rare)

@@ -26,16 +26,6 @@ def start(logits, rates):
     return policy, qra.GradientFlow(qra.Objective(qra.PatternReward(rates)), problem)
 
 
-def log_t0(logits, rates):
-    """log T0 of one problem."""
-    return qra.log_entanglement_time(*start(logits, rates), method=EXACT)[0]
-
-
-def log_t_eps(logits, rates, eps):
-    """log T_eps of one problem."""
-    return qra.log_convergence_time(*start(logits, rates), eps, method=EXACT)[0]
-
-
 def solve_all(problems, method):
     """Of every problem: log T0 and T_eps; logits and probabilities at three times; statuses."""
 
@@ -126,7 +116,9 @@ def test_directional_derivatives():
     def derivatives(logits, rates, by_logits, by_rates, entangled):
         def moved(s):
             moved_start = logits + s * by_logits, rates + s * by_rates
-            return jnp.where(entangled, log_t0(*moved_start), log_t_eps(*moved_start, EPS[0]))
+            found = qra.passage_times(*start(*moved_start), eps=EPS[0], method=EXACT)
+            log_times = found.log_entanglement_time, found.log_convergence_time
+            return jnp.where(entangled, *log_times)[0]
 
         def slope(s):
             return jax.jvp(moved, (s,), (1.0,))[1]

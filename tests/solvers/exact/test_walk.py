@@ -4,11 +4,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 
 import qra_jax as qra
 from qra_jax.flows import AbstractEvent
+from tests._support import systems
 
 RATES = np.array([0.9, 0.7, 0.1])
 
@@ -105,21 +107,39 @@ def test_an_event_of_ones_own():
     np.testing.assert_allclose(own_slope, slope, rtol=1e-7)
 
 
-@pytest.mark.parametrize(
-    "utility",
-    [
-        pytest.param(qra.objectives.Mean(), id="mean"),
-        pytest.param(qra.objectives.Tsallis(0.5), id="tsallis", marks=pytest.mark.slow),
-    ],
-)
-def test_second_derivatives(utility):
-    """Forward over reverse, as `jax.hessian` does it, against differences of gradients."""
-    along = jnp.array([1.0, -0.5, 0.3])
+ALONG = np.array([1.0, -0.5, 0.3])
+
+
+def along(utility):
+    """log T0 as the logits move."""
 
     def log_t0(s):
-        policy, flow = start(LOGITS[1] + s * along, utility)
+        policy, flow = start(LOGITS[1] + s * jnp.asarray(ALONG), utility)
         return qra.log_entanglement_time(policy, flow, method=qra.Exact())[0]
 
+    return log_t0
+
+
+def test_second_derivative():
+    """Forward over reverse, as `jax.hessian` does it, against differences in 30 digits."""
+    second = jax.jit(jax.hessian(along(qra.objectives.Mean())))(0.0)
+    with mpmath.workdps(systems.ExactFlow.digits):
+        step = mpmath.mpf("1e-6")
+
+        def exact(s):
+            moved = zip(LOGITS[1], ALONG, strict=True)
+            weights = [mpmath.exp(mpmath.mpf(x) + s * mpmath.mpf(by)) for x, by in moved]
+            probs = [weight / sum(weights) for weight in weights]
+            return systems.exact_log_entanglement_time(probs, RATES)
+
+        expected = (exact(step) - 2 * exact(0) + exact(-step)) / step**2
+    assert float(second) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.slow
+def test_second_derivative_of_a_utility():
+    """The same of Tsallis, against differences of gradients."""
+    log_t0 = along(qra.objectives.Tsallis(0.5))
     slope = jax.grad(log_t0)
     second, left, right = jax.jit(lambda h: (jax.hessian(log_t0)(0.0), slope(-h), slope(h)))(1e-4)
     assert float(second) == pytest.approx(float((right - left) / 2e-4), rel=1e-6)
