@@ -209,6 +209,7 @@ def test_what_is_shipped_is_small_and_whole():
     assert data.sizes["base"] == 8
 
 
+@pytest.mark.slow  # runs are trained in test_language_model.py, figures drawn in test_redraw.py
 def test_quick_command(tmp_path, monkeypatch, capsys):
     """As `python -m` runs it: two live runs and the study's figures, all files."""
     monkeypatch.delitem(sys.modules, "experiments.language_model.__main__")

@@ -235,10 +235,14 @@ FOUND = {
     "calibration": "off the prior, ",
     "forecast": "learning rate in its 90 % interval: ",
 }
-BY_NAME = ("gap", "branches", "portraits", "tokens", "calibration", "forecast")
+# What these compute is tested under tests/dynamics and tests/diagnosis, and what they draw in
+# tests/experiments/test_redraw.py; each takes some 17 s to compile.
+LONG = ("branches", "portraits", "forecast")
 
 
-@pytest.mark.parametrize("name", [*BY_NAME[:-1], pytest.param(BY_NAME[-1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=pytest.mark.slow if x in LONG else ()) for x in FOUND]
+)
 def test_quick_maps_by_name(tmp_path, monkeypatch, capsys, name):
     """The maps that the default sweep leaves out: every file, no failed cell, and no claim that
     disagrees (a quick run may be too small to decide)."""
@@ -263,7 +267,7 @@ def test_quick_maps_by_name(tmp_path, monkeypatch, capsys, name):
 
 def test_claims_have_names():
     """Of their own, each over all maps, for a traceback to say."""
-    maps = ("regimes", "sft", "rlif", *BY_NAME)
+    maps = ("regimes", "sft", "rlif", *FOUND)
     modules = [importlib.import_module(f"experiments.maps.{name}.claims") for name in maps]
     names = [judge.__name__ for module in modules for judge in module.CLAIMS.judges]
     assert len(names) >= 2 * len(maps)
