@@ -84,7 +84,8 @@ def _diagnosis(settings: Diagnose, rollouts: Rollouts, sampler: SampledGroups | 
         seed=settings.seed,
         run=run,
     )
-    return dataclasses.replace(found, limits=(*_not_given(settings), *found.limits))
+    supposed = _not_given(settings)
+    return dataclasses.replace(found, limits=(*supposed, *found.limits)) if supposed else found
 
 
 def _not_given(settings: Diagnose) -> list[str]:

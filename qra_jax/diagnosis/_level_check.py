@@ -43,7 +43,7 @@ def check_by_levels(
     the base model; `logs`: those with patterns and right answers of each.
     """
     steps, right, graded = plan.logs.T
-    if not np.any(steps > 0):
+    if found.log_levels is None or not np.any(steps > 0):
         return None
     chance = chance_of(found.log_levels)
     logged = np.full((len(steps), number), np.nan)

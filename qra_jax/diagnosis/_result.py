@@ -56,7 +56,7 @@ class StepForecast:
       the accuracy.
     - `log_levels`: `(L,)`, of each log, where it is of the run's own optimiser, the probability of
       a smaller count of the best pattern (of right answers where patterns were not logged), given
-      the logs before it; uniform if the forecast is right. Empty otherwise.
+      the logs before it; uniform if the forecast is right.
     """
 
     steps: Int[np.ndarray, " T"]
@@ -70,7 +70,7 @@ class StepForecast:
     noise: str
     optimised: bool = False
     accuracy_quantiles: Float[np.ndarray, "N T"] | None = None
-    log_levels: Float[np.ndarray, " L"] = dataclasses.field(default_factory=lambda: np.empty(0))
+    log_levels: Float[np.ndarray, " L"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -147,6 +147,7 @@ def test_time_scale_is_recovered():
     assert found.accuracy.high[-1] - found.accuracy.low[-1] < 0.1
 
 
+@pytest.mark.slow
 def test_training_noise_fades_with_the_batch():
     """Trained in huge batches, draws follow the flow."""
     posterior = qra.posteriors.pooled_posterior(*counts_of(PROBS, RATES, 1e8))

@@ -146,7 +146,7 @@ def test_chances_of_levels():
     assert chance_of(np.array([np.nan])) == 1
 
 
-@pytest.mark.parametrize("number", [10, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [6, pytest.param(100, marks=pytest.mark.slow)])
 def test_where_logs_fall(posterior, number):
     """Levels of logs given those before are uniform for runs of the model, each by itself; runs at
     a third of the pace are refuted, and a level is the binomial law's own."""

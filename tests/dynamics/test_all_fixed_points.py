@@ -116,6 +116,7 @@ def test_none_is_missed(family):
 FEW = 8
 
 
+@pytest.mark.slow  # a few of those of the test above, by a program of its own
 def test_none_of_a_few_is_missed():
     """Eight mixtures, with up to 19 fixed points each."""
     tally = compare("mixture", 2, FEW)

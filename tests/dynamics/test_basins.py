@@ -44,6 +44,7 @@ def fates(starts, probs=(1 / 3, 1 / 3, 1 / 3), rates=(0.9, 0.9, 0.9), found=None
     return qra.basins(policy, flow, padded(starts), attractors=found)
 
 
+@pytest.mark.slow
 def test_equal_patterns_win_equal_shares():
     """Random starts: thirds within their errors. A symmetric set: exactly; the most probable
     pattern wins each, and its permutations take the same time."""

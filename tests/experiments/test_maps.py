@@ -237,7 +237,7 @@ FOUND = {
 }
 # What these compute is tested under tests/dynamics and tests/diagnosis, and what they draw in
 # tests/experiments/test_redraw.py; each takes some 17 s to compile.
-LONG = ("branches", "portraits", "forecast")
+LONG = ("branches", "portraits", "calibration", "forecast")
 
 
 @pytest.mark.parametrize(

@@ -390,6 +390,7 @@ def test_partial_pooling_of_unlike_questions():
     assert np.exp(np.asarray(posterior.patterns.log_weights))[strong].sum() < 0.01
 
 
+@pytest.mark.slow
 def test_partial_pooling_is_calibrated():
     """Truths drawn from the model itself: among draws of the posterior their ranks are uniform,
     for shares and for success rates, over independent data sets."""

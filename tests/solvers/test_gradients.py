@@ -52,7 +52,9 @@ def exact_gradient(probs, rates):
     return slopes[:3], slopes[3:]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(x, marks=pytest.mark.slow if x == "ode" else ()) for x in METHODS]
+)
 @pytest.mark.parametrize(
     ("probs", "rates"),
     [(systems.CHECK_PROBS, systems.CHECK_RATES), ((1e-6, 0.7, 0.3 - 1e-6), (0.9, 0.6, 0.1))],

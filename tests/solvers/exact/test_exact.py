@@ -162,6 +162,7 @@ def test_trajectories_agree_with_the_ode():
     np.testing.assert_allclose(exact.pattern_probs, ode.pattern_probs, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_thousand_patterns():
     """1,024 patterns from a general start: the leader's x falls by e^1000 in a layer."""
     rng = np.random.default_rng(1)

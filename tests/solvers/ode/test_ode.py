@@ -123,6 +123,7 @@ def errors_and_steps(method):
     return np.mean(np.abs(found["log_time"] - exact)), np.mean(found["num_steps"])
 
 
+@pytest.mark.slow
 def test_order_of_convergence():
     """Errors fall in proportion to the tolerance, and at least as Tsit5's fifth power of the step.
 
