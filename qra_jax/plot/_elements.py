@@ -87,10 +87,11 @@ def decades(axis: Axis) -> None:
     def plain(x: float) -> str:
         return f"{10.0**x:.0f}" if 0 <= x < 5 else f"{10.0**x:.2g}"
 
-    def power(x: float, _) -> str:
-        return plain(x) if narrow() else f"$10^{{{x:g}}}$"
+    def power(x: float | np.integer, _) -> str:
+        return plain(float(x)) if narrow() else f"$10^{{{x:g}}}$"
 
-    def between(x: float, _) -> str:
+    def between(x: float | np.integer, _) -> str:
+        x = float(x)
         digit = round(10 ** (x - np.floor(x)))
         return plain(x) if narrow() and digit in (2, 5) else ""
 

@@ -141,9 +141,6 @@ EXPECTED = {
     "lm-sft-first-cuts-the-slow-phase": "agrees",
     "lm-rlvr-changes-few-ranks": "undecided",
     "lm-rlvr-reranks-few-positions": "disagrees",
-    "lm-order-own-optimiser": "agrees",
-    "lm-band-own-optimiser": "agrees",
-    "lm-certainty-shows-in-rates": "agrees",
     "lm-rlif-changes-more-ranks": "agrees",
     "lm-regime-gradient": "agrees",
     "lm-order-gradient": "agrees",
@@ -156,6 +153,9 @@ EXPECTED = {
     "lm-rlif-end-majority-table": "agrees",
     "lm-rlif-end-certainty": "disagrees",
     "lm-rlif-end-certainty-table": "disagrees",
+    "lm-order-own-optimiser": "agrees",
+    "lm-band-own-optimiser": "agrees",
+    "lm-certainty-shows-in-rates": "agrees",
 }
 KEYS = {
     *("id", "source", "statement", "setting", "predicted", "measured"),

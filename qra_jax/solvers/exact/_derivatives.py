@@ -69,8 +69,10 @@ def _balance(weights: Float[Array, "K n"]) -> Measure:
 
     def measure(point: Point):
         own = of(point.place.lead, weights)
-        # Where the leader has no part, its share must not hide those of the others.
+        # Where the leader has no part, its share must not hide those of the others, and nor must
+        # that of another without a part, such as one that leads beside it.
         base = jnp.where(own == 0, point.inverse, point.share)
+        base = jnp.where(weights == 0, 0, base)
         base = base / jnp.maximum(largest(base), least)
         gain, loss = jnp.maximum(weights, 0) * base, jnp.maximum(-weights, 0) * base
         up, down = (jnp.maximum(total(x), least) for x in (gain, loss))

@@ -56,6 +56,18 @@ class Clock(NamedTuple):
         """Its logarithm."""
         return safe_log(self.amount) + self.log_unit(point)
 
+    def total(self) -> Lanes:
+        """It in the units of the point, whatever the level; infinite where that overflows."""
+        large = float(np.exp(large_log(self.amount)))
+        once = jnp.where(self.level > 0, self.amount * large, self.amount)
+        return jnp.where(self.level > 1, once * large, once)
+
+    def plus(self, taken: Lanes) -> Lanes:
+        """The amount after so much more, in the units of the point."""
+        large = float(np.exp(large_log(self.amount)))
+        counted = jnp.where(self.level == 0, taken, jnp.where(self.level == 1, taken / large, 0))
+        return self.amount + counted
+
 
 def large_log(x: Array) -> float:
     """The logarithm by which amounts of time are scaled down, before they overflow."""
@@ -140,21 +152,20 @@ def advance(orbit: Orbit, walk: Walk, plan: _Plan, least: Lanes, tol: float, ste
     place = moved(orbit, point, step)
     there = seen(orbit, place)
     taken = time_between(point, there, step)
-    begun = clock.level == 0
-    amount = jnp.maximum(clock.amount + jnp.where(begun, taken.amount, 0), 0)
-    own = jnp.maximum(amount, clock.amount) if not steady else clock.amount
+    ahead, passed = clock.plus(taken.amount), clock.total()
+    amount = jnp.maximum(ahead, 0)
+    own = passed if steady else jnp.maximum(passed, clock._replace(amount=amount).total())
     floor = least * point.pace * jnp.exp(point.place.log_lead) / point.speed
-    error = jnp.where(begun, taken.error / jnp.maximum(own, floor), 0)
-    error = jnp.maximum(error, jnp.finfo(dtype).tiny)
+    error = taken.error / jnp.maximum(own, floor)
+    error = jnp.maximum(jnp.where(jnp.isnan(error), jnp.inf, error), jnp.finfo(dtype).tiny)
     factor = 0.8 * jnp.sqrt(jnp.sqrt(jnp.sqrt(tol / error)))
     # The root has converged to what its last correction, squared and cubed, leaves.
     solved = jnp.abs(place.correction) < 1e-4
     ratio = taken.unit * there.pace / point.pace
     # Several patterns that led together leave the next far behind: Z may be much larger there.
-    brief = plan.across & (step * jnp.maximum(1, ratio) < 0.2 * tol * clock.amount)
-    brief |= plan.across & (clock.level > 0)
+    brief = plan.across & (step * jnp.maximum(1, ratio) < 0.2 * tol * passed)
     sound = solved & (brief | (error <= tol)) & (taken.amount * step >= 0)
-    sound &= clock.amount + taken.amount >= 0
+    sound &= ahead >= 0
     if steady:
         sound &= brief | ((ratio < 16) & (ratio > 1 / 16))
         factor = jnp.where((ratio < 4) & (ratio > 0.25), factor, jnp.minimum(factor, 1))
