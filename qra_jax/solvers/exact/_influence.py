@@ -174,7 +174,6 @@ def with_step(
         speed = [jnp.ones_like(length), first, second / 2, third / 6]
         return [scale * math.factorial(n) * length**n * _product(speed, rates, n) for n in range(4)]
 
-    begun = clock.level == 0
     scale = jnp.where(amount > 0, 1 / jnp.where(amount > 0, amount, 1), 0)
 
     def added(sums, *rates):
@@ -182,7 +181,7 @@ def with_step(
         right = of_speed(b, ahead, ratio, rates[4:])
         within = (left[0] + right[0]) / 2 + (left[1] - right[1]) * (3 / 28)
         within = within + (left[2] + right[2]) / 84 + (left[3] - right[3]) / 1680
-        grown = (sums * clock.amount + step * within) * scale
-        return jnp.where(begun, grown, sums)
+        grown = (sums * clock.amount + clock.counted(step * within)) * scale
+        return jnp.where(clock.level > 1, sums, grown)
 
     return Influence(jtu.tree_map(added, so_far.sums, *so_far.here, *there), there)

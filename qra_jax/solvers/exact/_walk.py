@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..._core.floats import safe_log
 from ._influence import Influence, Rates, influence_of, nothing_yet, velocity_at, with_step
@@ -62,11 +62,10 @@ class Clock(NamedTuple):
         once = jnp.where(self.level > 0, self.amount * large, self.amount)
         return jnp.where(self.level > 1, once * large, once)
 
-    def plus(self, taken: Lanes) -> Lanes:
-        """The amount after so much more, in the units of the point."""
+    def counted(self, taken: Float[Array, "m n"]) -> Float[Array, "m n"]:
+        """What a time in the units of the point adds to the amount."""
         large = float(np.exp(large_log(self.amount)))
-        counted = jnp.where(self.level == 0, taken, jnp.where(self.level == 1, taken / large, 0))
-        return self.amount + counted
+        return jnp.where(self.level == 0, taken, jnp.where(self.level == 1, taken / large, 0))
 
 
 def large_log(x: Array) -> float:
@@ -152,7 +151,7 @@ def advance(orbit: Orbit, walk: Walk, plan: _Plan, least: Lanes, tol: float, ste
     place = moved(orbit, point, step)
     there = seen(orbit, place)
     taken = time_between(point, there, step)
-    ahead, passed = clock.plus(taken.amount), clock.total()
+    ahead, passed = clock.amount + clock.counted(taken.amount), clock.total()
     amount = jnp.maximum(ahead, 0)
     own = passed if steady else jnp.maximum(passed, clock._replace(amount=amount).total())
     floor = least * point.pace * jnp.exp(point.place.log_lead) / point.speed
