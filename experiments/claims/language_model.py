@@ -4,7 +4,6 @@ The claims read the study that is shipped (`python -m experiments.language_model
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -14,6 +13,8 @@ from ..language_model._compare import agreement, coverage, drift, ends, losses, 
 from ..language_model._results import read_study
 from ..language_model._study import KINDS, TUNING
 from ..language_model._task import Pattern
+from ..language_model.certainty import RESULTS as CERTAINTY
+from ..language_model.optimised import RESULTS as OPTIMISED
 from ..maps.tokens.known import REPORTED
 from ._ledger import Context, Subject, once
 from ._shared import PAPER
@@ -24,7 +25,6 @@ claim = SUBJECT.claim
 _MODELS = "8 transformers of 10^5 parameters on sums, three seeds, 300 steps"
 _USUAL, _TABLE = (KINDS[kind].label for kind in ("rlvr", "table"))
 _LAB = "measured, docs/language_model.md"
-_DATA = Path(__file__).parents[1] / "data"
 _study = once(read_study)
 
 
@@ -315,11 +315,6 @@ def lm_rlif_end_certainty_table(context: Context) -> Outcome:
     return _end_called("certainty_table")
 
 
-def _stored(name: str) -> dict:
-    """What another study wrote."""
-    return json.loads((_DATA / f"{name}.json").read_text())
-
-
 _OWN = (
     f"{_MODELS}, six ways of RLVR; the run's own optimiser on three measured numbers of the network"
 )
@@ -334,7 +329,7 @@ _OWN = (
     ours=True,
 )
 def lm_order_own_optimiser(context: Context) -> Outcome:
-    least = min(x["order"] for x in _stored("optimised")["kinds"])
+    least = min(x["order"] for x in json.loads(OPTIMISED.read_text())["kinds"])
     return computed(0.8, least, least >= 0.8)
 
 
@@ -347,7 +342,7 @@ def lm_order_own_optimiser(context: Context) -> Outcome:
     ours=True,
 )
 def lm_band_own_optimiser(context: Context) -> Outcome:
-    kinds = _stored("optimised")["kinds"]
+    kinds = json.loads(OPTIMISED.read_text())["kinds"]
     halves = ("A to D", "E to H")
     least = min(x[half]["factor table"]["covered"] for x in kinds for half in halves)
     return computed(0.8, least, least >= 0.8)
@@ -362,5 +357,7 @@ def lm_band_own_optimiser(context: Context) -> Outcome:
     ours=True,
 )
 def lm_certainty_shows_in_rates(context: Context) -> Outcome:
-    fallen = [x["fallen"] is not None for x in _stored("certainty")["runs"]["certainty"]]
+    fallen = [
+        x["fallen"] is not None for x in json.loads(CERTAINTY.read_text())["runs"]["certainty"]
+    ]
     return computed(len(fallen), sum(fallen), all(fallen))
